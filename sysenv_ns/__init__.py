@@ -1,0 +1,3 @@
+"""A virtualenv for system packages, without root."""
+
+__version__ = "0.1.0"

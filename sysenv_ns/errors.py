@@ -1,0 +1,29 @@
+"""The one error type that reaches a user; it knows nothing of how errors are printed."""
+
+from __future__ import annotations
+
+import errno
+
+EXIT_FAILURE = 1
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+
+
+class SysenvError(Exception):
+    """One sentence saying what failed, a hint saying what to do, and the exit status.
+
+    An `exit_status` of None leaves the choice to the command: 125 where the user's command was
+    about to run, 1 everywhere else.
+    """
+
+    def __init__(self, message: str, hint: str = "", exit_status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_status = exit_status
+
+
+def reason(error: OSError) -> str:
+    """The reason of an OSError with its symbolic name, without the paths: `No space left on device (ENOSPC)`."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return f"{error.strerror} ({name})"

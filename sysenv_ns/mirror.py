@@ -1,0 +1,122 @@
+"""Writes what survey.py read into a base layer, inside the user namespace; decides nothing.
+
+The metadata of a stub is its own; its data is the host's file, named by two attributes that overlayfs understands
+(Documentation/filesystems/overlayfs.rst, "Data-only lower layers"; in user namespaces since Linux 6.16).
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+from collections.abc import Callable
+from typing import BinaryIO
+
+from sysenv_ns import survey, syscalls
+from sysenv_ns.survey import Record
+
+_METACOPY = "user.overlay.metacopy"
+_REDIRECT = "user.overlay.redirect"
+_SPECIAL_BITS = 0o7000
+
+
+class Writer:
+    """Writes batches below one directory, which must exist; this process must be root of the namespace."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._directories: list[tuple[str, int]] = []
+
+    def run(self, stream: BinaryIO) -> None:
+        """Write batches until the end of the stream, then all times, and sync. Raises OSError."""
+        os.umask(0)  # modes come from the host, with the file's creation
+        while True:
+            batch = marshal.load(stream)
+            if batch is None:
+                break
+            self._directory(*batch)
+        for path, mtime in reversed(self._directories):  # children first: each write below changed it
+            os.utime(path, ns=(mtime, mtime))
+        descriptor = os.open(self._target, os.O_RDONLY)
+        syscalls.syncfs(descriptor)
+        os.close(descriptor)
+
+    def _directory(self, path: str, record: Record, entries: list[Record]) -> None:
+        _, _, mode, uid, gid, mtime, _ = record
+        target = f"{self._target}/{path}" if path else self._target
+        if path:
+            os.mkdir(target, mode & ~_SPECIAL_BITS)
+        _own(target, uid, gid, mode, was=mode & ~_SPECIAL_BITS if path else -1)
+        self._directories.append((target, mtime))
+        os.chdir(target)  # short names below save the kernel a walk for every file
+        for kind, *rest in entries:
+            _WRITERS[kind](self._target, *rest)
+
+
+def _own(path: str | int, uid: int, gid: int, mode: int, was: int) -> None:
+    if uid or gid:
+        os.chown(path, uid, gid)
+    if mode != was or (mode & _SPECIAL_BITS and (uid or gid)):  # chown clears the setuid and setgid bits
+        os.chmod(path, mode)
+
+
+def _create(name: str, mode: int) -> int:
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+
+
+def _finish(descriptor: int, mode: int, uid: int, gid: int, mtime: int) -> None:
+    _own(descriptor, uid, gid, mode, was=mode & ~_SPECIAL_BITS)
+    os.utime(descriptor, ns=(mtime, mtime))
+    os.close(descriptor)
+
+
+def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content: bytes) -> None:
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    while os.sendfile(descriptor, source, None, 1 << 24):
+        pass
+    os.close(source)
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _stub(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, data: tuple[int, str]) -> None:
+    size, redirect = data
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    os.ftruncate(descriptor, size)
+    os.setxattr(descriptor, _METACOPY, b"")
+    os.setxattr(descriptor, _REDIRECT, os.fsencode(redirect))
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _symlink(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, destination: str) -> None:
+    os.symlink(destination, name)
+    if uid or gid:
+        os.lchown(name, uid, gid)
+    os.utime(name, ns=(mtime, mtime), follow_symlinks=False)
+
+
+def _fifo(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, __: None) -> None:
+    os.mkfifo(name, mode & ~_SPECIAL_BITS)
+    _own(name, uid, gid, mode, was=mode & ~_SPECIAL_BITS)
+    os.utime(name, ns=(mtime, mtime))
+
+
+def _link(target: str, name: str, mode: int, uid: int, gid: int, mtime: int, first: str) -> None:
+    os.link(f"{target}/{first}", name)
+
+
+_WRITERS: dict[str, Callable[..., None]] = {
+    survey.COPY: _copy,
+    survey.BIG: _big,
+    survey.STUB: _stub,
+    survey.SYMLINK: _symlink,
+    survey.FIFO: _fifo,
+    survey.LINK: _link,
+}

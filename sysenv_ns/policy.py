@@ -1,0 +1,106 @@
+"""The tables of what is overlaid, bound or copied; data only, read by layout.py and survey.py."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+UNLIMITED = 1 << 62
+
+# Top-level directories of the file hierarchy standard whose writes belong to the environment. Everything
+# else in / is the host's own (/home, /data, /nix, /snap ...), except /run, which is private.
+OVERLAID = re.compile(r"bin|boot|etc|lib|lib32|lib64|libx32|lost\+found|opt|root|sbin|srv|usr|var")
+PRIVATE = frozenset({"run"})
+
+# Below the overlaid directories: scratch space, and large stores that a daemon of the host owns.
+HOST_STORES = (
+    "/var/tmp",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/flatpak",
+    "/var/lib/machines",
+    "/var/lib/snapd",
+    "/var/log/journal",
+)
+
+# File systems that hold system data when mounted below a system directory. All others there are foreign
+# (tmpfs, FUSE, NFS, squashfs images, other overlays) and are bound.
+DISK_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "nilfs2", "bcachefs"})
+
+# Files up to this size (bytes) are copied into the base: on ext4 a stub's attributes take a block anyway.
+BLOCK = 4096
+MEBIBYTE = 1 << 20
+# Per directory tree, the longest prefix decides. What the host keeps changing is copied whole: a stub would lie.
+COPY_LIMITS = {
+    "/etc": UNLIMITED,
+    "/lib/apk": UNLIMITED,
+    "/usr/lib/apk": UNLIMITED,
+    "/usr/lib/sysimage": UNLIMITED,
+    "/var": MEBIBYTE,
+    "/var/cache/apt": UNLIMITED,
+    "/var/cache/apt/archives": MEBIBYTE,
+    "/var/cache/debconf": UNLIMITED,
+    "/var/lib/apk": UNLIMITED,
+    "/var/lib/apt": UNLIMITED,
+    "/var/lib/dpkg": UNLIMITED,
+    "/var/lib/pacman": UNLIMITED,
+    "/var/lib/rpm": UNLIMITED,
+    "/var/log": UNLIMITED,
+}
+# Logs above this size (bytes) are left empty: a copy would cost gigabytes, a stub would lie when the log grows.
+LOG_LIMIT = MEBIBYTE
+LOGS = "/var/log"
+
+# What package managers touch with every change: when one of these differs, the base is out of date.
+PACKAGE_DATABASES = (
+    "/lib/apk/db/installed",
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/var/lib/dpkg/status",
+    "/var/lib/pacman/local",
+    "/var/lib/rpm/Packages",
+    "/var/lib/rpm/rpmdb.sqlite",
+)
+
+
+@dataclass(frozen=True)
+class TreePolicy:
+    """How one host tree is mirrored into one base layer, and what tells that the layer is out of date."""
+
+    path: str
+    weight: int  # its usual share of the time of a build
+    watch_depth: int = 0  # directories up to this depth below it
+    watch_files: bool = False  # the files in these directories too
+    watch_stubs: bool = False  # the data behind every stub
+    watch_packages: bool = True  # the databases above
+
+
+# In the order of the overlay's lowers, uppermost first: /usr/local shows inside /usr.
+TREES = (
+    TreePolicy("/usr/local", weight=5, watch_depth=99),
+    TreePolicy("/usr", weight=80, watch_depth=2),
+    TreePolicy("/opt", weight=5, watch_depth=99),
+    TreePolicy("/var", weight=6, watch_stubs=True),
+    TreePolicy("/etc", weight=3, watch_depth=99, watch_files=True, watch_packages=False),
+    TreePolicy("/", weight=1, watch_depth=2, watch_files=True),
+)
+
+# /run: host directories that are bound whole, because their owner replaces sockets in them or data in them is live.
+RUN_LIVE = frozenset(
+    {
+        *("avahi-daemon", "cups", "dbus", "media", "mount", "NetworkManager", "nscd", "pcscd", "resolvconf"),
+        *("udev", "user", "wrappers", "WSL", "systemd/resolve", "systemd/journal", "systemd/userdb"),
+        *("systemd/sessions", "systemd/users", "systemd/seats", "systemd/machines", "systemd/netif"),
+    }
+)
+# /run: what an environment has for itself, empty. /run/systemd/system is the sign that systemd is the service
+# manager; without it, and without systemd's private socket, no script can reach the host's.
+RUN_FRESH = frozenset({"lock"})
+RUN_ABSENT = frozenset(
+    {
+        *("initctl", "systemd/system", "systemd/private", "systemd/generator", "systemd/generator.early"),
+        *("systemd/generator.late", "systemd/transient", "systemd/io.systemd.ManagedOOM", "systemd/notify"),
+        *("systemd/units", "systemd/propagate", "systemd/incoming", "systemd/inaccessible", "initramfs"),
+    }
+)
+RUN_COPY_LIMIT = MEBIBYTE

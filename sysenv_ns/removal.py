@@ -1,0 +1,28 @@
+"""Deletes trees whose files belong to ids of an environment; decides nothing about whether they may be deleted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sysenv_ns import namespace
+from sysenv_ns.idmap import IdMap
+
+
+def remove_tree(path: Path, id_map: IdMap | None) -> None:
+    """Delete `path` and all below it as root of a namespace with the map that made it. Raises OSError, SysenvError.
+
+    Only there files of subordinate ids, and the directory of mode 000 that overlayfs leaves, can be deleted.
+    """
+    if path.is_symlink():
+        raise OSError(f"{path} is a symbolic link")
+    import shutil  # slow to import and needed by nothing on the way of a start
+
+    namespace.run_inside(id_map, lambda: shutil.rmtree(path), "sysenv-ns-rm")
+
+
+def move_to_trash(path: Path, trash: Path) -> Path:
+    """Rename what is to be deleted out of everybody's sight, at once. Raises OSError."""
+    target = trash / f"{path.name}.{os.urandom(6).hex()}"
+    os.rename(path, target)
+    return target

@@ -1,0 +1,127 @@
+"""Files that an environment has instead of, or in addition to, the host's: contents only, nothing is written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_SUDOERS = """\
+# Made by sysenv-ns: the host's own file cannot be read. Root of this environment is no one on the host.
+Defaults	env_reset
+Defaults	mail_badpass
+Defaults	secure_path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+root	ALL=(ALL:ALL) ALL
+@includedir /etc/sudoers.d
+"""
+
+_SUDOERS_EVERYBODY = """\
+# Made by sysenv-ns: everybody may be root here, and root of this environment is no one on the host.
+ALL	ALL=(ALL:ALL) NOPASSWD: ALL
+"""
+
+# invoke-rc.d(8): status 101 forbids the action. A package's scripts must not start, stop or reload services.
+_POLICY_RC_D = """\
+#!/bin/sh
+# Made by sysenv-ns: services inside an environment are started by hand.
+exit 101
+"""
+
+_APT_SANDBOX = """\
+// Made by sysenv-ns: there is no user _apt to switch to, and apt checks that the switch happened.
+APT::Sandbox::User "root";
+"""
+
+SUID_SETPRIV = "usr/lib/sysenv-ns/setpriv"
+
+_SUDO = f"""\
+#!/bin/sh
+# Made by sysenv-ns because the host has no sudo; installing the package sudo replaces it.
+# Understands the options that people and scripts use; root of this environment needs no password.
+usage() {{ echo "usage: sudo [-u user] [-E] [-H] [-i] [-s] [-n] [VAR=value] command" >&2; exit 1; }}
+user=root keep=no login=no shell=no
+while [ $# -gt 0 ]; do
+    case $1 in
+        -u|--user) [ $# -gt 1 ] || usage; user=$2; shift ;;
+        -u?*) user=${{1#-u}} ;;
+        --user=*) user=${{1#--user=}} ;;
+        -g|-p|-C|-h|-r|-t) [ $# -gt 1 ] || usage; shift ;;
+        -E|--preserve-env|--preserve-env=*) keep=yes ;;
+        -H|-n|-S|-b|-A|-P|--set-home|--non-interactive|--stdin) ;;
+        -i|--login) login=yes ;;
+        -s|--shell) shell=yes ;;
+        -k|-K|-v|--validate) [ $# -gt 1 ] || exit 0 ;;
+        -l|--list) echo "(ALL : ALL) NOPASSWD: ALL"; exit 0 ;;
+        -V|--version) echo "sudo of sysenv-ns"; exit 0 ;;
+        --) shift; break ;;
+        -*) echo "sudo: unknown option $1" >&2; usage ;;
+        [A-Za-z_]*=*) export "$1" ;;
+        *) break ;;
+    esac
+    shift
+done
+while [ $# -gt 0 ]; do
+    case $1 in [A-Za-z_]*=*) export "$1"; shift ;; *) break ;; esac
+done
+entry=$(getent passwd "$user") || {{ echo "sudo: unknown user $user" >&2; exit 1; }}
+home=$(echo "$entry" | cut -d: -f6)
+login_shell=$(echo "$entry" | cut -d: -f7)
+[ "$shell" = no ] || {{ [ $# -gt 0 ] && set -- "${{SHELL:-/bin/sh}}" -c "$*" || set -- "${{SHELL:-/bin/sh}}"; }}
+[ "$login" = no ] || {{ cd "$home"; [ $# -gt 0 ] && set -- "$login_shell" -lc "$*" || set -- "$login_shell" -l; }}
+[ $# -gt 0 ] || usage
+SUDO_UID=$(id -u) SUDO_GID=$(id -g) SUDO_USER=$(id -un) SUDO_COMMAND="$*"
+export SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+[ "$keep" = yes ] || {{ HOME=$home; LOGNAME=$user; USER=$user; export HOME LOGNAME USER; }}
+export PATH
+if [ "$(id -u)" = 0 ] && [ "$user" = root ]; then exec "$@"; fi
+if [ "$user" = root ]; then exec /{SUID_SETPRIV} --reuid 0 --regid 0 --clear-groups -- "$@"; fi
+exec /{SUID_SETPRIV} --reuid "$user" --regid "$(id -g "$user")" --init-groups -- "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A file that every environment of one base has on top of the host's; `copy_of` takes a host file's content."""
+
+    path: str
+    mode: int
+    content: str = ""
+    copy_of: str | None = None
+
+
+def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Addition, ...]:
+    """What the environment adds: no services, everybody may sudo, a sudo when the host has none.
+
+    `root_only`: nobody but root exists inside (the single id map).
+    """
+    files = [
+        Addition("usr/sbin/policy-rc.d", 0o755, _POLICY_RC_D),
+        Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDOERS_EVERYBODY),
+    ]
+    if root_only:
+        files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns", 0o644, _APT_SANDBOX))
+    if not host_sudo:
+        files.append(Addition("usr/bin/sudo", 0o755, _SUDO))
+        if setpriv is not None:
+            files.append(Addition(SUID_SETPRIV, 0o4755, copy_of=setpriv))
+    return tuple(files)
+
+
+def content(path: str) -> bytes | None:
+    """The stand-in for a host file that programs need and the user may not read; None for all other paths."""
+    if path in ("/etc/shadow", "/etc/shadow-"):
+        # shadow(5): "!" locks the password; empty fields put no age limit on it
+        return "".join(f"{name}:!:19000:0:99999:7:::\n" for name, _ in _database("/etc/passwd")).encode("utf-8", "surrogateescape")
+    if path in ("/etc/gshadow", "/etc/gshadow-"):
+        return "".join(f"{name}:!::{members}\n" for name, members in _database("/etc/group")).encode(
+            "utf-8", "surrogateescape"
+        )
+    if path == "/etc/sudoers":
+        return _SUDOERS.encode()
+    return None
+
+
+def _database(path: str) -> list[tuple[str, str]]:
+    """The name and the last field of each local entry; not getpwall(3), which may list a whole directory server."""
+    rows = (line.split(":") for line in Path(path).read_text(errors="surrogateescape").splitlines())
+    return [(row[0], row[-1]) for row in rows if len(row) > 1 and row[0][:1] not in ("+", "-", "#")]

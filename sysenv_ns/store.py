@@ -1,0 +1,241 @@
+"""Where everything lives: paths, env.json, locks, atomic writes; it runs and mounts nothing.
+
+    STORE/base/KEY/LAYER/     base layers, see base.py
+    STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json
+    STORE/trash/              what is being removed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.idmap import Extent, IdMap
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The description of one environment, as env.json keeps it, and where it lies."""
+
+    name: str
+    ident: str
+    driver: str
+    id_map: IdMap | None
+    created: float
+    path: Path
+
+    @property
+    def upper(self) -> Path:
+        """The environment's changes, shaped like /."""
+        return self.path / "upper"
+
+    @property
+    def work(self) -> Path:
+        """overlayfs' work directory."""
+        return self.path / "work"
+
+    @property
+    def root(self) -> Path:
+        """The empty directory that the root is mounted on, in the environment's own mount namespace."""
+        return self.path / "root"
+
+    @property
+    def source(self) -> str:
+        """The overlay's name in mount tables: how a process of this environment is recognised."""
+        return f"sysenv-ns:{self.ident}"
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it may name an environment, else raise SysenvError."""
+    if not _NAME.fullmatch(name):
+        raise SysenvError(
+            f"{name!r} cannot name an environment",
+            "use letters, digits, '.', '_' and '-', at most 100, not starting with '.' or '-'",
+            exit_status=2,
+        )
+    return name
+
+
+def location() -> Path:
+    """The directory of the store for this user: $SYSENV_NS_HOME, $XDG_DATA_HOME/sysenv-ns, ~/.local/share/sysenv-ns."""
+    if home := os.environ.get("SYSENV_NS_HOME"):
+        return Path(os.path.abspath(home))
+    data = os.environ.get("XDG_DATA_HOME", "")
+    # The XDG specification: a relative path is invalid and to be ignored.
+    base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
+    return base / "sysenv-ns"
+
+
+class Store:
+    """The store's directories. Its mode is 0700: a setuid-root file of an upper is, seen from the host, setuid-you."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.envs = path / "envs"
+        self.base = path / "base"
+        self.trash = path / "trash"
+
+    def prepare(self) -> None:
+        """Create what is missing and keep everybody else out. Raises SysenvError."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self.path.stat()
+            if status.st_uid != os.geteuid():
+                raise SysenvError(f"{self.path} belongs to somebody else", "set SYSENV_NS_HOME to a directory of yours")
+            if stat.S_IMODE(status.st_mode) != 0o700:
+                self.path.chmod(0o700)
+            for directory in (self.envs, self.base, self.trash):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SysenvError(
+                f"the store {self.path} cannot be written: {reason(error)}",
+                "set SYSENV_NS_HOME to a directory where you may write",
+            ) from error
+
+    def names(self) -> list[str]:
+        """The names of all environments, sorted."""
+        try:
+            return sorted(e.name for e in os.scandir(self.envs) if _NAME.fullmatch(e.name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SysenvError(f"the store {self.path} cannot be read: {reason(error)}") from error
+
+    def directory(self, name: str) -> Path:
+        """The directory of an existing environment. Raises SysenvError; a symbolic link is never followed."""
+        path = self.envs / check_name(name)
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            raise self.unknown(name) from None
+        except OSError as error:
+            raise SysenvError(f"the environment {name} cannot be read: {reason(error)}") from error
+        if not stat.S_ISDIR(mode):
+            raise SysenvError(f"{path} is not a directory of the store", "remove it by hand")
+        return path
+
+    def unknown(self, name: str) -> SysenvError:
+        """The error for an environment that does not exist."""
+        known = ", ".join(self.names())
+        hint = f"there are: {known}" if known else f"make it with: sysenv-ns create {name}"
+        return SysenvError(f"there is no environment {name}", hint)
+
+    def exists(self, name: str) -> bool:
+        """Whether the name is taken, be it by a damaged environment."""
+        return os.path.lexists(self.envs / check_name(name))
+
+    def load(self, name: str) -> Environment:
+        """Read env.json of an existing environment. Raises SysenvError."""
+        path = self.directory(name)
+        hint = f"its files are in {path}/upper; `sysenv-ns remove {name}` deletes it"
+        try:
+            data = json.loads((path / "env.json").read_bytes())
+            if data["version"] != FORMAT_VERSION:
+                raise SysenvError(
+                    f"the environment {name} has format {data['version']}, this sysenv-ns reads {FORMAT_VERSION}",
+                    "use the version of sysenv-ns that made it",
+                )
+            id_map = None if data["id_map"] is None else _decode_id_map(data["id_map"])
+            ident, driver, created = str(data["ident"]), str(data["driver"]), float(data["created"])
+            return Environment(name, ident, driver, id_map, created, path)
+        except OSError as error:
+            raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise SysenvError(f"env.json of {name} is damaged ({error})", hint) from error
+
+    def add(self, environment: Environment, staging: Path) -> None:
+        """Make the environment prepared in `staging` visible under its name, all at once. Raises SysenvError."""
+        data = {
+            "version": FORMAT_VERSION,
+            "ident": environment.ident,
+            "driver": environment.driver,
+            "id_map": None if environment.id_map is None else asdict(environment.id_map),
+            "created": environment.created,
+        }
+        write_json(staging / "env.json", data)
+        try:
+            # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
+            if os.path.lexists(environment.path):
+                raise FileExistsError
+            os.rename(staging, environment.path)
+        except OSError:
+            raise SysenvError(
+                f"the environment {environment.name} exists already",
+                f"enter it with: sysenv-ns shell {environment.name}",
+            ) from None
+        sync_directory(self.envs)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the exclusive lock of an environment. Raises SysenvError when it is removed meanwhile.
+
+        The descriptor is closed by execve(2), so a session that becomes its command lets go at the right moment.
+        """
+        path = self.directory(name) / "lock"
+        with file_lock(path) as descriptor:
+            try:
+                same = os.path.samestat(os.fstat(descriptor), path.stat())
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise self.unknown(name)
+            yield
+
+
+def _decode_id_map(data: dict[str, Any]) -> IdMap:
+    kind = data["kind"]
+    if kind not in ("full", "single"):
+        raise ValueError(f"unknown id map {kind!r}")
+    uids, gids = (tuple(Extent(**extent) for extent in data[key]) for key in ("uids", "gids"))
+    return IdMap(kind, uids, gids, int(data["own_uid"]), int(data["own_gid"]))
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[int]:
+    """Hold flock(2) on `path`, created when missing; yields the descriptor. Raises SysenvError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SysenvError(f"{path} cannot be locked: {reason(error)}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Replace a file atomically: a reader, or a power cut, finds the old or the new content, whole. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(data, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def sync_directory(path: Path) -> None:
+    """fsync(2) a directory, so that what was renamed into it stays. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def timestamp() -> float:
+    """Seconds since the epoch, for env.json."""
+    return time.time()

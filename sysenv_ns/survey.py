@@ -1,0 +1,234 @@
+"""Reads the host for the base layer and the plan, as the calling user, outside the namespace; writes nothing.
+
+Outside, because only there the owners of files can be seen: inside a user namespace host root is nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sysenv_ns import layout, mountinfo, policy, standins
+from sysenv_ns.idmap import IdMap
+from sysenv_ns.layout import Entry, EntryKind, Host, Tree
+
+Kind = str
+DIRECTORY, COPY, STUB, SYMLINK, FIFO, LINK, BIG = "d", "c", "s", "l", "p", "h", "b"
+
+# (kind, name, mode, uid, gid, mtime_ns, payload): uid and gid as they shall be inside; the payload is the content of
+# a copy, (size, redirect) of a stub, the target of a symlink, the first path of a hard link (relative to the layer).
+Record = tuple[Kind, str, int, int, int, int, object]
+
+
+class Batch(NamedTuple):
+    """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories."""
+
+    directory: str
+    record: Record
+    entries: list[Record]
+
+
+def host() -> Host:
+    """Survey what the plan depends on. Raises OSError."""
+    mounts = mountinfo.read()
+    home = os.path.realpath(os.path.expanduser("~"))
+    points = {mount.point for mount in mounts}
+    return Host(
+        mounts=mounts,
+        top=tuple(_entries("/")),
+        home=home,
+        stores=tuple(path for path in policy.HOST_STORES if os.path.isdir(path) and not os.path.islink(path)),
+        mounted_files=frozenset(p for p in points if os.path.lexists(p) and not os.path.isdir(p)),
+    )
+
+
+def _entries(directory: str) -> Iterator[Entry]:
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        status = entry.stat(follow_symlinks=False)
+        yield Entry(entry.name, _kind(status.st_mode), status.st_size)
+
+
+def _kind(mode: int) -> EntryKind:
+    kinds: dict[int, EntryKind] = {
+        stat.S_IFDIR: "directory",
+        stat.S_IFREG: "file",
+        stat.S_IFLNK: "symlink",
+        stat.S_IFSOCK: "socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "other")
+
+
+class Index:
+    """What the walk saw: the roots its stubs need and the signatures that tell later whether they still hold."""
+
+    def __init__(self, tree: Tree, earlier_roots: tuple[str, ...]) -> None:
+        self._tree = tree
+        self.roots: list[str] = []
+        self._searched = list(earlier_roots)
+        self._names: dict[str, frozenset[str]] = {}
+        self.watched: dict[str, list[int]] = {}
+        self.stubs: dict[str, list[int]] = {}
+        self.left_out: list[str] = []
+        self.unreadable: list[str] = []
+
+    def use(self, root: str) -> None:
+        """Note that a stub of this tree is served by `root`."""
+        if root not in self.roots:
+            self.roots.append(root)
+        if root not in self._searched:
+            self._searched.append(root)
+
+    def clashes(self, root: str, relative: str) -> bool:
+        """Whether the kernel, searching the data-only lowers in order, would find another file at this path first."""
+        first = relative.partition("/")[0]
+        for other in self._searched:
+            if other == root:
+                return False
+            if first in self._listing(other) and _is_regular(f"{other}/{relative}"):
+                return True
+        return False
+
+    def _listing(self, root: str) -> frozenset[str]:
+        if root not in self._names:
+            self._names[root] = frozenset(os.listdir(root))
+        return self._names[root]
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def signature(status: os.stat_result) -> list[int]:
+    """What changes whenever a file or directory does: status change time (ns), size (bytes), inode."""
+    # The size of a directory says nothing that its times do not.
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return [status.st_ctime_ns, size, status.st_ino]
+
+
+class Walk:
+    """One pass over a host tree, yielding a Batch for every directory, parents first."""
+
+    def __init__(self, tree: Tree, id_map: IdMap, index: Index, progress: Callable[[float], None]) -> None:
+        self._tree = tree
+        self._id_map = id_map
+        self._index = index
+        self._progress = progress
+        self._first_links: dict[tuple[int, int], str] = {}
+        self._uids: dict[int, int] = {}
+        self._gids: dict[int, int] = {}
+
+    def batches(self) -> Iterator[Batch]:
+        """The directories down to the tree's root, then the tree itself. Raises OSError for an unreadable root."""
+        parts = [part for part in self._tree.path.split("/") if part]
+        for depth in range(len(parts)):
+            path = "/" + "/".join(parts[:depth])
+            yield Batch(path[1:], self._record(DIRECTORY, "", os.lstat(path), None), [])
+        yield from self._directory(self._tree.path, os.lstat(self._tree.path), 0, 0.0, 1.0)
+
+    def _directory(
+        self, path: str, status: os.stat_result, depth: int, begin: float, end: float
+    ) -> Iterator[Batch]:
+        """`begin` to `end` is this directory's share of the progress: the total is not known in a single pass."""
+        directories: list[tuple[str, os.stat_result]] = []
+        entries: list[Record] = []
+        if path not in self._tree.stops or path == self._tree.path:
+            self._watch(path, status, depth, self._tree.policy.watch_depth)
+            try:
+                self._read(path, depth, entries, directories)
+            except PermissionError:
+                # Readable but not searchable, or not readable at all: a private, empty stand-in.
+                directories, entries = [], []
+                self._index.unreadable.append(path)
+        yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries)
+        share = (end - begin) / (len(directories) or 1)
+        for number, (name, child) in enumerate(directories):
+            start = begin + number * share
+            child_path = f"{path}/{name}" if path != "/" else f"/{name}"
+            yield from self._directory(child_path, child, depth + 1, start, start + share)
+        if depth < 4:
+            self._progress(end)
+
+    def _read(
+        self, path: str, depth: int, entries: list[Record], directories: list[tuple[str, os.stat_result]]
+    ) -> None:
+        limit = layout.copy_limit(path)
+        root = layout.data_root(path, self._tree.blocked)
+        prefix = path.rstrip("/")
+        for entry in os.scandir(path):
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # the host goes on living
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                directories.append((entry.name, status))
+            elif record := self._file(f"{prefix}/{entry.name}", entry.name, status, limit, root):
+                if self._tree.policy.watch_files:
+                    self._watch(f"{prefix}/{entry.name}", status, depth + 1, self._tree.policy.watch_depth)
+                entries.append(record)
+
+    def _file(
+        self, path: str, name: str, status: os.stat_result, limit: int, root: str | None
+    ) -> Record | None:
+        mode = status.st_mode
+        if stat.S_ISLNK(mode):
+            return self._record(SYMLINK, name, status, os.readlink(path))
+        if stat.S_ISFIFO(mode):
+            return self._record(FIFO, name, status, None)
+        if not stat.S_ISREG(mode):
+            # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
+            self._index.left_out.append(path)
+            return None
+        if path in self._tree.stops:
+            return self._record(COPY, name, status, b"")
+        if status.st_nlink > 1:
+            first = self._first_links.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                return self._record(LINK, name, status, first.lstrip("/"))
+        return self._regular(path, name, status, limit, root)
+
+    def _regular(
+        self, path: str, name: str, status: os.stat_result, limit: int, root: str | None
+    ) -> Record:
+        size = status.st_size
+        own = standins.content(path)
+        if own is not None and not os.access(path, os.R_OK):
+            return self._record(COPY, name, status, own)
+        if size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS):
+            return self._record(COPY, name, status, b"")
+        if root is not None and size > limit and (status.st_mode & stat.S_IROTH or os.access(path, os.R_OK)):
+            relative = path[len(root) :].lstrip("/")
+            self._index.use(root)
+            if not self._index.clashes(root, relative):
+                self._index.stubs[path] = signature(status)
+                return self._record(STUB, name, status, (size, f"/{relative}"))
+        if size > policy.MEBIBYTE and os.access(path, os.R_OK):
+            return self._record(BIG, name, status, path)
+        return self._record(COPY, name, status, self._content(path))
+
+    def _content(self, path: str) -> bytes:
+        try:
+            return Path(path).read_bytes()
+        except PermissionError:
+            self._index.unreadable.append(path)
+        except FileNotFoundError:  # removed since the directory was read
+            pass
+        return b""
+
+    def _watch(self, path: str, status: os.stat_result, depth: int, limit: int) -> None:
+        if depth <= limit:
+            self._index.watched[path] = signature(status)
+
+    def _record(self, kind: Kind, name: str, status: os.stat_result, payload: object) -> Record:
+        uid, gid = status.st_uid, status.st_gid
+        if uid not in self._uids:
+            self._uids[uid] = self._id_map.uid_inside(uid)
+        if gid not in self._gids:
+            self._gids[gid] = self._id_map.gid_inside(gid)
+        mode = stat.S_IMODE(status.st_mode)
+        return (kind, name, mode, self._uids[uid], self._gids[gid], status.st_mtime_ns, payload)

@@ -1,0 +1,193 @@
+"""Thin functions over the system calls that Python lacks; they raise OSError and know nothing of environments.
+
+Numbers below 424 differ between architectures, so older calls go through the C library's wrappers;
+from 424 on all architectures share one table (Linux 5.1, asm-generic/unistd.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+
+# clone(2), unshare(2), setns(2)
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+# mount(2)
+MS_REC = 0x4000
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+
+# open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2)
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
+FSCONFIG_CMD_CREATE = 6
+MOUNT_ATTR_RDONLY = 0x1
+
+# openat2(2)
+RESOLVE_IN_ROOT = 0x10
+
+_NR_OPEN_TREE = 428
+_NR_MOVE_MOUNT = 429
+_NR_FSOPEN = 430
+_NR_FSCONFIG = 431
+_NR_FSMOUNT = 432
+_NR_OPENAT2 = 437
+_NR_MOUNT_SETATTR = 442
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = [
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    ]
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def _check(result: int, path: str | None = None, path2: str | None = None) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path, None, path2)
+    return result
+
+
+def _syscall(number: int, *arguments: object, path: str | None = None, path2: str | None = None) -> int:
+    # Variadic C functions get no conversion from a prototype: widen integers so that no upper half is garbage.
+    words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    return _check(int(_libc.syscall(ctypes.c_long(number), *words)), path, path2)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): leave the namespaces named by CLONE_* flags for new ones."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2): enter namespaces; with a pidfd several at once (Linux 5.8)."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
+
+
+def set_propagation(target: str, flags: int) -> None:
+    """mount(2) with only propagation flags, for example MS_REC | MS_SLAVE."""
+    _check(_libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
+
+
+def umount(target: str, flags: int) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root, put_old)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): write out the whole file system that `fd` lies on."""
+    _check(_libc.syncfs(ctypes.c_int(fd)), f"descriptor {fd}")
+
+
+def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -> int:
+    """open_tree(2) (Linux 5.2): with `clone` a detached bind mount of `path`."""
+    flags = OPEN_TREE_CLOEXEC | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
+    flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
+    return _syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
+
+
+def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
+    """move_mount(2) (Linux 5.2): attach a detached mount to the directory or file behind `target_fd`.
+
+    `target` is only for the error message.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _syscall(_NR_MOVE_MOUNT, mount_fd, b"", target_fd, b"", flags, path=target)
+
+
+def mount_setattr_readonly(mount_fd: int, path: str) -> None:
+    """mount_setattr(2) (Linux 5.12): make the whole detached tree read-only."""
+    attributes = _MountAttr(attr_set=MOUNT_ATTR_RDONLY)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    size = ctypes.sizeof(attributes)
+    _syscall(_NR_MOUNT_SETATTR, mount_fd, b"", flags, ctypes.byref(attributes), size, path=path)
+
+
+def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
+    """openat2(2) (Linux 5.6)."""
+    how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve)
+    return _syscall(_NR_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
+
+
+class FilesystemContext:
+    """A file system being configured: fsopen(2), fsconfig(2), fsmount(2) (Linux 5.2); a context manager.
+
+    The kernel writes its reasons into the context's log; an OSError raised here carries them in `strerror`.
+    """
+
+    def __init__(self, fstype: str) -> None:
+        self._fstype = fstype
+        self._fd = _syscall(_NR_FSOPEN, fstype.encode(), FSOPEN_CLOEXEC, path=fstype)
+
+    def __enter__(self) -> FilesystemContext:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def set_flag(self, key: str) -> None:
+        """A mount option without a value."""
+        self._configure(FSCONFIG_SET_FLAG, key.encode(), None, 0)
+
+    def set_string(self, key: str, value: str) -> None:
+        """A mount option with a value of at most 255 bytes."""
+        self._configure(FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
+
+    def set_fd(self, key: str, fd: int) -> None:
+        """A mount option whose value is a descriptor (overlay layers: Linux 6.13)."""
+        self._configure(FSCONFIG_SET_FD, key.encode(), None, fd)
+
+    def mount(self) -> int:
+        """Create the file system and return a detached mount of it."""
+        self._configure(FSCONFIG_CMD_CREATE, None, None, 0)
+        return self._logged(lambda: _syscall(_NR_FSMOUNT, self._fd, FSMOUNT_CLOEXEC, 0, path=self._fstype))
+
+    def _configure(self, command: int, key: bytes | None, value: bytes | None, aux: int) -> None:
+        name = key.decode() if key else self._fstype
+        self._logged(lambda: _syscall(_NR_FSCONFIG, self._fd, command, key, value, aux, path=name))
+
+    def _logged(self, call: Callable[[], int]) -> int:
+        try:
+            return call()
+        except OSError as error:
+            log = self._log()
+            if log:
+                raise OSError(error.errno, f"{error.strerror}: {log}", error.filename) from None
+            raise
+
+    def _log(self) -> str:
+        lines = []
+        try:
+            while line := os.read(self._fd, 4096):
+                lines.append(line.decode(errors="replace").strip())
+        except OSError:  # ENODATA ends the log
+            pass
+        return "; ".join(line.partition(" ")[2] or line for line in lines)
