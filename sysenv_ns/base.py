@@ -1,14 +1,15 @@
-"""Builds the base layers and tells whether they still match the host; survey.py reads, mirror.py writes.
+"""Keeps the base layers in step with the host; survey.py reads, mirror.py writes.
 
     base/KEY/                 KEY: driver and id map; shared by all environments that have both in common
         lock
         own-DIGEST/           what every environment has on top of the host's files (standins.additions)
-        usr-3/                one layer per tree of policy.TREES; a newer number replaces an older one
+        top-4/ etc-7/ stubs-3/   one directory per layer of layout.layers; a newer number replaces an older one
             tree/             the layer, shaped like /
-            layer.json        what it was made from, and the signatures that tell whether that has changed
-            index.json        the signature of the data behind every stub
+            usr.json          for each of its trees what it was made from, and what tells whether that has changed
+            usr.index.json    the signature of the data behind every stub
 
-A layer is never changed: a stale one is replaced, and deleted once no running environment has it mounted.
+A layer is never changed while an environment that has it mounted runs: then a new one is made, and the old one
+deleted later.
 """
 
 from __future__ import annotations
@@ -17,31 +18,37 @@ import contextlib
 import errno
 import hashlib
 import json
-import marshal
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from sysenv_ns import children, layout, mirror, namespace, policy, removal, running, standins, survey
+from sysenv_ns import building, layout, namespace, policy, removal, running, standins, survey
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap, find_program
-from sysenv_ns.layout import Host, Tree
+from sysenv_ns.layout import Host, LayerPlan, Tree
+from sysenv_ns.mountinfo import is_below
+from sysenv_ns.records import Batch
 from sysenv_ns.store import Store, file_lock, sync_directory, write_json
 
 FORMAT_VERSION = 1
 
 Progress = Callable[[float], None]
+ProgressBar = Callable[[], contextlib.AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A finished layer: its directory and the data-only lowers that its stubs need."""
+    """A finished layer: its directory and the data-only lowers that its stubs need, in the order of search."""
 
-    name: str
     path: Path
-    roots: tuple[str, ...]
+    roots: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in the base, for state files."""
+        return self.path.name
 
     @property
     def tree(self) -> Path:
@@ -49,21 +56,17 @@ class Layer:
         return self.path / "tree"
 
 
-def directory(store: Store, driver: str, id_map: IdMap | None) -> Path:
-    """Where the layers for a driver and id map lie. A changed subordinate range makes another base."""
-    if id_map is None:
-        return store.base / driver
-    digest = hashlib.sha256(json.dumps(asdict(id_map)).encode()).hexdigest()[:12]
-    return store.base / f"{driver}-{id_map.kind}-{digest}"
-
-
 class Base:
-    """The layers of one KEY; everything but the constructor needs the lock."""
+    """The layers of one KEY; everything but the constructor and `lock` needs the lock."""
 
     def __init__(self, store: Store, driver: str, id_map: IdMap | None) -> None:
         self._store = store
         self._id_map = id_map
-        self.path = directory(store, driver, id_map)
+        name = driver
+        if id_map is not None:  # a changed subordinate range makes another base
+            digest = hashlib.sha256(json.dumps(asdict(id_map)).encode()).hexdigest()[:12]
+            name = f"{driver}-{id_map.kind}-{digest}"
+        self.path = store.base / name
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -82,135 +85,127 @@ class Base:
         digest = hashlib.sha256(repr(added).encode()).hexdigest()[:12]
         path = self.path / f"own-{digest}"
         if not path.exists():
-            self._stage(path, lambda staging: self._write(_addition_batches(added, self._id_map), staging))
-        return Layer(path.name, path, ())
+            with self._staging() as staging:
+                building.write(building.additions(added), staging / "tree", self._id_map)
+                self._publish(staging, path)
+        return Layer(path)
 
-    def layers(self, host: Host, progress: Callable[[], contextlib.AbstractContextManager[Progress]]) -> tuple[Layer, ...]:
-        """The current layers of all trees, uppermost first; what is missing or stale is built.
+    def layers(self, host: Host, progress: ProgressBar) -> tuple[Layer, ...]:
+        """The current layers, uppermost first; what is missing or stale is built, and only then shows progress.
 
-        `progress` is entered only when something is built. Raises SysenvError.
+        Raises SysenvError.
         """
-        assert self._id_map is not None
-        trees = layout.trees(host)
-        kept, stale = self._sort_out(trees)
-        if not stale:
-            return tuple(kept[tree.path] for tree in trees)
-        total = sum(tree.policy.weight for tree in stale)
-        done = 0
-        searched: list[str] = []
-        with progress() as report:
-            for tree in trees:
-                if tree in stale:
-                    kept[tree.path] = self._build(tree, tuple(searched), _part(report, done, tree.policy.weight, total))
-                    done += tree.policy.weight
-                searched += [root for root in kept[tree.path].roots if root not in searched]
-        self._collect_garbage({layer.name for layer in kept.values()})
-        return tuple(kept[tree.path] for tree in trees)
+        plans = layout.layers(host)
+        current = [self._current(plan) for plan in plans]
+        stale = [_stale_trees(plan, layer) for plan, layer in zip(plans, current, strict=True)]
+        if any(stale):
+            with progress() as report:
+                done, total = 0, sum(tree.policy.weight for trees in stale for tree in trees)
+                for number, plan in enumerate(plans):
+                    if stale[number]:
+                        weight = sum(tree.policy.weight for tree in stale[number])
+                        current[number] = self._refresh(
+                            plan, current[number], stale[number], _part(report, done / total, weight / total)
+                        )
+                        done += weight
+            self._collect_garbage({layer.name for layer in current if layer})
+        return tuple(Layer(layer, _roots(plan, layer)) for plan, layer in zip(plans, current, strict=True) if layer)
 
-    def _sort_out(self, trees: tuple[Tree, ...]) -> tuple[dict[str, Layer], list[Tree]]:
-        """The layers that still hold, by tree, and the trees that must be mirrored (again)."""
-        kept: dict[str, Layer] = {}
-        stale: list[Tree] = []
-        first_root: str | None = None
-        for tree in trees:
-            layer = self._current(tree)
-            # Stubs that are not in the first data-only lower depend on what the lowers before theirs hold.
-            if layer is None or (stale and any(root != first_root for root in layer.roots if first_root)):
-                stale.append(tree)
-            else:
-                kept[tree.path] = layer
-                first_root = first_root or (layer.roots[0] if layer.roots else None)
-        return kept, stale
+    def _current(self, plan: LayerPlan) -> Path | None:
+        numbers = self._numbers(plan)
+        return self.path / f"{plan.name}-{max(numbers)}" if numbers else None
 
-    def _current(self, tree: Tree) -> Layer | None:
-        """The newest layer of a tree if it still matches the host."""
-        number = max(self._numbers(tree), default=0)
-        path = self.path / f"{_slug(tree)}-{number}"
-        try:
-            data = json.loads((path / "layer.json").read_bytes())
-            if data["version"] != FORMAT_VERSION or data["plan"] != _plan(tree):
-                return None
-            watched = dict(data["watched"])
-            if tree.policy.watch_stubs:
-                watched |= json.loads((path / "index.json").read_bytes())["stubs"]
-        except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: it is made anew
-            return None
-        if any(_signature(name) != signature for name, signature in watched.items()):
-            return None
-        return Layer(path.name, path, tuple(data["roots"]))
-
-    def _numbers(self, tree: Tree) -> list[int]:
-        prefix = f"{_slug(tree)}-"
+    def _numbers(self, plan: LayerPlan) -> list[int]:
+        prefix = f"{plan.name}-"
         suffixes = [name[len(prefix) :] for name in os.listdir(self.path) if name.startswith(prefix)]
         return [int(suffix) for suffix in suffixes if suffix.isdecimal()]
 
-    def _build(self, tree: Tree, earlier_roots: tuple[str, ...], progress: Progress) -> Layer:
+    def _refresh(self, plan: LayerPlan, layer: Path | None, stale: Sequence[Tree], progress: Progress) -> Path:
+        """Mirror the stale trees into the layer, or, when it is mounted or of one tree, all into a new one."""
+        if layer is None or len(plan.trees) == 1 or layer.name in self._mounted():
+            number = max(self._numbers(plan), default=0) + 1
+            with self._staging() as staging:
+                self._mirror(plan.trees, (), staging, progress)
+                self._publish(staging, self.path / f"{plan.name}-{number}")
+            return self.path / f"{plan.name}-{number}"
+        kept = [root for tree in plan.trees if tree not in stale for root in _read(layer, tree)["roots"]]
+        with self._staging() as staging:
+            self._mirror(stale, kept, staging, progress)
+            self._swap(layer, stale, staging)
+        return layer
+
+    def _mirror(self, trees: Sequence[Tree], earlier_roots: Sequence[str], staging: Path, progress: Progress) -> None:
         assert self._id_map is not None
-        path = self.path / f"{_slug(tree)}-{max(self._numbers(tree), default=0) + 1}"
-        index = survey.Index(tree, earlier_roots)
-        packages = policy.PACKAGE_DATABASES if tree.policy.watch_packages else ()
-        # Before the walk: what changes while it goes on makes the layer stale.
-        index.watched.update({name: _signature(name) for name in packages})
-        batches = survey.Walk(tree, self._id_map, index, progress).batches()
+        id_map = self._id_map
+        total = sum(tree.policy.weight for tree in trees)
+        indexes: list[survey.Index] = []
 
-        def fill(staging: Path) -> None:
-            self._write(batches, staging)
-            write_json(staging / "index.json", {"stubs": index.stubs, "left_out": index.left_out})
+        def batches() -> Iterator[Batch]:
+            roots, done = list(earlier_roots), 0
+            for tree in trees:
+                index = survey.Index(roots)
+                if tree.policy.watch_packages:
+                    # Before the walk: what changes while it goes on makes the layer stale.
+                    index.watched |= {path: _signature(path) for path in policy.PACKAGE_DATABASES}
+                share = _part(progress, done / total, tree.policy.weight / total)
+                yield from survey.Walk(tree, id_map, index, share).batches()
+                roots += [root for root in index.roots if root not in roots]
+                done += tree.policy.weight
+                indexes.append(index)
+
+        building.write(batches(), staging / "tree", id_map)
+        for tree, index in zip(trees, indexes, strict=True):
+            write_json(staging / f"{_slug(tree)}.index.json", {"stubs": index.stubs, "left_out": index.left_out})
             data = {"version": FORMAT_VERSION, "plan": _plan(tree), "roots": index.roots, "watched": index.watched}
-            write_json(staging / "layer.json", data)
+            write_json(staging / f"{_slug(tree)}.json", data)
 
-        self._stage(path, fill)
-        return Layer(path.name, path, tuple(index.roots))
+    def _swap(self, layer: Path, trees: Sequence[Tree], staging: Path) -> None:
+        """Put new trees in the place of old ones; without its description a tree counts as missing meanwhile."""
+        for tree in trees:
+            (layer / f"{_slug(tree)}.json").unlink(missing_ok=True)
+        sync_directory(layer)
+        outer = layout.outermost(tree.path for tree in trees)
+        (staging / "old").mkdir()
+        namespace.run_inside(
+            self._id_map,
+            lambda: building.swap(outer, layer / "tree", staging / "tree", staging / "old"),
+            "sysenv-ns-swap",
+        )
+        for tree in trees:
+            for name in (f"{_slug(tree)}.index.json", f"{_slug(tree)}.json"):
+                os.rename(staging / name, layer / name)
+        sync_directory(layer)
 
-    def _stage(self, path: Path, fill: Callable[[Path], None]) -> None:
-        """Make `path` from what `fill` writes beside it, all at once; on any failure nothing of it remains."""
+    @contextlib.contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A directory to build in, beside the layers; whatever is left of it at the end is deleted."""
         staging = self.path / f"new-{os.getpid()}"
         try:
             (staging / "tree").mkdir(parents=True, mode=0o755)
-            fill(staging)
-            os.rename(staging, path)
-            sync_directory(self.path)
+            yield staging
         except OSError as error:
-            self._discard(staging)
             raise _build_error(error, self._store.path) from error
-        except BaseException:
+        finally:
             self._discard(staging)
-            raise
 
-    def _write(self, batches: Iterator[survey.Batch], staging: Path) -> None:
-        """Feed a writer inside the namespace from out here. Raises OSError."""
-        read_end, write_end = os.pipe()
+    def _publish(self, staging: Path, path: Path) -> None:
+        os.rename(staging, path)
+        sync_directory(self.path)
 
-        def write() -> None:
-            os.close(write_end)
-            with os.fdopen(read_end, "rb") as stream:
-                mirror.Writer(str(staging / "tree")).run(stream)
-
-        def inside() -> None:
-            if self._id_map is not None:
-                namespace.enter(self._id_map)
-                namespace.become_root()
-            write()
-
-        writer = children.Child(inside, "sysenv-ns-base")
-        os.close(read_end)
-        try:
-            with os.fdopen(write_end, "wb", buffering=1 << 18) as stream:
-                _send(batches, stream)
-        except BrokenPipeError:
-            pass  # the writer failed and says why
-        writer.wait()
+    def _mounted(self) -> set[str]:
+        """The names of the layers that running environments have mounted."""
+        mounted: set[str] = set()
+        for name in self._store.names():
+            state = running.read_state(self._store.envs / name)
+            if state is not None and running.find(self._store.load(name)) is not None:
+                mounted |= set(state.layers)
+        return mounted
 
     def _collect_garbage(self, current: set[str]) -> None:
         """Delete layers that neither are current nor mounted, and what interrupted builds left."""
-        used = set(current)
-        for name in self._store.names():
-            path = self._store.envs / name
-            state = running.read_state(path)
-            if state is not None and running.find(self._store.load(name)) is not None:
-                used |= set(state.layers)
+        kept = current | self._mounted() | {"lock"}
         for name in os.listdir(self.path):
-            if name not in used and name != "lock" and not name.startswith("own-"):
+            if name not in kept and not name.startswith("own-"):
                 self._discard(self.path / name)
 
     def _discard(self, path: Path) -> None:
@@ -218,30 +213,53 @@ class Base:
             removal.remove_tree(removal.move_to_trash(path, self._store.trash), self._id_map)
 
 
-def _send(batches: Iterator[survey.Batch], stream: BinaryIO) -> None:
-    for batch in batches:
-        marshal.dump(tuple(batch), stream)
-    marshal.dump(None, stream)
+def _stale_trees(plan: LayerPlan, layer: Path | None) -> list[Tree]:
+    """The trees of a layer that must be mirrored (again), outer before inner ones."""
+    if layer is None:
+        return list(plan.trees)
+    stale: list[Tree] = []
+    first_root: str | None = None
+    for tree in plan.trees:
+        roots = _read(layer, tree).get("roots", ())
+        # Stubs that are not in the first data-only lower depend on what those before theirs hold.
+        exposed = bool(stale) and any(root != first_root for root in roots)
+        inside = any(is_below(tree.path, other.path) for other in stale)
+        if exposed or inside or not _holds(layer, tree):
+            stale.append(tree)
+        elif roots and first_root is None:
+            first_root = roots[0]
+    return stale
 
 
-def _addition_batches(added: tuple[standins.Addition, ...], id_map: IdMap | None) -> Iterator[survey.Batch]:
-    """The additions with the directories above them, which look like the host's where the host has them."""
-    directories = sorted({str(parent) for a in added for parent in Path(a.path).parents})
-    for name in directories:
-        path = "" if name == "." else name
-        status = _status(f"/{path}")
-        mode, mtime = (status.st_mode & 0o7777, status.st_mtime_ns) if status else (0o755, 0)
-        record = (survey.DIRECTORY, "", mode, 0, 0, mtime, None)
-        entries = [
-            (survey.COPY, Path(a.path).name, a.mode, 0, 0, 0, Path(a.copy_of).read_bytes() if a.copy_of else a.content.encode())
-            for a in added
-            if str(Path(a.path).parent) == name
-        ]
-        yield survey.Batch(path, record, entries)
+def _holds(layer: Path, tree: Tree) -> bool:
+    """Whether the mirror of a tree still matches the host."""
+    try:
+        data = _read(layer, tree)
+        if data["version"] != FORMAT_VERSION or data["plan"] != _plan(tree):
+            return False
+        watched = data["watched"]
+        if tree.policy.watch_stubs:
+            watched |= json.loads((layer / f"{_slug(tree)}.index.json").read_bytes())["stubs"]
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: it is made anew
+        return False
+    return all(_signature(path) == signature for path, signature in watched.items())
 
 
-def _part(report: Progress, done: int, weight: int, total: int) -> Progress:
-    return lambda fraction: report((done + weight * fraction) / total)
+def _read(layer: Path, tree: Tree) -> dict[str, Any]:
+    """The description of a tree in a layer; empty when it is absent or damaged."""
+    try:
+        data = json.loads((layer / f"{_slug(tree)}.json").read_bytes())
+        return data if isinstance(data, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _roots(plan: LayerPlan, layer: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(root for tree in plan.trees for root in _read(layer, tree).get("roots", ())))
+
+
+def _part(report: Progress, begin: float, share: float) -> Progress:
+    return lambda fraction: report(begin + share * fraction)
 
 
 def _slug(tree: Tree) -> str:
@@ -249,20 +267,15 @@ def _slug(tree: Tree) -> str:
 
 
 def _plan(tree: Tree) -> dict[str, Any]:
-    """What of the plan goes into a layer, as JSON gives it back."""
+    """What of the plan goes into a mirror, as JSON gives it back."""
     return {"stops": sorted(tree.stops), "blocked": sorted(tree.blocked)}
 
 
-def _status(path: str) -> os.stat_result | None:
+def _signature(path: str) -> list[int] | None:
     try:
-        return os.lstat(path)
+        return survey.signature(os.lstat(path))
     except OSError:
         return None
-
-
-def _signature(path: str) -> list[int] | None:
-    status = _status(path)
-    return None if status is None else survey.signature(status)
 
 
 def _build_error(error: OSError, store: Path) -> SysenvError:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sysenv_ns import mountinfo, policy
 from sysenv_ns.mountinfo import Mount, is_below
+from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
 from sysenv_ns.policy import TreePolicy
 
 EntryKind = Literal["directory", "file", "symlink", "socket", "other"]
@@ -23,6 +24,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class RunEntry:
+    """Something in /run: its path below it, permissions, owner as it shall be inside, and its content."""
+
+    path: str
+    kind: EntryKind
+    mode: int
+    uid: int
+    gid: int
+    live: bool = False  # a directory to bind whole
+    content: bytes = b""  # of a file, or the destination of a symbolic link
+
+
+@dataclass(frozen=True)
 class Host:
     """What the plan depends on, as the surveyor found it (see survey.py)."""
 
@@ -30,29 +44,32 @@ class Host:
     top: tuple[Entry, ...]  # of /
     home: str  # absolute, symbolic links resolved
     stores: tuple[str, ...]  # those of policy.HOST_STORES that exist
+    run: tuple[RunEntry, ...] = ()  # of /run, parents first
     mounted_files: frozenset[str] = frozenset()  # mount points that are not directories
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One host tree to mirror into one base layer."""
+    """One host tree to mirror into a base layer."""
 
+    path: str
     policy: TreePolicy
-    stops: frozenset[str]  # directories that stay empty: another layer or a mount provides their content
+    stops: frozenset[str]  # what stays empty: another tree or a mount provides its content
     blocked: frozenset[str]  # directories with a mount below: overlayfs refuses them as a data-only lower
 
-    @property
-    def path(self) -> str:
-        """The host directory."""
-        return self.policy.path
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One base layer: the trees that it holds, outer before inner ones."""
+
+    name: str
+    trees: tuple[Tree, ...]
 
 
 def overlaid_directories(host: Host) -> tuple[str, ...]:
     """The real directories in / whose writes belong to the environment."""
     return tuple(
-        f"/{entry.path}"
-        for entry in host.top
-        if entry.kind == "directory" and policy.OVERLAID.fullmatch(entry.path)
+        f"/{entry.path}" for entry in host.top if entry.kind == "directory" and policy.OVERLAID.fullmatch(entry.path)
     )
 
 
@@ -97,26 +114,30 @@ def is_system_data(mount: Mount) -> bool:
     return mount.fstype in policy.DISK_FILESYSTEMS and (mount.root == "/" or mount.fstype == "btrfs")
 
 
-def trees(host: Host) -> tuple[Tree, ...]:
-    """The trees to mirror, in the order of the overlay's lowers."""
-    directories = set(overlaid_directories(host))
-    bound = bound_paths(host)
-    present = [t for t in policy.TREES if t.path == "/" or f"/{t.path.split('/')[1]}" in directories]
-    stops = frozenset({*bound, *(f"/{name}" for name in policy.PRIVATE), *(t.path for t in present)})
+def layers(host: Host) -> tuple[LayerPlan, ...]:
+    """The base layers with their trees, uppermost first."""
+    directories = overlaid_directories(host)
+    inner = [path for path in policy.TREES if any(is_below(path, directory) for directory in directories)]
+    paths = sorted({"/", *directories, *inner})
+    every_directory = (f"/{entry.path}" for entry in host.top if entry.kind == "directory")
+    stops = frozenset({*bound_paths(host), *paths, *every_directory})
     # A store of the host may get mounts at any moment (docker starting a container): as if it had one already.
     points = {mount.point for mount in host.mounts} | set(host.stores)
     blocked = frozenset(ancestor for point in points for ancestor in _ancestors(point))
-    return tuple(
-        Tree(t, _relevant(stops - {t.path}, t.path), _relevant_blocked(blocked, t.path)) for t in present
+    copied = set(policy.COPIED_LAYERS.values())
+    plans = [LayerPlan(name, (_tree(path, stops, blocked),)) for name, path in policy.COPIED_LAYERS.items()]
+    stubbed = tuple(_tree(path, stops, blocked) for path in paths if path not in copied)
+    return (*plans, LayerPlan("stubs", stubbed))
+
+
+def _tree(path: str, stops: frozenset[str], blocked: frozenset[str]) -> Tree:
+    """The tree with what concerns it: what changes elsewhere must not make it stale."""
+    return Tree(
+        path,
+        policy.TREES.get(path, policy.OTHER_TREES),
+        stops=frozenset(p for p in stops if is_below(p, path)) if path != "/" else stops - {"/"},
+        blocked=frozenset(p for p in blocked if p in ("/", path) or is_below(p, path) or is_below(path, p)),
     )
-
-
-def _relevant(paths: Iterable[str], tree: str) -> frozenset[str]:
-    return frozenset(path for path in paths if is_below(path, tree))
-
-
-def _relevant_blocked(paths: Iterable[str], tree: str) -> frozenset[str]:
-    return frozenset(p for p in paths if p == tree or is_below(p, tree) or is_below(tree, p) or p == "/")
 
 
 def _ancestors(path: str) -> Iterator[str]:
@@ -135,3 +156,76 @@ def copy_limit(path: str) -> int:
     """Up to which size (bytes) the files of directory `path` are copied into the base instead of stubbed."""
     chain = [path, *_ancestors(path)]
     return next((policy.COPY_LIMITS[p] for p in chain if p in policy.COPY_LIMITS), policy.BLOCK)
+
+
+@dataclass(frozen=True)
+class Root:
+    """What the root of one environment is put together from (paths of the host)."""
+
+    source: str
+    own: str  # the lower with the environment's own additions
+    lowers: tuple[str, ...]  # the others, uppermost first; the host's / for the driver root
+    data_roots: tuple[str, ...]
+    directory: str  # the environment's: upper/, work/, and mounts/ for further overlays
+    unprivileged: bool
+
+
+def plan(host: Host, root: Root) -> tuple[Operation, ...]:
+    """Everything that is mounted or made for a session, in order; the first operation is the root itself."""
+    lowers = (root.own, *root.lowers)
+    upper, work = f"{root.directory}/upper", f"{root.directory}/work"
+    overlay = Overlay("/", root.source, lowers, root.data_roots, upper, work, root.unprivileged)
+    further = () if root.unprivileged else tuple(_further_overlays(host, root))
+    return (overlay, *further, *_binds(host, root.unprivileged), *_run(host.run))
+
+
+def further_mounts(host: Host) -> tuple[Mount, ...]:
+    """The disks of the system below / that, where no base layer merges them, need an overlay each: outer ones first."""
+    overlaid = overlaid_directories(host)
+    bound = bound_paths(host)
+    inside = [m for m in mountinfo.visible(host.mounts) if any(m.point == d or is_below(m.point, d) for d in overlaid)]
+    return tuple(
+        mount
+        for mount in sorted(inside, key=lambda m: m.point)
+        if is_system_data(mount) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
+    )
+
+
+def mount_slug(point: str) -> str:
+    """The directory below mounts/ for a further overlay: reversible, without slashes."""
+    return point.strip("/").replace("%", "%25").replace("/", "%2F")
+
+
+def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
+    for mount in further_mounts(host):
+        directory = f"{root.directory}/mounts/{mount_slug(mount.point)}"
+        upper, work = f"{directory}/upper", f"{directory}/work"
+        yield Overlay(mount.point, root.source, (mount.point,), (), upper, work, root.unprivileged)
+
+
+def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:
+    kinds = {f"/{entry.path}": entry.kind for entry in host.top}
+    foreign = {m.point for m in host.mounts if _is_foreign(m, host, overlaid_directories(host))}
+    for path in bound_paths(host):
+        directory = kinds.get(path, "directory") == "directory" and path not in host.mounted_files
+        # For real root nothing else protects what is mounted below a system directory (/boot/efi).
+        yield Bind(path, path, directory, readonly=not unprivileged and path in foreign)
+
+
+def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:
+    """A /run of the environment's own: scripts may write there; the host's sockets and live directories show in it."""
+    yield Tmpfs("/run", 0o755)
+    for entry in entries:
+        target = f"/run/{entry.path}"
+        if entry.live or entry.kind == "socket":
+            if entry.live:
+                yield Directory(target, 0o755, 0, 0)
+            else:
+                yield File(target, 0o600, 0, 0, b"")
+            yield Bind(target, target, directory=entry.live)
+        elif entry.kind == "directory":
+            yield Directory(target, entry.mode, entry.uid, entry.gid)
+        elif entry.kind == "symlink":
+            yield Symlink(target, entry.content.decode("utf-8", "surrogateescape"))
+        elif entry.kind == "file":
+            yield File(target, entry.mode, entry.uid, entry.gid, entry.content)

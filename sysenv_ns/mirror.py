@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from sysenv_ns import survey, syscalls
-from sysenv_ns.survey import Record
+from sysenv_ns import syscalls
+from sysenv_ns.records import BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 
 _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
@@ -33,19 +33,23 @@ class Writer:
             batch = marshal.load(stream)
             if batch is None:
                 break
-            self._directory(*batch)
+            self.add(*batch)
         for path, mtime in reversed(self._directories):  # children first: each write below changed it
             os.utime(path, ns=(mtime, mtime))
         descriptor = os.open(self._target, os.O_RDONLY)
         syscalls.syncfs(descriptor)
         os.close(descriptor)
 
-    def _directory(self, path: str, record: Record, entries: list[Record]) -> None:
+    def add(self, path: str, record: Record, entries: list[Record]) -> None:
+        """Write one directory (relative to the target, "" for itself) with its entries. Raises OSError."""
         _, _, mode, uid, gid, mtime, _ = record
         target = f"{self._target}/{path}" if path else self._target
-        if path:
+        try:
             os.mkdir(target, mode & ~_SPECIAL_BITS)
-        _own(target, uid, gid, mode, was=mode & ~_SPECIAL_BITS if path else -1)
+            made = mode & ~_SPECIAL_BITS
+        except FileExistsError:  # the target itself, or where an outer tree left room for this one
+            made = -1
+        _own(target, uid, gid, mode, was=made)
         self._directories.append((target, mtime))
         os.chdir(target)  # short names below save the kernel a walk for every file
         for kind, *rest in entries:
@@ -113,10 +117,10 @@ def _link(target: str, name: str, mode: int, uid: int, gid: int, mtime: int, fir
 
 
 _WRITERS: dict[str, Callable[..., None]] = {
-    survey.COPY: _copy,
-    survey.BIG: _big,
-    survey.STUB: _stub,
-    survey.SYMLINK: _symlink,
-    survey.FIFO: _fifo,
-    survey.LINK: _link,
+    COPY: _copy,
+    BIG: _big,
+    STUB: _stub,
+    SYMLINK: _symlink,
+    FIFO: _fifo,
+    LINK: _link,
 }

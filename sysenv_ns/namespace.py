@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sysenv_ns import children, idmap, syscalls
+from sysenv_ns import children, idmap, remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 
@@ -18,16 +18,16 @@ def enter(id_map: IdMap | None) -> None:
     Raises SysenvError naming the stage that failed.
     """
     if id_map is None:
-        _stage("creating a mount namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
+        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
     elif id_map.kind == "single":
-        _stage("creating a user namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
-        _stage("writing the id map", lambda: idmap.install_own_single(id_map))
-        _stage("creating a mount namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
+        _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
+        _stage(remedies.ID_MAP, lambda: idmap.install_own_single(id_map))
+        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
     else:
         _enter_full(id_map)
-        _stage("creating a mount namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
+        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
     _stage(
-        "making the mounts private",
+        remedies.PROPAGATION,
         lambda: syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE),
     )
 
@@ -45,7 +45,7 @@ def _enter_full(id_map: IdMap) -> None:
     helper = children.Child(install, "sysenv-ns-ids")
     os.close(wait_end)
     try:
-        _stage("creating a user namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
+        _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
         os.write(go_end, b"1")
     finally:
         os.close(go_end)
@@ -56,12 +56,7 @@ def _stage(name: str, action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:
-        raise SysenvError(f"{name} failed: {reason(error)}", hint_for(name, error)) from error
-
-
-def hint_for(stage: str, error: OSError) -> str:
-    """What to do about a stage that the kernel or its policy refused."""
-    return "run `sysenv-ns doctor` to see what this system allows"
+        raise SysenvError(f"{name} failed: {reason(error)}", remedies.remedy(name, error)) from error
 
 
 def run_inside(id_map: IdMap | None, function: Callable[[], object], name: str) -> object:

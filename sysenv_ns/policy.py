@@ -65,9 +65,8 @@ PACKAGE_DATABASES = (
 
 @dataclass(frozen=True)
 class TreePolicy:
-    """How one host tree is mirrored into one base layer, and what tells that the layer is out of date."""
+    """What tells that the mirror of a host tree is out of date."""
 
-    path: str
     weight: int  # its usual share of the time of a build
     watch_depth: int = 0  # directories up to this depth below it
     watch_files: bool = False  # the files in these directories too
@@ -75,15 +74,19 @@ class TreePolicy:
     watch_packages: bool = True  # the databases above
 
 
-# In the order of the overlay's lowers, uppermost first: /usr/local shows inside /usr.
-TREES = (
-    TreePolicy("/usr/local", weight=5, watch_depth=99),
-    TreePolicy("/usr", weight=80, watch_depth=2),
-    TreePolicy("/opt", weight=5, watch_depth=99),
-    TreePolicy("/var", weight=6, watch_stubs=True),
-    TreePolicy("/etc", weight=3, watch_depth=99, watch_files=True, watch_packages=False),
-    TreePolicy("/", weight=1, watch_depth=2, watch_files=True),
-)
+TREES = {
+    "/": TreePolicy(weight=1, watch_files=True, watch_packages=False),
+    "/etc": TreePolicy(weight=3, watch_depth=99, watch_files=True, watch_packages=False),
+    "/opt": TreePolicy(weight=5, watch_depth=99),
+    "/usr": TreePolicy(weight=80, watch_depth=2),
+    "/usr/local": TreePolicy(weight=5, watch_depth=99),
+    "/var": TreePolicy(weight=6, watch_stubs=True),
+}
+OTHER_TREES = TreePolicy(weight=1, watch_depth=2)
+
+# The base layers that hold no stubs; all other trees share the lowest one. It must be one, and the lowest:
+# overlayfs goes on from a stub to the layers below it, and may not in a user namespace (EPERM, Linux 6.16 to 6.18).
+COPIED_LAYERS = {"top": "/", "etc": "/etc"}
 
 # /run: host directories that are bound whole, because their owner replaces sockets in them or data in them is live.
 RUN_LIVE = frozenset(

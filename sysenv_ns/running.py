@@ -118,5 +118,3 @@ def _command(pid: int) -> str:
         return text.decode(errors="replace") or Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-

@@ -111,7 +111,9 @@ def content(path: str) -> bytes | None:
     """The stand-in for a host file that programs need and the user may not read; None for all other paths."""
     if path in ("/etc/shadow", "/etc/shadow-"):
         # shadow(5): "!" locks the password; empty fields put no age limit on it
-        return "".join(f"{name}:!:19000:0:99999:7:::\n" for name, _ in _database("/etc/passwd")).encode("utf-8", "surrogateescape")
+        return "".join(f"{name}:!:19000:0:99999:7:::\n" for name, _ in _database("/etc/passwd")).encode(
+            "utf-8", "surrogateescape"
+        )
     if path in ("/etc/gshadow", "/etc/gshadow-"):
         return "".join(f"{name}:!::{members}\n" for name, members in _database("/etc/group")).encode(
             "utf-8", "surrogateescape"

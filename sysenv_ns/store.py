@@ -1,8 +1,8 @@
 """Where everything lives: paths, env.json, locks, atomic writes; it runs and mounts nothing.
 
-    STORE/base/KEY/LAYER/     base layers, see base.py
-    STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json
-    STORE/trash/              what is being removed
+STORE/base/KEY/LAYER/     base layers, see base.py
+STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json
+STORE/trash/              what is being removed
 """
 
 from __future__ import annotations

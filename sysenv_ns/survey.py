@@ -7,40 +7,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from sysenv_ns import layout, mountinfo, policy, standins
 from sysenv_ns.idmap import IdMap
-from sysenv_ns.layout import Entry, EntryKind, Host, Tree
-
-Kind = str
-DIRECTORY, COPY, STUB, SYMLINK, FIFO, LINK, BIG = "d", "c", "s", "l", "p", "h", "b"
-
-# (kind, name, mode, uid, gid, mtime_ns, payload): uid and gid as they shall be inside; the payload is the content of
-# a copy, (size, redirect) of a stub, the target of a symlink, the first path of a hard link (relative to the layer).
-Record = tuple[Kind, str, int, int, int, int, object]
+from sysenv_ns.layout import Entry, EntryKind, Host, RunEntry, Tree
+from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Kind, Record
 
 
-class Batch(NamedTuple):
-    """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories."""
-
-    directory: str
-    record: Record
-    entries: list[Record]
-
-
-def host() -> Host:
-    """Survey what the plan depends on. Raises OSError."""
+def host(id_map: IdMap | None) -> Host:
+    """Survey what the plan depends on; owners in /run are translated with `id_map`. Raises OSError."""
     mounts = mountinfo.read()
-    home = os.path.realpath(os.path.expanduser("~"))
     points = {mount.point for mount in mounts}
     return Host(
         mounts=mounts,
         top=tuple(_entries("/")),
-        home=home,
+        home=os.path.realpath(os.path.expanduser("~")),
         stores=tuple(path for path in policy.HOST_STORES if os.path.isdir(path) and not os.path.islink(path)),
+        run=tuple(_run_entries("", points, id_map)),
         mounted_files=frozenset(p for p in points if os.path.lexists(p) and not os.path.isdir(p)),
     )
 
@@ -61,18 +46,52 @@ def _kind(mode: int) -> EntryKind:
     return kinds.get(stat.S_IFMT(mode), "other")
 
 
-class Index:
-    """What the walk saw: the roots its stubs need and the signatures that tell later whether they still hold."""
+def _run_entries(below: str, mount_points: set[str], id_map: IdMap | None) -> Iterator[RunEntry]:
+    """Everything in /run that an environment shall see. What cannot be read is left out."""
+    try:
+        names = sorted(os.listdir(f"/run/{below}"))
+    except (PermissionError, FileNotFoundError):
+        return
+    for name in names:
+        path = f"{below}/{name}" if below else name
+        if path in policy.RUN_ABSENT:
+            continue
+        try:
+            entry = _run_entry(path, mount_points, id_map)
+        except (PermissionError, FileNotFoundError):
+            continue
+        yield entry
+        if entry.kind == "directory" and not entry.live and path not in policy.RUN_FRESH:
+            yield from _run_entries(path, mount_points, id_map)
 
-    def __init__(self, tree: Tree, earlier_roots: tuple[str, ...]) -> None:
-        self._tree = tree
+
+def _run_entry(path: str, mount_points: set[str], id_map: IdMap | None) -> RunEntry:
+    source = f"/run/{path}"
+    status = os.lstat(source)
+    kind = _kind(status.st_mode)
+    content = b""
+    if kind == "symlink":
+        content = os.readlink(os.fsencode(source))
+    elif kind == "file":
+        with open(source, "rb") as stream:
+            content = stream.read(policy.RUN_COPY_LIMIT)
+    live = kind == "directory" and (path in policy.RUN_LIVE or source in mount_points) and path not in policy.RUN_FRESH
+    uid = id_map.uid_inside(status.st_uid) if id_map else status.st_uid
+    gid = id_map.gid_inside(status.st_gid) if id_map else status.st_gid
+    return RunEntry(path, kind, stat.S_IMODE(status.st_mode), uid, gid, live, content)
+
+
+class Index:
+    """What a walk saw: the roots its stubs need and the signatures that tell later whether they still hold."""
+
+    def __init__(self, earlier_roots: Iterable[str]) -> None:
         self.roots: list[str] = []
-        self._searched = list(earlier_roots)
-        self._names: dict[str, frozenset[str]] = {}
-        self.watched: dict[str, list[int]] = {}
+        self.watched: dict[str, list[int] | None] = {}
         self.stubs: dict[str, list[int]] = {}
         self.left_out: list[str] = []
         self.unreadable: list[str] = []
+        self._searched = list(earlier_roots)
+        self._names: dict[str, frozenset[str]] = {}
 
     def use(self, root: str) -> None:
         """Note that a stub of this tree is served by `root`."""
@@ -131,9 +150,7 @@ class Walk:
             yield Batch(path[1:], self._record(DIRECTORY, "", os.lstat(path), None), [])
         yield from self._directory(self._tree.path, os.lstat(self._tree.path), 0, 0.0, 1.0)
 
-    def _directory(
-        self, path: str, status: os.stat_result, depth: int, begin: float, end: float
-    ) -> Iterator[Batch]:
+    def _directory(self, path: str, status: os.stat_result, depth: int, begin: float, end: float) -> Iterator[Batch]:
         """`begin` to `end` is this directory's share of the progress: the total is not known in a single pass."""
         directories: list[tuple[str, os.stat_result]] = []
         entries: list[Record] = []
@@ -172,9 +189,7 @@ class Walk:
                     self._watch(f"{prefix}/{entry.name}", status, depth + 1, self._tree.policy.watch_depth)
                 entries.append(record)
 
-    def _file(
-        self, path: str, name: str, status: os.stat_result, limit: int, root: str | None
-    ) -> Record | None:
+    def _file(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
             return self._record(SYMLINK, name, status, os.readlink(path))
@@ -192,9 +207,7 @@ class Walk:
                 return self._record(LINK, name, status, first.lstrip("/"))
         return self._regular(path, name, status, limit, root)
 
-    def _regular(
-        self, path: str, name: str, status: os.stat_result, limit: int, root: str | None
-    ) -> Record:
+    def _regular(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record:
         size = status.st_size
         own = standins.content(path)
         if own is not None and not os.access(path, os.R_OK):

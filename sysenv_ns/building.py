@@ -1,0 +1,72 @@
+"""Carries batches from outside to a writer inside the namespace, and swaps trees of a layer; keeps no books."""
+
+from __future__ import annotations
+
+import marshal
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sysenv_ns import children, mirror, namespace
+from sysenv_ns.idmap import IdMap
+from sysenv_ns.records import COPY, DIRECTORY, Batch, Record
+from sysenv_ns.standins import Addition
+
+_PIPE_BUFFER = 1 << 18  # bytes
+
+
+def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
+    """Write batches below `target` as root of a namespace with this map. Raises OSError, SysenvError."""
+    read_end, write_end = os.pipe()
+
+    def inside() -> None:
+        os.close(write_end)
+        if id_map is not None:
+            namespace.enter(id_map)
+            namespace.become_root()
+        with os.fdopen(read_end, "rb", buffering=_PIPE_BUFFER) as stream:
+            mirror.Writer(str(target)).run(stream)
+
+    writer = children.Child(inside, "sysenv-ns-base")
+    os.close(read_end)
+    try:
+        with os.fdopen(write_end, "wb", buffering=_PIPE_BUFFER) as stream:
+            for batch in batches:
+                stream.write(marshal.dumps(tuple(batch)))
+            stream.write(marshal.dumps(None))
+    except BrokenPipeError:
+        pass  # the writer failed and says why
+    writer.wait()
+
+
+def additions(added: Iterable[Addition]) -> Iterator[Batch]:
+    """The additions with the directories above them, which look like the host's where the host has them."""
+    by_directory: dict[str, list[Record]] = {}
+    for addition in added:
+        path = Path(addition.path)
+        content = Path(addition.copy_of).read_bytes() if addition.copy_of else addition.content.encode()
+        for parent in path.parents:
+            by_directory.setdefault("" if str(parent) == "." else str(parent), [])
+        by_directory[str(path.parent)].append((COPY, path.name, addition.mode, 0, 0, 0, content))
+    for directory, entries in sorted(by_directory.items()):
+        mode, mtime = _directory_like(f"/{directory}")
+        yield Batch(directory, (DIRECTORY, "", mode, 0, 0, mtime, None), entries)
+
+
+def _directory_like(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:  # the host has none
+        return 0o755, 0
+    return status.st_mode & 0o7777, status.st_mtime_ns
+
+
+def swap(paths: Iterable[str], layer: Path, fresh: Path, old: Path) -> None:
+    """Move the trees at `paths` from `layer` to `old` and those of `fresh` into their places. Raises OSError."""
+    for number, path in enumerate(paths):
+        place = layer / path[1:]
+        parent = place.parent.stat()
+        if place.exists():
+            os.rename(place, old / str(number))
+        os.rename(fresh / path[1:], place)
+        os.utime(place.parent, ns=(parent.st_atime_ns, parent.st_mtime_ns))

@@ -1,0 +1,231 @@
+"""The command line: parse, call, render; the only module that prints and exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from sysenv_ns import __version__
+from sysenv_ns.base import Progress
+from sysenv_ns.errors import EXIT_FAILURE, SysenvError
+from sysenv_ns.session import Command, Reporter
+from sysenv_ns.store import Environment, Store, check_name, location
+
+EXIT_BEFORE_COMMAND = 125
+
+
+@dataclass(frozen=True)
+class _Context:
+    store: Store
+    reporter: Reporter
+
+
+def _notice(text: str) -> None:
+    sys.stderr.write(f"sysenv-ns: {text}\n")
+    sys.stderr.flush()
+
+
+def _operation(text: str) -> None:
+    sys.stderr.write(f"+ {text}\n")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, nothing otherwise."""
+    steps = 1000
+    if not sys.stderr.isatty():
+        yield lambda fraction: None
+        return
+    with click.progressbar(length=steps, label="Reading the host", file=sys.stderr) as bar:
+
+        def report(fraction: float) -> None:
+            bar.update(max(0, int(fraction * steps) - bar.pos))
+
+        yield report
+
+
+class _Group(click.Group):
+    """Turns every SysenvError into its message and exit status; no traceback reaches a user."""
+
+    default_status = EXIT_FAILURE
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SysenvError as error:
+            from sysenv_ns import render
+
+            sys.stderr.write(render.error(error) + "\n")
+            before_command = ctx.invoked_subcommand in ("exec", "shell")
+            default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
+            ctx.exit(default if error.exit_status is None else error.exit_status)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sysenv-ns", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Print every mount operation as it is done.")
+@click.pass_context
+def main(context: click.Context, verbose: bool) -> None:
+    """A virtualenv for system packages, without root.
+
+    Inside an environment everything is as on this machine, but what is written to system directories stays in the
+    environment.
+    """
+    operation = _operation if verbose else lambda text: None
+    context.obj = _Context(Store(location()), Reporter(_notice, operation, _progress))
+
+
+_NAME = click.argument("name")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+_DRIVER = click.option(
+    "--driver",
+    type=click.Choice(["auto", "stub", "reflink", "copy", "fuse", "root"]),
+    default="auto",
+    help="How files of the host get into the environment (see doctor).",
+)
+_ID_MAP = click.option(
+    "--id-map",
+    type=click.Choice(["auto", "full", "single"]),
+    default="auto",
+    help="full: you stay you, with all system ids beside; single: you are root and nobody else exists.",
+)
+_ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
+_ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
+
+
+@main.command()
+@_NAME
+@_DRIVER
+@_ID_MAP
+@click.pass_obj
+def create(context: _Context, name: str, driver: str, id_map: str) -> None:
+    """Make an environment."""
+    _refuse_inside("create")
+    from sysenv_ns import lifecycle
+
+    lifecycle.create(context.store, check_name(name), driver, id_map, context.reporter)
+    _notice(f"created {name}; enter it with: sysenv-ns shell {name}")
+
+
+@main.command()
+@_ROOT
+@_ME
+@_DRIVER
+@_ID_MAP
+@_NAME
+@click.pass_obj
+def shell(context: _Context, name: str, identity: Any, driver: str, id_map: str) -> None:
+    """Start a shell in an environment, which is made when it does not exist."""
+    _enter(context, name, Command(None, identity), driver, id_map)
+
+
+@main.command(name="exec", context_settings={"allow_interspersed_args": False})
+@_ROOT
+@_ME
+@_DRIVER
+@_ID_MAP
+@_NAME
+@click.argument("arguments", metavar="-- COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def exec_(context: _Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str, id_map: str) -> None:
+    """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
+    if arguments[0] == "--":
+        arguments = arguments[1:]
+    if not arguments:
+        raise click.UsageError("Missing argument 'COMMAND'.")
+    _enter(context, name, Command(arguments, identity), driver, id_map)
+
+
+def _enter(context: _Context, name: str, command: Command, driver: str, id_map: str) -> None:
+    from sysenv_ns import session
+
+    _refuse_inside("enter an environment")
+    environment = _load_or_create(context, name, driver, id_map)
+    session.run(context.store, environment, command, context.reporter)
+
+
+def _load_or_create(context: _Context, name: str, driver: str, id_map: str) -> Environment:
+    if not context.store.exists(name):
+        from sysenv_ns import lifecycle
+
+        environment = lifecycle.create(context.store, name, driver, id_map, context.reporter)
+        _notice(f"created the environment {name}")
+        return environment
+    environment = context.store.load(name)
+    kind = environment.id_map.kind if environment.id_map else "auto"
+    if driver not in ("auto", environment.driver) or id_map not in ("auto", kind):
+        raise SysenvError(
+            f"{name} exists already, with the driver {environment.driver} and the id map {kind}",
+            "driver and id map are chosen when an environment is made: leave the options out, or use another name",
+        )
+    return environment
+
+
+@main.command(name="list")
+@_JSON
+@click.pass_obj
+def list_(context: _Context, as_json: bool) -> None:
+    """Show all environments."""
+    from sysenv_ns import lifecycle, render
+
+    statuses = lifecycle.list_all(context.store)
+    if as_json:
+        click.echo(render.as_json([render.status_json(s) for s in statuses]))
+    elif statuses:
+        click.echo(render.listing(statuses))
+    else:
+        _notice("there are no environments; make one with: sysenv-ns shell NAME")
+
+
+@main.command()
+@_NAME
+@_JSON
+@click.pass_obj
+def status(context: _Context, name: str, as_json: bool) -> None:
+    """Show one environment and its processes."""
+    from sysenv_ns import lifecycle, render
+
+    result = lifecycle.status(context.store, name)
+    click.echo(render.as_json(render.status_json(result)) if as_json else render.status(result))
+
+
+@main.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.pass_obj
+def remove(context: _Context, names: tuple[str, ...]) -> None:
+    """Delete environments with all that is in them."""
+    _refuse_inside("remove an environment")
+    from sysenv_ns import lifecycle
+
+    for name in names:
+        lifecycle.remove(context.store, check_name(name))
+        _notice(f"removed {name}")
+
+
+@main.command()
+@_JSON
+@click.pass_obj
+def doctor(context: _Context, as_json: bool) -> None:
+    """Find out which drivers and id maps work here, and what to do about the others."""
+    from dataclasses import asdict
+
+    from sysenv_ns import doctor as doctor_module
+    from sysenv_ns import render
+
+    result = doctor_module.diagnose(context.store)
+    click.echo(render.as_json(asdict(result)) if as_json else render.diagnosis(result))
+    if result.driver is None:
+        raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+def _refuse_inside(what: str) -> None:
+    """Overlays do not nest here: the root of an environment cannot be the base of another one."""
+    inside = os.environ.get("SYSENV_NS")
+    if inside is not None:
+        raise SysenvError(f"cannot {what} from inside the environment {inside}", "leave it first")

@@ -1,0 +1,132 @@
+"""create, list, status, remove: one function a verb, each returning a frozen result; prints nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from sysenv_ns import doctor, drivers, namespace, removal, running
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.idmap import IdMap
+from sysenv_ns.running import Process
+from sysenv_ns.session import Reporter
+from sysenv_ns.store import Environment, Store, timestamp
+
+
+@dataclass(frozen=True)
+class Status:
+    """One environment as list and status show it."""
+
+    name: str
+    driver: str
+    id_map: str | None
+    created: float
+    path: str
+    processes: tuple[Process, ...]
+    problem: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether a process lives in it."""
+        return bool(self.processes)
+
+
+def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter) -> Environment:
+    """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
+    if store.exists(name):
+        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
+    store.prepare()
+    driver, id_map = doctor.choose(store, driver, id_map_kind)
+    path = store.envs / name
+    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path)
+    drivers.get(driver).build_base(store, environment, reporter.progress)
+    staging = store.trash / f"new-{name}-{environment.ident}"
+    try:
+        staging.mkdir(mode=0o700)
+        for directory in ("upper", "work", "root"):
+            (staging / directory).mkdir(mode=0o755)
+        (staging / "lock").touch(mode=0o600)
+        namespace.run_inside(id_map, lambda: _furnish(staging / "upper", name), "sysenv-ns-new")
+        store.add(environment, staging)
+    except OSError as error:
+        _discard(staging, id_map)
+        raise SysenvError(
+            f"creating {name} failed: {reason(error)}", f"look at the file system of {store.path}"
+        ) from error
+    except BaseException:
+        _discard(staging, id_map)
+        raise
+    return environment
+
+
+def _discard(staging: Path, id_map: IdMap | None) -> None:
+    if staging.exists():
+        removal.remove_tree(staging, id_map)
+
+
+def _furnish(upper: Path, name: str) -> None:
+    """What an environment starts with: the name for the prompt (Debian's bashrc reads it)."""
+    for directory, host in ((upper, "/"), (upper / "etc", "/etc")):
+        directory.mkdir(exist_ok=True)
+        os.chown(directory, 0, 0)
+        directory.chmod(stat.S_IMODE(os.stat(host).st_mode))
+    (upper / "etc" / "debian_chroot").write_text(f"{name}\n")
+    (upper / "etc" / "debian_chroot").chmod(0o644)
+
+
+def status(store: Store, name: str) -> Status:
+    """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name."""
+    path = store.directory(name)
+    try:
+        environment = store.load(name)
+    except SysenvError as error:
+        return Status(name, "", None, 0.0, str(path), (), error.message)
+    kind = environment.id_map.kind if environment.id_map else None
+    processes = tuple(running.processes(environment))
+    return Status(name, environment.driver, kind, environment.created, str(path), processes)
+
+
+def list_all(store: Store) -> list[Status]:
+    """All environments, sorted by name."""
+    return [status(store, name) for name in store.names()]
+
+
+def remove(store: Store, name: str) -> None:
+    """Delete an environment and all its files. Raises SysenvError when it runs."""
+    path = store.directory(name)
+    try:
+        environment = store.load(name)
+    except SysenvError:
+        _remove_damaged(store, path)
+        return
+    with store.lock(name):
+        processes = running.processes(environment)
+        if processes:
+            listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
+            raise SysenvError(f"{name} is running: {listed}", f"leave it, or end its processes: sysenv-ns stop {name}")
+        trashed = _to_trash(store, path)
+    _delete(trashed, environment.id_map)
+
+
+def _remove_damaged(store: Store, path: Path) -> None:
+    """Without its id map the owner of its files is unknown: try the maps that this user can have."""
+    trashed = _to_trash(store, path)
+    _driver, id_map = doctor.choose(store, "auto", "auto")
+    _delete(trashed, id_map)
+
+
+def _to_trash(store: Store, path: Path) -> Path:
+    try:
+        return removal.move_to_trash(path, store.trash)
+    except OSError as error:
+        raise SysenvError(f"{path} cannot be moved away: {reason(error)}") from error
+
+
+def _delete(path: Path, id_map: IdMap | None) -> None:
+    try:
+        removal.remove_tree(path, id_map)
+    except OSError as error:
+        raise SysenvError(f"{path} cannot be deleted: {reason(error)}", "delete it by hand as root") from error

@@ -1,0 +1,20 @@
+"""What survey.py tells mirror.py of each file, as plain tuples: a hundred thousand of them go through a pipe."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Kind = str
+DIRECTORY, COPY, STUB, SYMLINK, FIFO, LINK, BIG = "d", "c", "s", "l", "p", "h", "b"
+
+# (kind, name, mode, uid, gid, mtime_ns, payload): uid and gid as they shall be inside; the payload is the content of
+# a copy, (size, redirect) of a stub, the target of a symlink, the first path of a hard link (relative to the layer).
+Record = tuple[Kind, str, int, int, int, int, object]
+
+
+class Batch(NamedTuple):
+    """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories."""
+
+    directory: str
+    record: Record
+    entries: list[Record]

@@ -1,0 +1,83 @@
+"""What a user can do about a stage that the kernel or its policy refused; looks at settings, changes none.
+
+A setting explains a failure; it never predicts one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+USER_NAMESPACE = "creating a user namespace"
+ID_MAP = "writing the id map"
+MOUNT_NAMESPACE = "creating a mount namespace"
+PROPAGATION = "making the mounts private"
+OVERLAY = "mounting an overlay"
+
+_NO_UPPER = {"overlay", "fuse", "nfs", "nfs4", "cifs", "smb3", "vfat", "exfat", "fuseblk", "9p", "virtiofs"}
+
+
+def remedy(stage: str, error: OSError, store: Path | None = None) -> str:
+    """One remedy for a failed stage, as text that the user can act on."""
+    number = error.errno
+    if _is_set("kernel/apparmor_restrict_unprivileged_userns", "1") and number in (errno.EPERM, errno.EACCES):
+        return _apparmor()
+    if stage in (USER_NAMESPACE, MOUNT_NAMESPACE):
+        return _namespace(number)
+    if stage == OVERLAY and store is not None:
+        return _overlay(number, store)
+    return "run `sysenv-ns doctor` and report what it prints"
+
+
+def _namespace(number: int | None) -> str:
+    if number == errno.ENOSPC:
+        return "raise the limit: sudo sysctl -w user.max_user_namespaces=15000 user.max_mnt_namespaces=15000"
+    if number == errno.EINVAL:
+        return "on WSL 1 there are no namespaces: use WSL 2"
+    if _is_set("kernel/unprivileged_userns_clone", "0"):
+        return "allow it: sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    if _seccomp_filtered():
+        return "a seccomp filter forbids it; a container needs --security-opt seccomp=unconfined"
+    return "it is forbidden in a chroot: leave that; else ask who set this system's policy to allow user namespaces"
+
+
+def _overlay(number: int | None, store: Path) -> str:
+    fstype = filesystem(store)
+    if fstype in _NO_UPPER:
+        return f"{store} lies on {fstype}, which cannot hold an environment: set SYSENV_NS_HOME to a local disk"
+    if number in (errno.EINVAL, errno.EPERM, errno.ENODEV):
+        return "the driver stub needs Linux 6.16 or later with overlayfs; other drivers are to come, or run it as root"
+    return f"look at the kernel's log (dmesg) and at the file system of {store}"
+
+
+def filesystem(path: Path) -> str:
+    """The type of the file system that holds `path`, as the mount table names it; "" when unknown."""
+    from sysenv_ns import mountinfo
+
+    mount = mountinfo.containing(os.path.realpath(path), mountinfo.visible(mountinfo.read()))
+    return mount.fstype.partition(".")[0] if mount else ""
+
+
+def _apparmor() -> str:
+    executable = os.path.realpath(sys.executable)
+    profile = f"abi <abi/4.0>, profile sysenv-ns {executable} flags=(unconfined) {{ userns, }}"
+    return (
+        f"allow it for this program: echo '{profile}' | sudo tee /etc/apparmor.d/sysenv-ns "
+        "&& sudo apparmor_parser -r /etc/apparmor.d/sysenv-ns"
+    )
+
+
+def _is_set(name: str, value: str) -> bool:
+    try:
+        return Path("/proc/sys", name).read_text().strip() == value
+    except OSError:
+        return False
+
+
+def _seccomp_filtered() -> bool:
+    try:
+        return "Seccomp:\t2" in Path("/proc/self/status").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""Results and errors to text or JSON; fetches nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sysenv_ns.doctor import Diagnosis
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.lifecycle import Status
+
+
+def error(failure: SysenvError) -> str:
+    """One sentence, and a hint line when there is something to do."""
+    hint = f"\nhint: {failure.hint}" if failure.hint else ""
+    return f"sysenv-ns: {failure.message}{hint}"
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Left-aligned columns; the last one is not padded."""
+    rows = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def listing(statuses: Sequence[Status]) -> str:
+    """The table of `list`."""
+    rows = [("NAME", "STATE", "DRIVER", "IDS", "CREATED")]
+    rows += [(s.name, _state(s), s.driver or "-", s.id_map or "-", _date(s.created)) for s in statuses]
+    return table(rows)
+
+
+def status(result: Status) -> str:
+    """The lines of `status`."""
+    rows = [
+        ("name:", result.name),
+        ("state:", _state(result)),
+        ("driver:", result.driver or "-"),
+        ("id map:", result.id_map or "-"),
+        ("created:", _date(result.created)),
+        ("changes:", f"{result.path}/upper"),
+    ]
+    if result.problem:
+        rows.append(("problem:", result.problem))
+    rows += [("process:", f"{process.pid} {process.command}") for process in result.processes]
+    return table(rows)
+
+
+def diagnosis(result: Diagnosis) -> str:
+    """The table of `doctor` with a remedy below what does not work."""
+    lines = []
+    width = max(len(finding.subject) for finding in result.findings)
+    for finding in result.findings:
+        lines.append(f"{finding.subject.ljust(width)}  {'works' if finding.works else 'no: ' + finding.detail}")
+        if finding.remedy:
+            lines.append(f"{' ' * width}  -> {finding.remedy}")
+    if result.driver is None:
+        lines.append("No environment can be run here.")
+    else:
+        ids = f" and the id map {result.id_map}" if result.id_map else ""
+        lines.append(f"New environments use the driver {result.driver}{ids}.")
+    return "\n".join(lines)
+
+
+def status_json(result: Status) -> dict[str, Any]:
+    """A status for --json."""
+    return {**asdict(result), "running": result.running}
+
+
+def as_json(data: object) -> str:
+    """Indented JSON."""
+    return json.dumps(data, indent=2)
+
+
+def _state(result: Status) -> str:
+    if result.problem:
+        return "damaged"
+    return f"running ({len(result.processes)})" if result.running else "stopped"
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "-"

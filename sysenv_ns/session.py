@@ -1,0 +1,164 @@
+"""shell and exec: start or join an environment and become the command. Nothing stays between terminal and command.
+
+After the pivot nothing may be imported: it would come from the environment's own files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+from sysenv_ns import base, drivers, emulation, namespace, operations, running, survey
+from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
+from sysenv_ns.idmap import UIDMAP_HINT
+from sysenv_ns.store import Environment, Store
+
+Identity = Literal["root", "me"]
+
+_ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """How a session speaks to the user: notices, one line per operation for -v, and a progress bar."""
+
+    notice: Callable[[str], None]
+    operation: Callable[[str], None]
+    progress: base.ProgressBar
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program with its arguments; None is the login shell. `identity` is who runs it; None leaves it to the verb."""
+
+    arguments: tuple[str, ...] | None
+    identity: Identity | None
+
+
+def run(store: Store, environment: Environment, command: Command, reporter: Reporter) -> NoReturn:
+    """Enter the environment, starting it if it does not run, and become the command. Raises SysenvError."""
+    identity = _identity(environment, command)
+    directory = _current_directory()
+    single = environment.id_map is not None and environment.id_map.kind == "single"
+    filter_ = emulation.Filter() if single else None  # loads a library: before the pivot
+    variables = _variables(environment, identity, command)
+    with store.lock(environment.name):
+        process = running.find(environment)
+        if process is None:
+            start(store, environment, reporter)
+        else:
+            _join(environment, process)
+        _change_directory(directory, variables, reporter)
+        if identity == "root" and environment.id_map is not None:
+            namespace.become_root()
+        if filter_ is not None:
+            filter_.load()
+        _become(command, variables)
+
+
+def start(store: Store, environment: Environment, reporter: Reporter) -> None:
+    """Move this process into a new root made of the environment's layers. Raises SysenvError."""
+    host = survey.host(environment.id_map)
+    driver = drivers.get(environment.driver)
+    with driver.prepare(store, environment, host, reporter.progress) as prepared:
+        namespace.enter(environment.id_map)
+        root = operations.execute(prepared.plan, str(environment.root), reporter.operation)
+        # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
+        running.record(environment, prepared.layers)
+        namespace.pivot(root)
+        os.close(root)
+
+
+def _join(environment: Environment, process: int) -> None:
+    try:
+        namespace.join(process, with_user_namespace=environment.id_map is not None)
+    except OSError as error:
+        raise SysenvError(
+            f"joining process {process} of {environment.name} failed: {reason(error)}",
+            f"end it and try again: sysenv-ns stop {environment.name}",
+        ) from error
+
+
+def _identity(environment: Environment, command: Command) -> Identity:
+    single = environment.id_map is not None and environment.id_map.kind == "single"
+    if command.identity == "me" and single:
+        raise SysenvError(
+            f"{environment.name} has the single id map: nobody but root exists inside, so --me is not possible",
+            f"{UIDMAP_HINT}; then make an environment with --id-map full",
+        )
+    if command.identity is not None:
+        return command.identity
+    return "me" if command.arguments is None and not single else "root"
+
+
+def _variables(environment: Environment, identity: Identity, command: Command) -> dict[str, str]:
+    """The environment variables of the command: the caller's, and root's own where root runs it."""
+    variables = dict(os.environ)
+    variables["SYSENV_NS"] = environment.name
+    if identity == "root":
+        path = [p for p in variables.get("PATH", "").split(":") if p]
+        variables["PATH"] = ":".join([*path, *(p for p in _ROOT_PATH.split(":") if p not in path)])
+        # In the single map the shell's root is the caller, at home; otherwise root must not litter the caller's home.
+        if environment.id_map is not None and (command.arguments is not None or command.identity == "root"):
+            variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
+    return variables
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return ""
+
+
+def _change_directory(directory: str, variables: Mapping[str, str], reporter: Reporter) -> None:
+    for path in (directory, variables.get("HOME", "/")):
+        with contextlib.suppress(OSError):
+            os.chdir(path)
+            if path != directory:
+                reporter.notice(f"{directory or 'the current directory'} does not exist inside; now in {path}")
+            return
+    os.chdir("/")
+
+
+def _become(command: Command, variables: dict[str, str]) -> NoReturn:
+    arguments = command.arguments if command.arguments is not None else (_login_shell(variables),)
+    # Python ignores these two; the command shall find what the caller had.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    failure = _execute(arguments, variables)
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        raise SysenvError(f"{arguments[0]}: command not found in the environment", exit_status=EXIT_NOT_FOUND)
+    raise SysenvError(f"{arguments[0]} cannot be executed: {reason(failure)}", exit_status=EXIT_NOT_EXECUTABLE)
+
+
+def _execute(arguments: tuple[str, ...], variables: dict[str, str]) -> OSError:
+    """execvpe(3) without Python's own, which imports modules on the way; returns only an error."""
+    name = arguments[0]
+    directories = variables.get("PATH", _ROOT_PATH).split(":")
+    candidates = [name] if "/" in name else [f"{d or '.'}/{name}" for d in directories]
+    failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    for path in candidates:
+        try:
+            os.execve(path, arguments, variables)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:  # a script without #! line, as execvp(3) and shells do it
+                os.execve("/bin/sh", ("sh", path, *arguments[1:]), variables)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                if os.path.isdir(path) and len(candidates) > 1:
+                    continue
+                failure = error
+    return failure
+
+
+def _login_shell(variables: Mapping[str, str]) -> str:
+    for path in (variables.get("SHELL", ""), *_FALLBACK_SHELLS):
+        if path.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return _FALLBACK_SHELLS[-1]
