@@ -26,7 +26,7 @@ from typing import Any
 
 from sysenv_ns import building, layout, namespace, policy, removal, running, standins, survey
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.idmap import IdMap, find_program
+from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Host, LayerPlan, Tree
 from sysenv_ns.mountinfo import is_below
 from sysenv_ns.records import Batch
@@ -81,7 +81,7 @@ class Base:
     def own_layer(self) -> Layer:
         """The layer with the environment's own additions, made when it is missing."""
         single = self._id_map is not None and self._id_map.kind == "single"
-        added = standins.additions(single, find_program("sudo") is not None, find_program("setpriv"))
+        added = standins.host_additions(root_only=single)
         digest = hashlib.sha256(repr(added).encode()).hexdigest()[:12]
         path = self.path / f"own-{digest}"
         if not path.exists():

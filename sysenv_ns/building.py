@@ -21,9 +21,8 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
 
     def inside() -> None:
         os.close(write_end)
-        if id_map is not None:
-            namespace.enter(id_map)
-            namespace.become_root()
+        namespace.enter(id_map)
+        namespace.become_root()
         with os.fdopen(read_end, "rb", buffering=_PIPE_BUFFER) as stream:
             mirror.Writer(str(target)).run(stream)
 
@@ -32,7 +31,7 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
     try:
         with os.fdopen(write_end, "wb", buffering=_PIPE_BUFFER) as stream:
             for batch in batches:
-                stream.write(marshal.dumps(tuple(batch)))
+                stream.write(marshal.dumps((batch.directory, batch.record, batch.entries)))  # type: ignore[arg-type]
             stream.write(marshal.dumps(None))
     except BrokenPipeError:
         pass  # the writer failed and says why

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from sysenv_ns import layout, survey
+from sysenv_ns import layout, standins, survey
 from sysenv_ns.base import Base, ProgressBar
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
+from sysenv_ns.standins import Addition
 from sysenv_ns.store import Environment, Store
 
 NAMES = ("stub", "reflink", "copy", "fuse", "root")
@@ -37,6 +38,9 @@ class Driver(Protocol):
     ) -> contextlib.AbstractContextManager[Prepared]:
         """The plan; what it refers to is kept from being deleted inside the context. Raises SysenvError."""
 
+    def additions(self) -> tuple[Addition, ...]:
+        """What goes into a new upper because there is no layer below it to hold it."""
+
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """Make the base now, so that the first start is as fast as all others. Raises SysenvError."""
 
@@ -53,13 +57,15 @@ class Stub:
             roots = tuple(dict.fromkeys(root for layer in layers for root in layer.roots))
             root = layout.Root(
                 source=environment.source,
-                own=str(own.tree),
-                lowers=tuple(str(layer.tree) for layer in layers),
+                lowers=(str(own.tree), *(str(layer.tree) for layer in layers)),
                 data_roots=roots,
                 directory=str(environment.path),
                 unprivileged=True,
             )
             yield Prepared(layout.plan(host, root), tuple(layer.name for layer in layers))
+
+    def additions(self) -> tuple[Addition, ...]:
+        return ()
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         with self.prepare(store, environment, survey.host(environment.id_map), progress):
@@ -73,22 +79,22 @@ class Root:
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         if os.geteuid() != 0:
             raise SysenvError("the driver root needs to be run by root", "use --driver auto, or run it with sudo")
-        base = Base(store, environment.driver, None)
-        with base.lock():
-            own = base.own_layer()
-            for mount in layout.further_mounts(host):
-                for name in ("upper", "work"):
-                    directory = environment.path / "mounts" / layout.mount_slug(mount.point) / name
-                    directory.mkdir(parents=True, exist_ok=True)
-            root = layout.Root(
-                source=environment.source,
-                own=str(own.tree),
-                lowers=("/",),
-                data_roots=(),
-                directory=str(environment.path),
-                unprivileged=False,
-            )
-            yield Prepared(layout.plan(host, root), ())
+        for mount in layout.further_mounts(host):
+            for name in ("upper", "work"):
+                directory = environment.path / "mounts" / layout.mount_slug(mount.point) / name
+                directory.mkdir(parents=True, exist_ok=True)
+        root = layout.Root(
+            source=environment.source,
+            lowers=("/",),
+            data_roots=(),
+            directory=str(environment.path),
+            unprivileged=False,
+        )
+        yield Prepared(layout.plan(host, root), ())
+
+    def additions(self) -> tuple[Addition, ...]:
+        # Not a layer of their own: overlayfs refuses a lower that lies below another one (ELOOP), and / is above all.
+        return standins.host_additions(root_only=False)
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """The host itself is the base."""

@@ -163,8 +163,7 @@ class Root:
     """What the root of one environment is put together from (paths of the host)."""
 
     source: str
-    own: str  # the lower with the environment's own additions
-    lowers: tuple[str, ...]  # the others, uppermost first; the host's / for the driver root
+    lowers: tuple[str, ...]  # uppermost first; the host's / for the driver root
     data_roots: tuple[str, ...]
     directory: str  # the environment's: upper/, work/, and mounts/ for further overlays
     unprivileged: bool
@@ -172,9 +171,8 @@ class Root:
 
 def plan(host: Host, root: Root) -> tuple[Operation, ...]:
     """Everything that is mounted or made for a session, in order; the first operation is the root itself."""
-    lowers = (root.own, *root.lowers)
     upper, work = f"{root.directory}/upper", f"{root.directory}/work"
-    overlay = Overlay("/", root.source, lowers, root.data_roots, upper, work, root.unprivileged)
+    overlay = Overlay("/", root.source, root.lowers, root.data_roots, upper, work, root.unprivileged)
     further = () if root.unprivileged else tuple(_further_overlays(host, root))
     return (overlay, *further, *_binds(host, root.unprivileged), *_run(host.run))
 

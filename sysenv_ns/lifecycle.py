@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import doctor, drivers, namespace, removal, running
+from sysenv_ns import building, doctor, drivers, removal, running, standins
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
@@ -49,7 +47,8 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
         for directory in ("upper", "work", "root"):
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
-        namespace.run_inside(id_map, lambda: _furnish(staging / "upper", name), "sysenv-ns-new")
+        added = (standins.prompt(name), *drivers.get(driver).additions())
+        building.write(building.additions(added), staging / "upper", id_map)
         store.add(environment, staging)
     except OSError as error:
         _discard(staging, id_map)
@@ -65,16 +64,6 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
 def _discard(staging: Path, id_map: IdMap | None) -> None:
     if staging.exists():
         removal.remove_tree(staging, id_map)
-
-
-def _furnish(upper: Path, name: str) -> None:
-    """What an environment starts with: the name for the prompt (Debian's bashrc reads it)."""
-    for directory, host in ((upper, "/"), (upper / "etc", "/etc")):
-        directory.mkdir(exist_ok=True)
-        os.chown(directory, 0, 0)
-        directory.chmod(stat.S_IMODE(os.stat(host).st_mode))
-    (upper / "etc" / "debian_chroot").write_text(f"{name}\n")
-    (upper / "etc" / "debian_chroot").chmod(0o644)
 
 
 def status(store: Store, name: str) -> Status:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sysenv_ns.idmap import find_program
+
 _SUDOERS = """\
 # Made by sysenv-ns: the host's own file cannot be read. Root of this environment is no one on the host.
 Defaults	env_reset
@@ -105,6 +107,16 @@ def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Ad
         if setpriv is not None:
             files.append(Addition(SUID_SETPRIV, 0o4755, copy_of=setpriv))
     return tuple(files)
+
+
+def host_additions(root_only: bool) -> tuple[Addition, ...]:
+    """The additions that fit this host: its sudo, or ours on its setpriv."""
+    return additions(root_only, find_program("sudo") is not None, find_program("setpriv"))
+
+
+def prompt(name: str) -> Addition:
+    """The environment's name for the prompt: Debian's and Ubuntu's bashrc read it."""
+    return Addition("etc/debian_chroot", 0o644, f"{name}\n")
 
 
 def content(path: str) -> bytes | None:
