@@ -196,6 +196,22 @@ def status(context: _Context, name: str, as_json: bool) -> None:
 
 
 @main.command()
+@_NAME
+@click.option("--time", "grace", type=click.FloatRange(0), default=10.0, help="Seconds before SIGKILL (10).")
+@click.pass_obj
+def stop(context: _Context, name: str, grace: float) -> None:
+    """End all processes of an environment."""
+    _refuse_inside("stop an environment")
+    from sysenv_ns import lifecycle
+
+    ended = lifecycle.stop(context.store, name, grace)
+    for process in ended:
+        _notice(f"ended {process.pid} ({process.command})")
+    if not ended:
+        _notice(f"{name} was not running")
+
+
+@main.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
 def remove(context: _Context, names: tuple[str, ...]) -> None:

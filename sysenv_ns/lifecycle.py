@@ -1,4 +1,4 @@
-"""create, list, status, remove: one function a verb, each returning a frozen result; prints nothing."""
+"""create, list, status, stop, remove: one function a verb, each returning a frozen result; prints nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store, timestamp
+
+_KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,37 @@ def status(store: Store, name: str) -> Status:
 def list_all(store: Store) -> list[Status]:
     """All environments, sorted by name."""
     return [status(store, name) for name in store.names()]
+
+
+def stop(store: Store, name: str, grace: float) -> list[Process]:
+    """End all processes of an environment, by SIGTERM and after `grace` seconds by SIGKILL; returns those it ended.
+
+    Raises SysenvError when one cannot be ended.
+    """
+    environment = store.load(name)
+    ended: dict[int, Process] = {}
+    deadline = time.monotonic() + grace
+    signalled: set[int] = set()
+    while processes := running.processes(environment):
+        ended |= {process.pid: process for process in processes}
+        late = time.monotonic() > deadline
+        if time.monotonic() > deadline + _KILL_PATIENCE:
+            left = ", ".join(str(process.pid) for process in processes)
+            raise SysenvError(f"these processes of {name} do not end: {left}", "look at them with ps -o stat,wchan")
+        for process in processes:
+            if late:
+                _signal(process.pid, signal.SIGKILL)
+            elif process.pid not in signalled:
+                _signal(process.pid, signal.SIGTERM)
+                _signal(process.pid, signal.SIGCONT)  # a stopped one would not see it
+                signalled.add(process.pid)
+        time.sleep(0.02)
+    return list(ended.values())
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def remove(store: Store, name: str) -> None:

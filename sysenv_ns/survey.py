@@ -222,16 +222,21 @@ class Walk:
                 return self._record(STUB, name, status, (size, f"/{relative}"))
         if size > policy.MEBIBYTE and os.access(path, os.R_OK):
             return self._record(BIG, name, status, path)
-        return self._record(COPY, name, status, self._content(path))
+        return self._record(COPY, name, status, self._content(path, size))
 
-    def _content(self, path: str) -> bytes:
+    def _content(self, path: str, size: int) -> bytes:
+        """Not Path.read_bytes: its buffered stream costs three system calls more for each of a hundred thousand files."""
         try:
-            return Path(path).read_bytes()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except PermissionError:
             self._index.unreadable.append(path)
+            return b""
         except FileNotFoundError:  # removed since the directory was read
-            pass
-        return b""
+            return b""
+        try:
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
 
     def _watch(self, path: str, status: os.stat_result, depth: int, limit: int) -> None:
         if depth <= limit:
