@@ -13,7 +13,7 @@ import click
 
 from sysenv_ns import __version__
 from sysenv_ns.base import Progress
-from sysenv_ns.errors import EXIT_FAILURE, SysenvError
+from sysenv_ns.errors import EXIT_FAILURE, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
 from sysenv_ns.store import Environment, Store, check_name, location
 
@@ -59,12 +59,15 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except SysenvError as error:
-            from sysenv_ns import render
-
-            sys.stderr.write(render.error(error) + "\n")
-            before_command = ctx.invoked_subcommand in ("exec", "shell")
-            default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
-            ctx.exit(default if error.exit_status is None else error.exit_status)
+            failure = error
+        except OSError as error:
+            failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", "`sysenv-ns -v` shows more")
+        sys.stderr.write(f"sysenv-ns: {failure.message}\n")
+        if failure.hint:
+            sys.stderr.write(f"hint: {failure.hint}\n")
+        before_command = ctx.invoked_subcommand in ("exec", "shell")
+        default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
+        ctx.exit(default if failure.exit_status is None else failure.exit_status)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

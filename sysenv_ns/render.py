@@ -1,4 +1,4 @@
-"""Results and errors to text or JSON; fetches nothing."""
+"""Results to text or JSON; fetches nothing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sysenv_ns.doctor import Diagnosis
-from sysenv_ns.errors import SysenvError
 from sysenv_ns.lifecycle import Status
-
-
-def error(failure: SysenvError) -> str:
-    """One sentence, and a hint line when there is something to do."""
-    hint = f"\nhint: {failure.hint}" if failure.hint else ""
-    return f"sysenv-ns: {failure.message}{hint}"
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from sysenv_ns import layout, mountinfo, policy, standins
 from sysenv_ns.idmap import IdMap
@@ -225,7 +224,7 @@ class Walk:
         return self._record(COPY, name, status, self._content(path, size))
 
     def _content(self, path: str, size: int) -> bytes:
-        """Not Path.read_bytes: its buffered stream costs three system calls more for each of a hundred thousand files."""
+        """Not Path.read_bytes, whose stream costs three system calls more for each of a hundred thousand files."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except PermissionError:
