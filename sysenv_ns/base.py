@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,8 @@ class Base:
     def __init__(self, store: Store, driver: str, id_map: IdMap | None) -> None:
         self._store = store
         self._id_map = id_map
-        name = driver
-        if id_map is not None:  # a changed subordinate range makes another base
-            digest = hashlib.sha256(json.dumps(asdict(id_map)).encode()).hexdigest()[:12]
-            name = f"{driver}-{id_map.kind}-{digest}"
-        self.path = store.base / name
+        # A changed subordinate range makes another base: its files have other owners.
+        self.path = store.base / (driver if id_map is None else f"{driver}-{id_map.kind}-{_fingerprint(id_map)}")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -82,8 +79,7 @@ class Base:
         """The layer with the environment's own additions, made when it is missing."""
         single = self._id_map is not None and self._id_map.kind == "single"
         added = standins.host_additions(root_only=single)
-        digest = hashlib.sha256(repr(added).encode()).hexdigest()[:12]
-        path = self.path / f"own-{digest}"
+        path = self.path / f"own-{_fingerprint(added)}"
         if not path.exists():
             with self._staging() as staging:
                 building.write(building.additions(added), staging / "tree", self._id_map)
@@ -211,6 +207,11 @@ class Base:
     def _discard(self, path: Path) -> None:
         if path.exists():
             removal.remove_tree(removal.move_to_trash(path, self._store.trash), self._id_map)
+
+
+def _fingerprint(value: object) -> str:
+    """A name for a value. Not hashlib: its import takes longer than all else that a start does here."""
+    return f"{zlib.crc32(repr(value).encode()):08x}"
 
 
 def _stale_trees(plan: LayerPlan, layer: Path | None) -> list[Tree]:

@@ -67,7 +67,7 @@ class _Group(click.Group):
             sys.stderr.write(f"hint: {failure.hint}\n")
         before_command = ctx.invoked_subcommand in ("exec", "shell")
         default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
-        ctx.exit(default if failure.exit_status is None else failure.exit_status)
+        return ctx.exit(default if failure.exit_status is None else failure.exit_status)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

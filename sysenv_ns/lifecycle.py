@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
