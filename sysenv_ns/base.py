@@ -193,7 +193,11 @@ class Base:
         mounted: set[str] = set()
         for name in self._store.names():
             state = running.read_state(self._store.envs / name)
-            if state is not None and running.find(self._store.load(name)) is not None:
+            try:
+                running_ = state is not None and running.find(self._store.load(name)) is not None
+            except SysenvError:  # damaged: nobody can tell whether it runs
+                running_ = True
+            if state is not None and running_:
                 mounted |= set(state.layers)
         return mounted
 

@@ -31,6 +31,11 @@ def _notice(text: str) -> None:
     sys.stderr.flush()
 
 
+def _print(text: str) -> None:
+    """To stdout; a path that is no text is printed as the bytes that it is."""
+    click.echo(os.fsencode(text))
+
+
 def _operation(text: str) -> None:
     sys.stderr.write(f"+ {text}\n")
 
@@ -60,6 +65,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except SysenvError as error:
             failure = error
+        except BrokenPipeError:  # click ends quietly
+            raise
         except OSError as error:
             failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", "`sysenv-ns -v` shows more")
         sys.stderr.write(f"sysenv-ns: {failure.message}\n")
@@ -195,7 +202,7 @@ def status(context: _Context, name: str, as_json: bool) -> None:
     from sysenv_ns import lifecycle, render
 
     result = lifecycle.status(context.store, name)
-    click.echo(render.as_json(render.status_json(result)) if as_json else render.status(result))
+    _print(render.as_json(render.status_json(result)) if as_json else render.status(result))
 
 
 @main.command()
@@ -246,5 +253,5 @@ def doctor(context: _Context, as_json: bool) -> None:
 def _refuse_inside(what: str) -> None:
     """Overlays do not nest here: the root of an environment cannot be the base of another one."""
     inside = os.environ.get("SYSENV_NS")
-    if inside is not None:
+    if inside:
         raise SysenvError(f"cannot {what} from inside the environment {inside}", "leave it first")

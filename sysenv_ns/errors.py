@@ -25,5 +25,7 @@ class SysenvError(Exception):
 
 def reason(error: OSError) -> str:
     """The reason of an OSError with its symbolic name, without the paths: `No space left on device (ENOSPC)`."""
-    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    if error.errno is None:
+        return str(error)
+    name = errno.errorcode.get(error.errno, str(error.errno))
     return f"{error.strerror} ({name})"

@@ -68,8 +68,8 @@ def full(uid: int, gid: int, subuids: Iterable[Extent], subgids: Iterable[Extent
 def _around(own: int, ranges: Iterable[Extent]) -> tuple[Extent, ...]:
     extents = []
     position = 0
-    for piece in ranges:
-        start, left = piece.outside, piece.count
+    for first, count in _disjoint(ranges, own):
+        start, left = first, count
         if position < own < position + left:
             before = own - position
             extents.append(Extent(position, start, before))
@@ -82,15 +82,37 @@ def _around(own: int, ranges: Iterable[Extent]) -> tuple[Extent, ...]:
     return (*extents, Extent(own, own, 1))
 
 
+def _disjoint(ranges: Iterable[Extent], own: int) -> list[tuple[int, int]]:
+    """Start and count of the ranges without what they have in common (one may be granted by name and by number).
+
+    The kernel refuses a map that names an id of the parent namespace twice.
+    """
+    taken = [(own, own + 1)]
+    pieces: list[tuple[int, int]] = []
+    for piece in ranges:
+        start, end = piece.outside, piece.outside + piece.count
+        for low, high in sorted(taken):
+            if low < end and high > start:
+                pieces.append((start, low - start))
+                start = high
+        pieces.append((start, end - start))
+        taken.append((piece.outside, end))
+    return [(start, count) for start, count in pieces if count > 0]
+
+
 def parse_subordinate(text: str, user: str, uid: int) -> tuple[Extent, ...]:
     """The ranges of one user in /etc/subuid or /etc/subgid (subuid(5)); lines that are none are passed over."""
     ranges = []
     for line in text.splitlines():
         owner, _, numbers = line.strip().partition(":")
         start, _, count = numbers.partition(":")
-        if owner in (user, str(uid)) and start.isdecimal() and count.isdecimal():
+        if owner in (user, str(uid)) and _is_id(start) and _is_id(count):
             ranges.append(Extent(0, int(start), int(count)))
     return tuple(ranges)
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10  # ids have 32 bits
 
 
 def detect_full() -> IdMap:

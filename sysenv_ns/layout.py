@@ -46,6 +46,7 @@ class Host:
     stores: tuple[str, ...]  # those of policy.HOST_STORES that exist
     run: tuple[RunEntry, ...] = ()  # of /run, parents first
     mounted_files: frozenset[str] = frozenset()  # mount points that are not directories
+    missing_trees: frozenset[str] = frozenset()  # those of policy.TREES that are no directories here
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def is_system_data(mount: Mount) -> bool:
 def layers(host: Host) -> tuple[LayerPlan, ...]:
     """The base layers with their trees, uppermost first."""
     directories = overlaid_directories(host)
-    inner = [path for path in policy.TREES if any(is_below(path, directory) for directory in directories)]
+    possible = (path for path in policy.TREES if path not in host.missing_trees)
+    inner = [path for path in possible if any(is_below(path, directory) for directory in directories)]
     paths = sorted({"/", *directories, *inner})
     every_directory = (f"/{entry.path}" for entry in host.top if entry.kind == "directory")
     stops = frozenset({*bound_paths(host), *paths, *every_directory})
@@ -174,7 +176,8 @@ def plan(host: Host, root: Root) -> tuple[Operation, ...]:
     upper, work = f"{root.directory}/upper", f"{root.directory}/work"
     overlay = Overlay("/", root.source, root.lowers, root.data_roots, upper, work, root.unprivileged)
     further = () if root.unprivileged else tuple(_further_overlays(host, root))
-    return (overlay, *further, *_binds(host, root.unprivileged), *_run(host.run))
+    etc = () if root.unprivileged else tuple(_etc_binds(host))
+    return (overlay, *further, *_binds(host, root.unprivileged), *etc, *_run(host.run))
 
 
 def further_mounts(host: Host) -> tuple[Mount, ...]:
@@ -203,11 +206,24 @@ def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
 
 def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:
     kinds = {f"/{entry.path}": entry.kind for entry in host.top}
-    foreign = {m.point for m in host.mounts if _is_foreign(m, host, overlaid_directories(host))}
+    own = (*host.stores, host.home)  # written to by programs, wherever they lie
+    foreign = {
+        m.point
+        for m in host.mounts
+        if _is_foreign(m, host, overlaid_directories(host))
+        and not any(path == m.point or is_below(path, m.point) for path in own)
+    }
     for path in bound_paths(host):
         directory = kinds.get(path, "directory") == "directory" and path not in host.mounted_files
         # For real root nothing else protects what is mounted below a system directory (/boot/efi).
         yield Bind(path, path, directory, readonly=not unprivileged and path in foreign)
+
+
+def _etc_binds(host: Host) -> Iterator[Bind]:
+    """For the driver root: the overlay over / shows what lies below these mounts, in a container empty files."""
+    for mount in mountinfo.visible(host.mounts):
+        if is_below(mount.point, "/etc") and not is_system_data(mount):
+            yield Bind(mount.point, mount.point, mount.point not in host.mounted_files, readonly=True)
 
 
 def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:

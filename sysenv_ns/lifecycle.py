@@ -15,7 +15,7 @@ from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store, timestamp
+from sysenv_ns.store import Environment, Store, check_name, timestamp
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
@@ -74,7 +74,9 @@ def _discard(staging: Path, id_map: IdMap | None) -> None:
 
 def status(store: Store, name: str) -> Status:
     """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name."""
-    path = store.directory(name)
+    path = store.envs / check_name(name)
+    if not store.exists(name):
+        raise store.unknown(name)
     try:
         environment = store.load(name)
     except SysenvError as error:

@@ -24,7 +24,7 @@ class Writer:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._directories: list[tuple[str, int]] = []
+        self._directories: list[tuple[str, int, int]] = []
 
     def run(self, stream: BinaryIO) -> None:
         """Write batches until the end of the stream, then all times, and sync. Raises OSError."""
@@ -34,7 +34,9 @@ class Writer:
             if batch is None:
                 break
             self.add(*batch)
-        for path, mtime in reversed(self._directories):  # children first: each write below changed it
+        for path, mtime, mode in reversed(self._directories):  # children first: each write below changed it
+            if mode & _SPECIAL_BITS:  # not before: a setgid directory hands its group and its bit down
+                os.chmod(path, mode)
             os.utime(path, ns=(mtime, mtime))
         descriptor = os.open(self._target, os.O_RDONLY)
         syscalls.syncfs(descriptor)
@@ -49,8 +51,8 @@ class Writer:
             made = mode & ~_SPECIAL_BITS
         except FileExistsError:  # the target itself, or where an outer tree left room for this one
             made = -1
-        _own(target, uid, gid, mode, was=made)
-        self._directories.append((target, mtime))
+        _own(target, uid, gid, mode & ~_SPECIAL_BITS, was=made)
+        self._directories.append((target, mtime, mode))
         os.chdir(target)  # short names below save the kernel a walk for every file
         for kind, *rest in entries:
             _WRITERS[kind](self._target, *rest)
@@ -82,8 +84,11 @@ def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content:
 
 
 def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:  # removed since the directory was read
+        return
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     while os.sendfile(descriptor, source, None, 1 << 24):
         pass
     os.close(source)

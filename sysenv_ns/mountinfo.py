@@ -31,7 +31,7 @@ def unescape(field: bytes) -> str:
 
 def parse(text: bytes) -> tuple[Mount, ...]:
     """The mounts of a mountinfo file in the kernel's order. Raises ValueError on a line that is not one."""
-    return tuple(_parse_line(line) for line in text.splitlines() if line)
+    return tuple(_parse_line(line) for line in text.split(b"\n") if line)
 
 
 def _parse_line(line: bytes) -> Mount:

@@ -76,4 +76,7 @@ def _state(result: Status) -> str:
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "-"
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "-"
+    except (ValueError, OverflowError):
+        return "-"

@@ -54,7 +54,7 @@ def read_state(environment_path: Path) -> State | None:
     try:
         data = json.loads((environment_path / "state.json").read_bytes())
         return State(int(data["pid"]), int(data["start_time"]), int(data["namespace"]), tuple(data["layers"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -115,6 +115,6 @@ def _start_time(pid: int) -> int | None:
 def _command(pid: int) -> str:
     try:
         text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").strip()
-        return text.decode(errors="replace") or Path(f"/proc/{pid}/comm").read_text().strip()
+        return text.decode(errors="replace") or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return ""

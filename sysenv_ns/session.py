@@ -144,7 +144,7 @@ def _execute(arguments: tuple[str, ...], variables: dict[str, str]) -> OSError:
     directories = variables.get("PATH", _ROOT_PATH).split(":")
     candidates = [name] if "/" in name else [f"{d or '.'}/{name}" for d in directories]
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    for path in candidates:
+    for path in candidates if name else ():  # execve(3) in Python refuses an empty name with a ValueError
         try:
             os.execve(path, arguments, variables)
         except OSError as error:

@@ -51,6 +51,11 @@ while [ $# -gt 0 ]; do
         -H|-n|-S|-b|-A|-P|--set-home|--non-interactive|--stdin) ;;
         -i|--login) login=yes ;;
         -s|--shell) shell=yes ;;
+        -[EHnSbAPiskKvl]?*)  # several in one: -iu postgres
+            rest=${{1#-?}} first=${{1%"${{1#-?}}"}}
+            shift
+            set -- "$first" "-$rest" "$@"
+            continue ;;
         -k|-K|-v|--validate) [ $# -gt 1 ] || exit 0 ;;
         -l|--list) echo "(ALL : ALL) NOPASSWD: ALL"; exit 0 ;;
         -V|--version) echo "sudo of sysenv-ns"; exit 0 ;;
@@ -67,8 +72,13 @@ done
 entry=$(getent passwd "$user") || {{ echo "sudo: unknown user $user" >&2; exit 1; }}
 home=$(echo "$entry" | cut -d: -f6)
 login_shell=$(echo "$entry" | cut -d: -f7)
-[ "$shell" = no ] || {{ [ $# -gt 0 ] && set -- "${{SHELL:-/bin/sh}}" -c "$*" || set -- "${{SHELL:-/bin/sh}}"; }}
-[ "$login" = no ] || {{ cd "$home"; [ $# -gt 0 ] && set -- "$login_shell" -lc "$*" || set -- "$login_shell" -l; }}
+# The shell gets one text: "$@" in it, with the arguments behind it, keeps them whole.
+if [ "$login" = yes ]; then
+    cd "$home" || exit 1
+    [ $# -gt 0 ] && set -- "$login_shell" -lc '"$0" "$@"' "$@" || set -- "$login_shell" -l
+elif [ "$shell" = yes ]; then
+    [ $# -gt 0 ] && set -- "${{SHELL:-/bin/sh}}" -c '"$0" "$@"' "$@" || set -- "${{SHELL:-/bin/sh}}"
+fi
 [ $# -gt 0 ] || usage
 SUDO_UID=$(id -u) SUDO_GID=$(id -g) SUDO_USER=$(id -un) SUDO_COMMAND="$*"
 export SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND

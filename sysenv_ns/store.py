@@ -8,6 +8,7 @@ STORE/trash/              what is being removed
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -75,8 +76,12 @@ def location() -> Path:
         return Path(os.path.abspath(home))
     data = os.environ.get("XDG_DATA_HOME", "")
     # The XDG specification: a relative path is invalid and to be ignored.
-    base = Path(data) if data.startswith("/") else Path.home() / ".local" / "share"
-    return base / "sysenv-ns"
+    if data.startswith("/"):
+        return Path(data) / "sysenv-ns"
+    try:
+        return Path.home() / ".local" / "share" / "sysenv-ns"
+    except RuntimeError:
+        raise SysenvError("you have no home directory", "set SYSENV_NS_HOME to a directory of yours") from None
 
 
 class Store:
@@ -150,10 +155,12 @@ class Store:
                 )
             id_map = None if data["id_map"] is None else _decode_id_map(data["id_map"])
             ident, driver, created = str(data["ident"]), str(data["driver"]), float(data["created"])
+            if (id_map is None) != (driver == "root"):
+                raise ValueError(f"driver {driver} and id map do not fit")
             return Environment(name, ident, driver, id_map, created, path)
         except OSError as error:
             raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SysenvError(f"env.json of {name} is damaged ({error})", hint) from error
 
     def add(self, environment: Environment, staging: Path) -> None:
@@ -169,9 +176,11 @@ class Store:
         try:
             # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
             if os.path.lexists(environment.path):
-                raise FileExistsError
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.rename(staging, environment.path)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
             raise SysenvError(
                 f"the environment {environment.name} exists already",
                 f"enter it with: sysenv-ns shell {environment.name}",
@@ -199,7 +208,10 @@ def _decode_id_map(data: dict[str, Any]) -> IdMap:
     kind = data["kind"]
     if kind not in ("full", "single"):
         raise ValueError(f"unknown id map {kind!r}")
-    uids, gids = (tuple(Extent(**extent) for extent in data[key]) for key in ("uids", "gids"))
+    uids, gids = (
+        tuple(Extent(**{key: int(number) for key, number in extent.items()}) for extent in data[key])
+        for key in ("uids", "gids")
+    )
     return IdMap(kind, uids, gids, int(data["own_uid"]), int(data["own_gid"]))
 
 

@@ -5,6 +5,7 @@ Outside, because only there the owners of files can be seen: inside a user names
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +23,18 @@ def host(id_map: IdMap | None) -> Host:
     return Host(
         mounts=mounts,
         top=tuple(_entries("/")),
-        home=os.path.realpath(os.path.expanduser("~")),
+        home=_home(),
         stores=tuple(path for path in policy.HOST_STORES if os.path.isdir(path) and not os.path.islink(path)),
         run=tuple(_run_entries("", points, id_map)),
         mounted_files=frozenset(p for p in points if os.path.lexists(p) and not os.path.isdir(p)),
+        missing_trees=frozenset(p for p in policy.TREES if os.path.islink(p) or not os.path.isdir(p)),
     )
+
+
+def _home() -> str:
+    """$HOME, or / (which the plan passes over) when there is none to bind."""
+    path = os.path.realpath(os.path.expanduser("~"))
+    return path if os.path.isdir(path) else "/"
 
 
 def _entries(directory: str) -> Iterator[Entry]:
@@ -57,7 +65,7 @@ def _run_entries(below: str, mount_points: set[str], id_map: IdMap | None) -> It
             continue
         try:
             entry = _run_entry(path, mount_points, id_map)
-        except (PermissionError, FileNotFoundError):
+        except OSError:  # gone, not ours, or like those in /run/docker/netns without content (EINVAL)
             continue
         yield entry
         if entry.kind == "directory" and not entry.live and path not in policy.RUN_FRESH:
@@ -157,6 +165,8 @@ class Walk:
             self._watch(path, status, depth, self._tree.policy.watch_depth)
             try:
                 self._read(path, depth, entries, directories)
+            except FileNotFoundError:  # removed since its parent was read
+                directories, entries = [], []
             except PermissionError:
                 # Readable but not searchable, or not readable at all: a private, empty stand-in.
                 directories, entries = [], []
@@ -231,6 +241,10 @@ class Walk:
             self._index.unreadable.append(path)
             return b""
         except FileNotFoundError:  # removed since the directory was read
+            return b""
+        except OSError as error:
+            if error.errno != errno.ELOOP:  # by now a symbolic link
+                raise
             return b""
         try:
             return os.read(descriptor, size)

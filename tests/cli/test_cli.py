@@ -1,0 +1,260 @@
+"""The command line: usage, exit statuses, and errors with their hints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import __version__, lifecycle
+from sysenv_ns.cli import main
+from sysenv_ns.store import Store
+
+from .conftest import Run
+
+
+def test_version(run: Run) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"sysenv-ns {__version__}\n")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", [None, *sorted(main.commands)])
+def test_help(run: Run, store: Store, command: str | None, option: str) -> None:
+    result = run(*([command] if command else []), option)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Usage: main {command or '[OPTIONS] COMMAND'} ")
+    assert not store.path.exists()
+
+
+def test_help_names_every_command(run: Run) -> None:
+    listed = [line.split()[0] for line in run("--help").stdout.partition("Commands:\n")[2].splitlines()]
+    assert {"create", "shell", "exec", "list", "status", "stop", "remove", "doctor"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-command",),
+        ("--no-such-option", "list"),
+        ("create",),
+        ("create", "a", "b"),
+        ("create", "a", "--driver", "other"),
+        ("create", "a", "--id-map", "other"),
+        ("shell",),
+        ("shell", "a", "b"),
+        ("exec",),
+        ("exec", "whole"),
+        ("exec", "whole", "--"),
+        ("exec", "--root", "whole"),
+        ("remove",),
+        ("status",),
+        ("stop",),
+        ("stop", "whole", "--time", "-1"),
+        ("list", "a"),
+        ("doctor", "a"),
+    ],
+)
+def test_wrong_usage(run: Run, store: Store, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "a b", "x" * 101, "ä", "\udcff"])
+@pytest.mark.parametrize("command", ["create", "shell", "status", "stop", "remove", "exec"])
+def test_bad_names(run: Run, store: Store, command: str, name: str) -> None:
+    result = run(command, name, *(["true"] if command == "exec" else []))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "hint: use letters" in result.stderr
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "remove"])
+def test_an_unknown_environment(run: Run, environments: Store, command: str) -> None:
+    result = run(command, "absent")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "sysenv-ns: there is no environment absent\nhint: there are: damaged, whole\n"
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "remove"])
+def test_an_unknown_environment_in_an_empty_store(run: Run, store: Store, command: str) -> None:
+    result = run(command, "absent")
+    assert result.exit_code == 1
+    assert "hint: make it with: sysenv-ns create absent" in result.stderr
+    assert not store.path.exists()
+
+
+def test_an_empty_list(run: Run, store: Store) -> None:
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no environments" in result.stderr
+    assert json.loads(run("list", "--json").stdout) == []
+    assert not store.path.exists()
+
+
+def test_list(run: Run, environments: Store) -> None:
+    result = run("list")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["NAME", "STATE"],
+        ["damaged", "damaged"],
+        ["whole", "stopped"],
+    ]
+
+
+def test_list_as_json(run: Run, environments: Store) -> None:
+    damaged, whole = json.loads(run("list", "--json").stdout)
+    assert (whole["name"], whole["driver"], whole["running"], whole["problem"]) == ("whole", "root", False, "")
+    assert "env.json of damaged is damaged" in damaged["problem"]
+
+
+def test_one_odd_entry_does_not_hide_the_others(run: Run, environments: Store) -> None:
+    (environments.envs / "link").symlink_to("whole")
+    (environments.envs / "file").touch()
+    result = run("list")
+    assert result.exit_code == 0
+    assert "whole" in result.stdout
+
+
+def test_status(run: Run, environments: Store) -> None:
+    result = run("status", "whole")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{environments.envs}/whole/upper" in result.stdout
+    assert json.loads(run("status", "whole", "--json").stdout)["path"] == f"{environments.envs}/whole"
+
+
+def test_status_of_a_damaged_environment(run: Run, environments: Store) -> None:
+    result = run("status", "damaged")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "problem:" in result.stdout
+    assert json.loads(run("status", "damaged", "--json").stdout)["problem"]
+
+
+@pytest.mark.parametrize("arguments", [("status", "whole"), ("status", "whole", "--json"), ("list",)])
+def test_a_store_at_an_undecodable_place(
+    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    place = os.fsdecode(os.fsencode(environments.path) + b"-\xff")
+    environments.path.rename(place)
+    monkeypatch.setenv("SYSENV_NS_HOME", place)
+    assert run(*arguments).exit_code == 0
+
+
+def test_commands_that_run_fail_with_125_on_a_damaged_environment(run: Run, environments: Store) -> None:
+    for arguments in (("exec", "damaged", "--", "true"), ("exec", "damaged", "true"), ("shell", "damaged")):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (125, "")
+        assert "env.json of damaged is damaged" in result.stderr
+        assert "hint:" in result.stderr
+
+
+def test_stop(run: Run, environments: Store) -> None:
+    result = run("stop", "whole")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "sysenv-ns: whole was not running\n")
+    assert run("stop", "damaged").exit_code == 1
+
+
+@pytest.mark.parametrize("options", [("--driver", "stub"), ("--id-map", "single")])
+def test_driver_and_id_map_are_chosen_once(run: Run, environments: Store, options: tuple[str, ...]) -> None:
+    result = run("exec", *options, "whole", "true")
+    assert result.exit_code == 125
+    assert "whole exists already" in result.stderr
+
+
+def test_create_refuses_an_existing_name(run: Run, environments: Store) -> None:
+    for name in ("whole", "damaged"):
+        result = run("create", name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"hint: enter it with: sysenv-ns shell {name}" in result.stderr
+
+
+@pytest.mark.parametrize(("command", "status"), [(("create", "new"), 1), (("exec", "new", "true"), 125)])
+def test_a_driver_that_is_not_there_leaves_nothing(
+    run: Run, store: Store, command: tuple[str, ...], status: int
+) -> None:
+    result = run(command[0], "--driver", "fuse", *command[1:])
+    assert result.exit_code == status
+    assert "hint: use one of: stub, root" in result.stderr
+    assert store.names() == []
+    assert list(store.trash.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("create", "new"), 1),
+        (("list",), 1),
+        (("list", "--json"), 1),
+        (("status", "x"), 1),
+        (("stop", "x"), 1),
+        (("remove", "x"), 1),
+        (("exec", "new", "true"), 125),
+        (("shell", "new"), 125),
+    ],
+)
+def test_a_store_that_cannot_be_used(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SYSENV_NS_HOME", str(tmp_path / "file" / "store"))
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert result.stderr.startswith("sysenv-ns: ")
+    assert "ENOTDIR" in result.stderr
+
+
+def test_a_new_environment_in_a_store_that_cannot_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSENV_NS_HOME", "/proc/no-such-place")
+    result = run("create", "new")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "hint: set SYSENV_NS_HOME" in result.stderr
+
+
+def test_an_unexpected_error_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(store: Store) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/some/file")
+
+    monkeypatch.setattr(lifecycle, "list_all", fail)
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("sysenv-ns: /some/file: Input/output error (EIO)\nhint: ")
+
+
+def test_a_reader_that_goes_away_is_no_error(environments: Store) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "sysenv_ns", "list"]
+    result = subprocess.run(command, check=False, stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("create", "new"), 1),
+        (("stop", "whole"), 1),
+        (("remove", "whole"), 1),
+        (("exec", "whole", "true"), 125),
+        (("shell", "new"), 125),
+    ],
+)
+def test_environments_do_not_nest(
+    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int
+) -> None:
+    monkeypatch.setenv("SYSENV_NS", "outer")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert "inside the environment outer" in result.stderr
+    assert "hint: leave it first" in result.stderr
+    assert environments.names() == ["damaged", "whole"]
+    assert run("list").exit_code == 0

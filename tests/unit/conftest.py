@@ -1,0 +1,20 @@
+"""Fixtures that several unit tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from sysenv_ns.store import Store
+
+# No database: whoever runs the tests may be unable to write here. No deadline: machines differ.
+settings.register_profile("everywhere", database=None, deadline=None)
+settings.load_profile("everywhere")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store that is not made yet."""
+    return Store(tmp_path / "store")

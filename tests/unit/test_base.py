@@ -1,0 +1,189 @@
+"""The books of the base: which trees are out of date, and where layers lie."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import base, survey
+from sysenv_ns.base import Base
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.layout import LayerPlan, Tree
+from sysenv_ns.policy import TreePolicy
+from sysenv_ns.store import Store, write_json
+
+from .samples import FULL, SINGLE, add_environment
+
+POLICY = TreePolicy(weight=1)
+STUBS = TreePolicy(weight=1, watch_stubs=True)
+
+
+def tree(path: str, policy: TreePolicy = POLICY) -> Tree:
+    return Tree(path, policy, frozenset({f"{path}/stop", f"{path}/other"}), frozenset({"/"}))
+
+
+@pytest.fixture
+def host_file(tmp_path: Path) -> Path:
+    path = tmp_path / "host-file"
+    path.write_text("as it was")
+    return path
+
+
+@pytest.fixture
+def layer(tmp_path: Path) -> Path:
+    path = tmp_path / "stubs-1"
+    path.mkdir()
+    return path
+
+
+def describe(layer: Path, tree: Tree, roots: tuple[str, ...], *watched: Path, stubs: tuple[Path, ...] = ()) -> Path:
+    """Write the two files of a tree as a build leaves them; returns the description."""
+    slug = base._slug(tree)
+    signatures = {str(path): base._signature(str(path)) for path in watched}
+    data = {"version": base.FORMAT_VERSION, "plan": base._plan(tree), "roots": roots, "watched": signatures}
+    write_json(layer / f"{slug}.json", data)
+    behind = {str(path): survey.signature(path.stat()) for path in stubs}
+    write_json(layer / f"{slug}.index.json", {"stubs": behind, "left_out": []})
+    return layer / f"{slug}.json"
+
+
+def test_a_tree_holds_while_nothing_changes(layer: Path, host_file: Path) -> None:
+    describe(layer, tree("/usr"), ("/usr",), host_file, host_file.parent / "absent")
+    assert base._holds(layer, tree("/usr"))
+
+
+@pytest.mark.parametrize("change", ["content", "removed", "replaced", "appeared", "mode"])
+def test_a_tree_does_not_hold_when_what_it_watches_changes(layer: Path, host_file: Path, change: str) -> None:
+    absent = host_file.parent / "absent"
+    describe(layer, tree("/usr"), ("/usr",), host_file, absent)
+    if change == "content":
+        host_file.write_text("changed!!")
+    elif change == "removed":
+        host_file.unlink()
+    elif change == "replaced":
+        host_file.rename(host_file.parent / "old")
+        host_file.write_text("as it was")
+    elif change == "appeared":
+        absent.touch()
+    else:
+        host_file.chmod(0o600)
+    assert not base._holds(layer, tree("/usr"))
+
+
+@pytest.mark.parametrize(("policy", "holds"), [(POLICY, True), (STUBS, False)])
+def test_data_behind_stubs_counts_where_the_policy_says_so(
+    layer: Path, host_file: Path, policy: TreePolicy, holds: bool
+) -> None:
+    describe(layer, tree("/var", policy), (), stubs=(host_file,))
+    assert base._holds(layer, tree("/var", policy))
+    host_file.write_text("longer than before")
+    assert base._holds(layer, tree("/var", policy)) is holds
+
+
+@pytest.mark.parametrize("field", ["stops", "blocked"])
+def test_a_tree_does_not_hold_when_the_plan_differs(layer: Path, field: str) -> None:
+    describe(layer, tree("/usr"), ())
+    changes: dict[str, frozenset[str]] = {field: frozenset({"/usr/mount"})}
+    assert not base._holds(layer, dataclasses.replace(tree("/usr"), **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", bytes(20), b'{"version": 1}', b'"\xff"'])
+def test_a_damaged_description_does_not_hold(layer: Path, content: bytes) -> None:
+    describe(layer, tree("/usr"), ("/usr",)).write_bytes(content)
+    assert not base._holds(layer, tree("/usr"))
+    assert base._stale_trees(LayerPlan("stubs", (tree("/usr"),)), layer) == [tree("/usr")]
+
+
+def test_another_version_does_not_hold(layer: Path) -> None:
+    path = describe(layer, tree("/usr"), ("/usr",))
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"version": 99}))
+    assert not base._holds(layer, tree("/usr"))
+
+
+def test_a_missing_index_does_not_hold_where_it_is_needed(layer: Path) -> None:
+    for policy in (POLICY, STUBS):
+        describe(layer, tree("/var", policy), ())
+        (layer / "var.index.json").unlink()
+    assert base._holds(layer, tree("/var", POLICY))
+    assert not base._holds(layer, tree("/var", STUBS))
+
+
+@pytest.mark.parametrize(
+    ("changed", "stale"),
+    [
+        ([], []),
+        (["/opt"], ["/opt", "/usr", "/usr/local", "/var"]),  # the others' roots are searched after /opt's
+        (["/srv"], ["/srv", "/usr", "/usr/local", "/var"]),  # it may have a root of its own now
+        (["/usr"], ["/usr", "/usr/local", "/var"]),
+        (["/usr/local"], ["/usr/local", "/var"]),
+        (["/var"], ["/var"]),
+        (["/boot"], ["/boot", "/opt", "/usr", "/usr/local", "/var"]),
+    ],
+)
+def test_stale_trees(layer: Path, host_file: Path, changed: list[str], stale: list[str]) -> None:
+    roots = {"/boot": (), "/opt": ("/opt",), "/srv": (), "/usr": ("/usr",), "/usr/local": ("/usr",), "/var": ("/var",)}
+    for path, served_by in roots.items():
+        describe(layer, tree(path), served_by, *([host_file] if path in changed else []))
+    host_file.unlink()
+    plan = LayerPlan("stubs", tuple(tree(path) for path in roots))
+    assert [found.path for found in base._stale_trees(plan, layer)] == stale
+
+
+def test_stubs_of_the_first_root_do_not_depend_on_others(layer: Path, host_file: Path) -> None:
+    describe(layer, tree("/bin"), ("/usr",))
+    describe(layer, tree("/opt"), ("/opt",), host_file)
+    describe(layer, tree("/usr"), ("/usr",))
+    host_file.unlink()
+    plan = LayerPlan("stubs", (tree("/bin"), tree("/opt"), tree("/usr")))
+    assert base._stale_trees(plan, layer) == [tree("/opt")]
+
+
+def test_everything_is_stale_without_a_layer() -> None:
+    plan = LayerPlan("stubs", (tree("/opt"), tree("/usr")))
+    assert base._stale_trees(plan, None) == [tree("/opt"), tree("/usr")]
+
+
+def test_roots_are_in_the_order_of_the_trees(layer: Path) -> None:
+    describe(layer, tree("/opt"), ("/opt",))
+    describe(layer, tree("/usr"), ("/usr/lib", "/opt", "/usr/bin"))
+    plan = LayerPlan("stubs", (tree("/opt"), tree("/usr"), tree("/var")))
+    assert base._roots(plan, layer) == ("/opt", "/usr/lib", "/usr/bin")
+
+
+def test_each_driver_and_id_map_has_a_base_of_its_own(store: Store) -> None:
+    paths = {Base(store, driver, id_map).path for driver, id_map in (("stub", FULL), ("stub", SINGLE), ("root", None))}
+    assert len(paths) == 3
+    assert {path.parent for path in paths} == {store.base}
+    assert Base(store, "stub", FULL).path in paths
+
+
+def test_the_newest_layer_is_the_one_with_the_largest_number(store: Store) -> None:
+    store.prepare()
+    found = Base(store, "stub", SINGLE)
+    plan = LayerPlan("stubs", ())
+    with found.lock():
+        assert found._current(plan) is None
+        for name in ("stubs-9", "stubs-10", "stubs-x", "stubs", "top-11", "new-12"):
+            (found.path / name).mkdir()
+        assert found._current(plan) == found.path / "stubs-10"
+
+
+def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store) -> None:
+    path = add_environment(store, "damaged").path
+    (path / "env.json").write_text("")
+    state = {"pid": 1, "start_time": 1, "namespace": 1, "layers": ["stubs-1"]}
+    (path / "state.json").write_text(json.dumps(state))
+    assert isinstance(Base(store, "stub", SINGLE)._mounted(), set)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(28, "make room"), (122, "make room"), (95, "user attributes"), (5, "doctor")]
+)
+def test_a_failed_build_says_what_to_do(number: int, hint: str) -> None:
+    error = base._build_error(OSError(number, "reason", "/some/file"), Path("/store"))
+    assert isinstance(error, SysenvError)
+    assert "/some/file" in error.message
+    assert hint in error.hint

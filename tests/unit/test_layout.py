@@ -1,0 +1,257 @@
+"""Which directories are overlaid, bound, mirrored or stubbed on different hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import layout, mountinfo, policy
+from sysenv_ns.layout import Entry, Host, LayerPlan
+from sysenv_ns.mountinfo import is_below
+
+from .samples import TABLES, host, table
+
+OVERLAID = ("/boot", "/etc", "/opt", "/root", "/srv", "/usr", "/var")
+BOUND = ("/dev", "/home", "/media", "/mnt", "/proc", "/sys", "/tmp")
+DOCKER_STORES = ("/var/tmp", "/var/lib/docker", "/var/lib/snapd")
+
+HOSTS = {
+    "plain": host("plain"),
+    "btrfs": host("btrfs"),
+    "lvm": host("lvm"),
+    "snap_docker": host("snap_docker", extra=(Entry("snap", "directory"),), stores=DOCKER_STORES),
+    "wsl2": host("wsl2", extra=(Entry("init", "file", 2_719_744),), mounted_files=("/init",)),
+    "container": host(
+        "container",
+        home="/root",
+        mounted_files=("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/usr/sbin/docker-init"),
+    ),
+}
+
+
+def stubs(system: Host) -> LayerPlan:
+    return layout.layers(system)[-1]
+
+
+def blocked(system: Host, path: str) -> frozenset[str]:
+    return next(tree.blocked for tree in stubs(system).trees if tree.path == path)
+
+
+def test_overlaid_directories_of_a_merged_usr() -> None:
+    assert layout.overlaid_directories(host()) == OVERLAID
+
+
+def test_overlaid_directories_of_an_unmerged_usr() -> None:
+    assert layout.overlaid_directories(host(merged=False)) == tuple(
+        sorted((*OVERLAID, "/bin", "/lib", "/lib64", "/sbin"))
+    )
+
+
+@pytest.mark.parametrize("name", ["data", "nix", "snap", "usrx", "xetc", "bin.old", "lost found"])
+def test_unknown_directories_in_the_root_stay_the_hosts(name: str) -> None:
+    system = host(extra=(Entry(name, "directory"),))
+    assert f"/{name}" not in layout.overlaid_directories(system)
+    assert f"/{name}" in layout.bound_paths(system)
+
+
+@pytest.mark.parametrize(
+    ("name", "further"),
+    [
+        ("plain", ("/var/tmp",)),
+        ("btrfs", ("/boot/efi", "/var/tmp")),
+        ("lvm", ("/srv/share", "/var/tmp")),
+        (
+            "snap_docker",
+            ("/boot/efi", "/snap", *DOCKER_STORES, "/var/snap/firefox/common/host-hunspell"),
+        ),
+        (
+            "wsl2",
+            (
+                "/init",
+                "/usr/lib/modules/6.6.87.2-microsoft-standard-WSL2",
+                "/usr/lib/wsl/drivers",
+                "/usr/lib/wsl/lib",
+                "/var/tmp",
+            ),
+        ),
+        ("container", ("/root", "/usr/sbin/docker-init", "/var/cache/build", "/var/tmp")),
+    ],
+)
+def test_bound_paths(name: str, further: tuple[str, ...]) -> None:
+    assert layout.bound_paths(HOSTS[name]) == tuple(sorted((*BOUND, *further)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (Entry("swapfile", "file", 1 << 31), True),
+        (Entry(".autorelabel", "file", 0), False),
+        (Entry("vmlinuz", "symlink"), False),
+        (Entry("socket", "socket"), False),
+    ],
+)
+def test_only_large_files_in_the_root_are_bound(entry: Entry, expected: bool) -> None:
+    assert (f"/{entry.path}" in layout.bound_paths(host(extra=(entry,)))) is expected
+
+
+@pytest.mark.parametrize("home", ["/var/home/you", "/usr/home", "/root", "/srv/www", "/users/you"])
+def test_home_is_bound_wherever_it_is(home: str) -> None:
+    assert home in layout.bound_paths(host(home=home))
+
+
+@pytest.mark.parametrize("home", ["/", "/home/you", "/tmp/x"])
+def test_home_adds_nothing_where_it_is_the_hosts_already(home: str) -> None:
+    assert layout.bound_paths(host(home=home)) == layout.bound_paths(host())
+
+
+def test_a_covered_mount_is_not_bound() -> None:
+    system = host("masked")
+    assert "/srv/share/inner" not in layout.bound_paths(system)
+    assert "/srv/share" in layout.bound_paths(system)
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["/b", "/a/x", "/a", "/a"], ("/a", "/b")),
+        (["/a-b", "/a", "/a/c"], ("/a", "/a-b")),
+        ([], ()),
+    ],
+)
+def test_outermost(paths: list[str], expected: tuple[str, ...]) -> None:
+    assert layout.outermost(paths) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        ("lvm", {"/", "/usr", "/var", "/var/log", "/home", "/boot", "/usr/local"}),
+        ("btrfs", {"/", "/home", "/var/log"}),
+        ("snap_docker", {"/"}),
+        ("container", set()),
+        ("wsl2", {"/"}),
+    ],
+)
+def test_system_data_are_disks_and_not_bind_mounts(name: str, system: set[str]) -> None:
+    assert {mount.point for mount in table(name) if layout.is_system_data(mount)} == system
+
+
+def test_further_mounts_are_the_disks_below_the_root() -> None:
+    points = {name: [mount.point for mount in layout.further_mounts(system)] for name, system in HOSTS.items()}
+    assert points == {
+        "plain": [],
+        "btrfs": ["/var/log"],
+        "lvm": ["/boot", "/usr", "/usr/local", "/var", "/var/log"],
+        "snap_docker": [],
+        "wsl2": [],
+        "container": [],
+    }
+
+
+def test_layers_hold_every_tree_once_outer_before_inner() -> None:
+    plans = layout.layers(host())
+    assert [plan.name for plan in plans] == ["top", "etc", "stubs"]
+    assert [tree.path for plan in plans for tree in plan.trees] == [
+        *("/", "/etc", "/boot", "/opt", "/root", "/srv", "/usr", "/usr/local", "/var")
+    ]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_tree_stops_at_what_others_provide(name: str) -> None:
+    system = HOSTS[name]
+    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    elsewhere = {*layout.bound_paths(system), *trees} - {"/"}
+    assert elsewhere <= trees["/"].stops
+    assert {f"/{entry.path}" for entry in system.top if entry.kind == "directory"} <= trees["/"].stops
+    for path in trees.keys() - {"/"}:
+        assert trees[path].stops == {other for other in trees["/"].stops if is_below(other, path)}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_data_root_has_no_mount_below_it(name: str) -> None:
+    system = HOSTS[name]
+    points = {mount.point for mount in system.mounts} | set(system.stores)
+    for tree in stubs(system).trees:
+        for directory in {tree.path, f"{tree.path}/a/b", *(p for p in points if is_below(p, tree.path))}:
+            root = layout.data_root(directory, tree.blocked)
+            assert root is not None or any(is_below(point, directory) for point in points)
+            if root is not None:
+                assert directory == root or is_below(directory, root)
+                assert not any(is_below(point, root) for point in points)
+
+
+@pytest.mark.parametrize(
+    ("name", "directory", "root"),
+    [
+        ("plain", "/usr/share/doc", "/usr"),
+        ("plain", "/var/lib/apt", "/var/lib"),
+        ("plain", "/var/lib", "/var/lib"),
+        ("plain", "/var", None),
+        ("lvm", "/usr", None),
+        ("lvm", "/usr/lib/x", "/usr/lib"),
+        ("lvm", "/usr/local/lib", "/usr/local"),
+        ("snap_docker", "/var/lib/docker", None),
+        ("snap_docker", "/var/lib/dpkg/info", "/var/lib/dpkg"),
+        ("wsl2", "/usr/lib/wsl", None),
+        ("wsl2", "/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
+        ("wsl2", "/usr/bin", "/usr/bin"),
+    ],
+)
+def test_data_root_is_the_topmost_directory_without_mounts(name: str, directory: str, root: str | None) -> None:
+    tree = "/usr" if directory.startswith("/usr") else "/var"
+    assert layout.data_root(directory, blocked(HOSTS[name], tree)) == root
+
+
+def test_a_store_counts_as_a_mount_before_it_has_one() -> None:
+    with_store = host(stores=("/var/lib/docker",))
+    assert {"/var", "/var/lib"} <= blocked(with_store, "/var")
+    assert "/var" not in blocked(host(stores=()), "/var")
+
+
+def test_an_inner_tree_that_is_no_directory_is_left_to_the_outer_one() -> None:
+    # /usr/local as a symbolic link into /var, as on image-based systems
+    plans = layout.layers(replace(host("plain"), missing_trees=frozenset({"/usr/local"})))
+    trees = {tree.path: tree for plan in plans for tree in plan.trees}
+    assert "/usr/local" not in trees
+    assert "/usr/local" not in trees["/usr"].stops
+
+
+def test_a_mount_elsewhere_does_not_change_a_tree() -> None:
+    before = host()
+    mounts = (*before.mounts, *mountinfo.parse(b"900 28 0:90 / /var/lib/app/data rw - tmpfs none rw\n"))
+    after = dataclasses.replace(before, mounts=mounts)
+    changed = {new.path for old, new in zip(stubs(before).trees, stubs(after).trees, strict=True) if old != new}
+    assert changed == {"/var"}
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/usr/bin", policy.BLOCK),
+        ("/", policy.BLOCK),
+        ("/etc", policy.UNLIMITED),
+        ("/etc/ssl/certs", policy.UNLIMITED),
+        ("/etcetera", policy.BLOCK),
+        ("/var/lib", policy.MEBIBYTE),
+        ("/var/lib/dpkg/info", policy.UNLIMITED),
+        ("/var/cache/apt", policy.UNLIMITED),
+        ("/var/cache/apt/archives/partial", policy.MEBIBYTE),
+        ("/usr/lib/sysimage/rpm", policy.UNLIMITED),
+    ],
+)
+def test_copy_limit_of_the_longest_prefix(path: str, limit: int) -> None:
+    assert layout.copy_limit(path) == limit
+
+
+@pytest.mark.parametrize("points", [("/var/log", "/var%2Flog"), ("/a/b", "/a%2Fb"), ("/usr/local", "/usr-local")])
+def test_mount_slugs_are_single_names_and_differ(points: tuple[str, str]) -> None:
+    slugs = {layout.mount_slug(point) for point in points}
+    assert len(slugs) == 2
+    assert all(Path(slug).name == slug for slug in slugs)
+
+
+def test_every_saved_table_is_used() -> None:
+    assert set(TABLES) == {*HOSTS, "masked", "escapes"}

@@ -1,0 +1,89 @@
+"""Which remedy is printed for which failure."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import remedies
+
+STORE = Path("/home/you/.local/share/sysenv-ns")
+APPARMOR = ("kernel/apparmor_restrict_unprivileged_userns", "1")
+CLONE = ("kernel/unprivileged_userns_clone", "0")
+
+
+def on_a_host(
+    monkeypatch: pytest.MonkeyPatch, *settings: tuple[str, str], filtered: bool = False, fstype: str = "ext4"
+) -> None:
+    """A host with these sysctls, seccomp filter and file system of the store."""
+    monkeypatch.setattr(remedies, "_is_set", lambda name, value: (name, value) in settings)
+    monkeypatch.setattr(remedies, "_seccomp_filtered", lambda: filtered)
+    monkeypatch.setattr(remedies, "filesystem", lambda path: fstype)
+
+
+@pytest.mark.parametrize(
+    ("settings", "filtered", "number", "expected"),
+    [
+        ([], False, errno.ENOSPC, "user.max_user_namespaces"),
+        ([CLONE], True, errno.ENOSPC, "user.max_user_namespaces"),
+        ([], False, errno.EINVAL, "WSL 2"),
+        ([CLONE], False, errno.EPERM, "kernel.unprivileged_userns_clone=1"),
+        ([], True, errno.EPERM, "seccomp=unconfined"),
+        ([], False, errno.EPERM, "chroot"),
+        ([APPARMOR], True, errno.EPERM, "apparmor_parser -r"),
+        ([APPARMOR], False, errno.ENOSPC, "user.max_user_namespaces"),
+    ],
+)
+@pytest.mark.parametrize("stage", [remedies.USER_NAMESPACE, remedies.MOUNT_NAMESPACE])
+def test_namespaces(
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    settings: list[tuple[str, str]],
+    filtered: bool,
+    number: int,
+    expected: str,
+) -> None:
+    on_a_host(monkeypatch, *settings, filtered=filtered)
+    assert expected in remedies.remedy(stage, OSError(number, "reason"))
+
+
+@pytest.mark.parametrize("stage", [remedies.ID_MAP, remedies.PROPAGATION, remedies.OVERLAY])
+def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    on_a_host(monkeypatch, APPARMOR)
+    text = remedies.remedy(stage, OSError(errno.EACCES, "reason"), STORE)
+    assert "userns," in text
+    assert "python" in text
+
+
+@pytest.mark.parametrize(
+    ("fstype", "number", "expected"),
+    [
+        ("nfs4", errno.EINVAL, "nfs4"),
+        ("overlay", errno.EINVAL, "SYSENV_NS_HOME"),
+        ("ext4", errno.EINVAL, "6.16"),
+        ("ext4", errno.ENODEV, "6.16"),
+        ("ext4", errno.ESTALE, "dmesg"),
+    ],
+)
+def test_overlay(monkeypatch: pytest.MonkeyPatch, fstype: str, number: int, expected: str) -> None:
+    on_a_host(monkeypatch, fstype=fstype)
+    assert expected in remedies.remedy(remedies.OVERLAY, OSError(number, "reason"), STORE)
+
+
+def test_anything_else_is_for_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_host(monkeypatch)
+    assert "doctor" in remedies.remedy(remedies.ID_MAP, OSError(errno.EPERM, "reason"))
+
+
+def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc/self")
+    assert remedies.filesystem(Path("/proc")) == remedies.filesystem(tmp_path / "link") == "proc"
+    assert remedies.filesystem(tmp_path / "absent") == remedies.filesystem(tmp_path)
+
+
+def test_settings_are_read_and_may_be_absent() -> None:
+    assert remedies._is_set("kernel/ostype", "Linux")
+    assert not remedies._is_set("kernel/ostype", "1")
+    assert not remedies._is_set("kernel/no_such_setting", "1")

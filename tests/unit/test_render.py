@@ -1,0 +1,98 @@
+"""Results as text and JSON, and the reasons of errors."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from sysenv_ns import errors, render
+from sysenv_ns.doctor import Diagnosis, Finding
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.lifecycle import Status
+from sysenv_ns.running import Process
+
+STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
+RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))
+DAMAGED = Status("c", "", None, 0.0, "/s/envs/c", (), "env.json of c is damaged")
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([("a", "b"), ("long", "c")], "a     b\nlong  c"),
+        ([("a", ""), ("b", "")], "a\nb"),
+        ([("only",)], "only"),
+        ([], ""),
+    ],
+)
+def test_table(rows: list[tuple[str, ...]], text: str) -> None:
+    assert render.table(rows) == text
+
+
+def test_listing() -> None:
+    lines = [line.split() for line in render.listing([STOPPED, RUNNING, DAMAGED]).splitlines()]
+    assert lines[0] == ["NAME", "STATE", "DRIVER", "IDS", "CREATED"]
+    assert lines[1][:4] == ["a", "stopped", "stub", "full"]
+    assert lines[2][:5] == ["longer", "running", "(2)", "root", "-"]
+    assert lines[3] == ["c", "damaged", "-", "-", "-"]
+
+
+def test_status_of_a_running_environment() -> None:
+    lines = [line.split(maxsplit=1) for line in render.status(RUNNING).splitlines()]
+    assert ["state:", "running (2)"] in lines
+    assert ["changes:", "/s/envs/longer/upper"] in lines
+    assert [value for label, value in lines if label == "process:"] == ["12 sh -c x", "13 vi"]
+    assert "problem:" not in render.status(RUNNING)
+
+
+def test_status_of_a_damaged_environment() -> None:
+    assert "problem:  env.json of c is damaged" in render.status(DAMAGED).splitlines()
+
+
+def test_an_absurd_date_is_no_error() -> None:
+    for created in (1e20, float("nan"), float("inf"), -1e20):
+        assert render.listing([Status("a", "stub", "full", created, "/s", ())]).startswith("NAME")
+
+
+def test_status_as_json() -> None:
+    data = json.loads(render.as_json([render.status_json(status) for status in (STOPPED, RUNNING)]))
+    assert [entry["running"] for entry in data] == [False, True]
+    assert data[1]["processes"] == [{"pid": 12, "command": "sh -c x"}, {"pid": 13, "command": "vi"}]
+
+
+def test_diagnosis() -> None:
+    findings = (Finding("store", True), Finding("driver stub", False, "it failed", "do this"))
+    works = render.diagnosis(Diagnosis(findings, "stub", "single"))
+    assert works.splitlines() == [
+        "store        works",
+        "driver stub  no: it failed",
+        "             -> do this",
+        "New environments use the driver stub and the id map single.",
+    ]
+    assert render.diagnosis(Diagnosis(findings, "root", None)).endswith("use the driver root.")
+    assert render.diagnosis(Diagnosis(findings, None, None)).endswith("No environment can be run here.")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a", None, "/b"), "No space left on device (ENOSPC)"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied (EACCES)"),
+        (OSError(9999, "odd"), "odd (9999)"),
+    ],
+)
+def test_reason(error: OSError, text: str) -> None:
+    assert errors.reason(error) == text
+
+
+def test_reason_of_an_error_without_number() -> None:
+    assert "it is a symbolic link" in errors.reason(OSError("it is a symbolic link"))
+
+
+def test_an_error_leaves_the_status_to_the_command_unless_told() -> None:
+    assert (SysenvError("x").exit_status, SysenvError("x").hint) == (None, "")
+    assert SysenvError("x", "y", 2).exit_status == 2
+    assert str(SysenvError("x", "y")) == "x"

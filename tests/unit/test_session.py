@@ -1,0 +1,154 @@
+"""Sessions, as far as no namespace is needed: who runs the command, with which variables, and how it is found."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import session
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.idmap import IdMap
+from sysenv_ns.session import Command, Identity, Reporter
+from sysenv_ns.store import Environment
+
+from .samples import FULL, SINGLE
+
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def environment(id_map: IdMap | None) -> Environment:
+    return Environment("proj", "0", "stub" if id_map else "root", id_map, 0.0, Path("/nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("id_map", "arguments", "asked", "expected"),
+    [
+        (FULL, None, None, "me"),
+        (FULL, ("ls",), None, "root"),
+        (FULL, None, "root", "root"),
+        (FULL, ("ls",), "me", "me"),
+        (SINGLE, None, None, "root"),
+        (SINGLE, ("ls",), None, "root"),
+        (SINGLE, None, "root", "root"),
+        (None, ("ls",), None, "root"),
+        (None, None, "me", "me"),
+    ],
+)
+def test_identity(
+    id_map: IdMap | None, arguments: tuple[str, ...] | None, asked: Identity | None, expected: Identity
+) -> None:
+    assert session._identity(environment(id_map), Command(arguments, asked)) == expected
+
+
+def test_nobody_but_root_in_the_single_map() -> None:
+    with pytest.raises(SysenvError, match="single id map") as caught:
+        session._identity(environment(SINGLE), Command(None, "me"))
+    assert "newuidmap" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("id_map", "arguments", "asked", "home"),
+    [
+        (FULL, ("ls",), None, "/root"),
+        (FULL, None, "root", "/root"),
+        (FULL, None, None, "/home/you"),
+        (FULL, ("ls",), "me", "/home/you"),
+        (SINGLE, None, None, "/home/you"),
+        (SINGLE, None, "root", "/root"),
+        (SINGLE, ("ls",), None, "/root"),
+        (None, ("ls",), None, "/home/you"),
+    ],
+)
+def test_home_is_roots_where_root_runs_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+    id_map: IdMap | None,
+    arguments: tuple[str, ...] | None,
+    asked: Identity | None,
+    home: str,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/you")
+    monkeypatch.setenv("KEPT", "as it is")
+    command = Command(arguments, asked)
+    identity = session._identity(environment(id_map), command)
+    variables = session._variables(environment(id_map), identity, command)
+    assert (variables["HOME"], variables["SYSENV_NS"], variables["KEPT"]) == (home, "proj", "as it is")
+
+
+@pytest.mark.parametrize(
+    ("identity", "path", "expected"),
+    [
+        ("me", "/usr/bin:/bin", "/usr/bin:/bin"),
+        (
+            "root",
+            "/home/you/bin:/usr/bin",
+            "/home/you/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin",
+        ),
+        ("root", "", ROOT_PATH),
+        ("root", ROOT_PATH, ROOT_PATH),
+    ],
+)
+def test_roots_path_has_the_system_directories(
+    monkeypatch: pytest.MonkeyPatch, identity: Identity, path: str, expected: str
+) -> None:
+    monkeypatch.setenv("PATH", path)
+    assert session._variables(environment(FULL), identity, Command(("ls",), identity))["PATH"] == expected
+
+
+@pytest.mark.parametrize("name", ["no-such-program-here", "/no/such/program", "./no-such", "/etc/passwd/x", ""])
+def test_a_command_that_is_not_there(name: str) -> None:
+    failure = session._execute((name,), {"PATH": "/usr/bin::/no/such/directory:/bin"})
+    assert failure.errno in (errno.ENOENT, errno.ENOTDIR)
+
+
+def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("text")
+    for name in ("data", str(tmp_path / "data"), str(tmp_path)):
+        assert session._execute((name,), {"PATH": f"{tmp_path}:/usr/bin"}).errno == errno.EACCES
+
+
+def test_a_directory_on_the_path_is_no_command(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    assert session._execute(("name",), {"PATH": f"{tmp_path}:/usr/bin"}).errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("head", ["", "#!/bin/sh\n"])
+def test_the_first_program_on_the_path_gets_arguments_and_variables(tmp_path: Path, head: str) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "script").write_text(f'{head}echo {name} "$1" "$A"\n')
+        (tmp_path / name / "script").chmod(0o755)
+    code = "import sys; from sysenv_ns import session; session._execute(('script', 'x  y'), eval(sys.argv[1]))"
+    variables = {"PATH": f"/no/such:{tmp_path}/first:{tmp_path}/second", "A": "1"}
+    result = subprocess.run([sys.executable, "-c", code, repr(variables)], check=False, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("first x  y 1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"), [("/bin/sh", "/bin/sh"), ("/no/such", None), ("sh", None), ("", None), ("/etc/passwd", None)]
+)
+def test_the_login_shell_is_the_callers_if_it_is_there(shell: str, expected: str | None) -> None:
+    fallback = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+    assert session._login_shell({"SHELL": shell}) == (expected or fallback)
+
+
+@pytest.mark.parametrize("gone", ["", "/no/such/directory"])
+def test_a_missing_directory_is_replaced_by_home_with_a_notice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gone: str
+) -> None:
+    monkeypatch.chdir("/")
+    notices: list[str] = []
+    reporter = Reporter(notices.append, lambda text: None, lambda: contextlib.nullcontext(lambda fraction: None))
+    session._change_directory(gone, {"HOME": str(tmp_path)}, reporter)
+    assert os.getcwd() == str(tmp_path)
+    assert len(notices) == 1
+    session._change_directory(gone, {"HOME": "/no/such/home"}, reporter)
+    assert os.getcwd() == "/"
+    session._change_directory(str(tmp_path), {"HOME": "/"}, reporter)
+    assert os.getcwd() == str(tmp_path)
+    assert len(notices) == 1

@@ -1,0 +1,113 @@
+"""Files that stand in for the host's: their content and where they go."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import building, standins
+from sysenv_ns.idmap import find_program
+from sysenv_ns.records import COPY
+from sysenv_ns.standins import Addition, additions
+
+
+def names_in(path: str) -> list[str]:
+    lines = Path(path).read_text(errors="surrogateescape").split("\n")
+    return [line.split(":")[0] for line in lines if ":" in line and line[0] not in "+-#"]
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "fields"),
+    [
+        ("/etc/shadow", "/etc/passwd", 9),
+        ("/etc/shadow-", "/etc/passwd", 9),
+        ("/etc/gshadow", "/etc/group", 4),
+        ("/etc/gshadow-", "/etc/group", 4),
+    ],
+)
+def test_shadow_files_lock_everybody(path: str, source: str, fields: int) -> None:
+    content = standins.content(path)
+    assert content is not None
+    rows = [line.split(":") for line in content.decode("utf-8", "surrogateescape").splitlines()]
+    assert [row[0] for row in rows] == names_in(source)
+    assert {len(row) for row in rows} == {fields}
+    assert {row[1] for row in rows} == {"!"}
+
+
+def test_gshadow_keeps_the_members() -> None:
+    content = standins.content("/etc/gshadow")
+    assert content is not None
+    members = [line.split(":")[-1] for line in Path("/etc/group").read_text().splitlines()]
+    assert [line.split(":")[-1] for line in content.decode().splitlines()] == members
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/sudoers.d", "/etc/shadow.bak", "/usr/etc/shadow", "etc/shadow"])
+def test_other_files_have_no_stand_in(path: str) -> None:
+    assert standins.content(path) is None
+
+
+def test_sudoers_lets_root_and_the_included_files_in() -> None:
+    content = standins.content("/etc/sudoers")
+    assert content is not None
+    assert b"\nroot\tALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n" in content
+
+
+@pytest.mark.parametrize(
+    ("root_only", "host_sudo", "setpriv", "expected"),
+    [
+        (False, True, "/usr/bin/setpriv", []),
+        (True, True, None, ["etc/apt/apt.conf.d/00sysenv-ns"]),
+        (False, False, "/usr/bin/setpriv", ["usr/bin/sudo", "usr/lib/sysenv-ns/setpriv"]),
+        (False, False, None, ["usr/bin/sudo"]),
+    ],
+)
+def test_additions(root_only: bool, host_sudo: bool, setpriv: str | None, expected: list[str]) -> None:
+    paths = [addition.path for addition in additions(root_only, host_sudo, setpriv)]
+    assert paths == ["usr/sbin/policy-rc.d", "etc/sudoers.d/sysenv-ns", *expected]
+
+
+def test_modes_and_content_of_additions() -> None:
+    added = {addition.path: addition for addition in additions(True, False, "/usr/bin/setpriv")}
+    assert {path: addition.mode for path, addition in added.items()} == {
+        "usr/sbin/policy-rc.d": 0o755,
+        "etc/sudoers.d/sysenv-ns": 0o440,
+        "etc/apt/apt.conf.d/00sysenv-ns": 0o644,
+        "usr/bin/sudo": 0o755,
+        "usr/lib/sysenv-ns/setpriv": 0o4755,
+    }
+    assert 'APT::Sandbox::User "root";' in added["etc/apt/apt.conf.d/00sysenv-ns"].content
+    assert added["usr/lib/sysenv-ns/setpriv"].copy_of == "/usr/bin/setpriv"
+
+
+def test_services_are_forbidden(tmp_path: Path) -> None:
+    script = tmp_path / "policy-rc.d"
+    script.write_text(additions(False, True, None)[0].content)
+    assert subprocess.run(["sh", script, "ssh", "start"], check=False).returncode == 101
+
+
+def test_sudo_accepts_its_stand_ins(tmp_path: Path) -> None:
+    visudo = find_program("visudo")
+    if visudo is None:
+        pytest.skip("no visudo here")
+    path = tmp_path / "sudoers"
+    path.write_text(additions(False, True, None)[1].content)
+    result = subprocess.run([visudo, "-c", "-f", path], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_prompt_is_the_name() -> None:
+    assert standins.prompt("proj") == Addition("etc/debian_chroot", 0o644, "proj\n")
+
+
+def test_batches_of_additions_come_parents_first(tmp_path: Path) -> None:
+    source = tmp_path / "program"
+    source.write_bytes(b"\x7fELF")
+    added = (Addition("a/b/c", 0o644, "text"), Addition("a/d", 0o4755, copy_of=str(source)))
+    batches = list(building.additions(added))
+    assert [batch.directory for batch in batches] == ["", "a", "a/b"]
+    assert batches[1].entries == [(COPY, "d", 0o4755, 0, 0, 0, b"\x7fELF")]
+    assert batches[2].entries == [(COPY, "c", 0o644, 0, 0, 0, b"text")]
+    assert batches[0].record[2] == Path("/").stat().st_mode & 0o7777
+    assert batches[2].record[2] == 0o755
