@@ -49,11 +49,10 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
     filter_ = emulation.Filter() if single else None  # loads a library: before the pivot
     variables = _variables(environment, identity, command)
     with store.lock(environment.name):
-        process = running.find(environment)
+        while (process := running.find(environment)) is not None and not _join(environment, process):
+            pass  # it ended meanwhile; is there another?
         if process is None:
             start(store, environment, reporter)
-        else:
-            _join(environment, process)
         _change_directory(directory, variables, reporter)
         if identity == "root" and environment.id_map is not None:
             namespace.become_root()
@@ -75,14 +74,18 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
         os.close(root)
 
 
-def _join(environment: Environment, process: int) -> None:
+def _join(environment: Environment, process: int) -> bool:
+    """Enter the namespaces of a process; False when it has ended. Raises SysenvError."""
     try:
         namespace.join(process, with_user_namespace=environment.id_map is not None)
+    except ProcessLookupError:
+        return False
     except OSError as error:
         raise SysenvError(
             f"joining process {process} of {environment.name} failed: {reason(error)}",
             f"end it and try again: sysenv-ns stop {environment.name}",
         ) from error
+    return True
 
 
 def _identity(environment: Environment, command: Command) -> Identity:
