@@ -27,8 +27,7 @@ class _Context:
 
 
 def _notice(text: str) -> None:
-    sys.stderr.write(f"sysenv-ns: {text}\n")
-    sys.stderr.flush()
+    click.echo(f"sysenv-ns: {text}", err=True)
 
 
 def _print(text: str) -> None:
@@ -37,14 +36,14 @@ def _print(text: str) -> None:
 
 
 def _operation(text: str) -> None:
-    sys.stderr.write(f"+ {text}\n")
+    click.echo(f"+ {text}", err=True)
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on a terminal, nothing otherwise."""
     steps = 1000
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda fraction: None
         return
     with click.progressbar(length=steps, label="Reading the host", file=sys.stderr) as bar:
@@ -69,9 +68,9 @@ class _Group(click.Group):
             raise
         except OSError as error:
             failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", "`sysenv-ns -v` shows more")
-        sys.stderr.write(f"sysenv-ns: {failure.message}\n")
+        _notice(failure.message)
         if failure.hint:
-            sys.stderr.write(f"hint: {failure.hint}\n")
+            click.echo(f"hint: {failure.hint}", err=True)
         before_command = ctx.invoked_subcommand in ("exec", "shell")
         default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
         return ctx.exit(default if failure.exit_status is None else failure.exit_status)
@@ -252,6 +251,8 @@ def doctor(context: _Context, as_json: bool) -> None:
 
 def _refuse_inside(what: str) -> None:
     """Overlays do not nest here: the root of an environment cannot be the base of another one."""
-    inside = os.environ.get("SYSENV_NS")
-    if inside:
-        raise SysenvError(f"cannot {what} from inside the environment {inside}", "leave it first")
+    from sysenv_ns import running
+
+    name = os.environ.get("SYSENV_NS")
+    if name or running.inside():
+        raise SysenvError(f"cannot {what} from inside the environment {name or '(unknown)'}", "leave it first")

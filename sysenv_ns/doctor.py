@@ -97,7 +97,7 @@ def try_root(store: Store) -> None:
 
 
 def _in_throwaway(store: Store, id_map: IdMap | None, probe: Callable[[Path], None]) -> None:
-    path = store.trash / f"probe-{os.urandom(6).hex()}"
+    path = removal.trash_path(store.trash, "probe")
     path.mkdir(mode=0o700)
 
     def inside() -> None:

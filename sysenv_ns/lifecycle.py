@@ -7,10 +7,11 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, removal, running, standins
+from sysenv_ns import building, doctor, drivers, namespace, removal, running, standins
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
@@ -47,7 +48,7 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
     path = store.envs / name
     environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path)
     drivers.get(driver).build_base(store, environment, reporter.progress)
-    staging = store.trash / f"new-{name}-{environment.ident}"
+    staging = removal.trash_path(store.trash, f"new-{name}")
     try:
         staging.mkdir(mode=0o700)
         for directory in ("upper", "work", "root"):
@@ -73,6 +74,11 @@ def _discard(staging: Path, id_map: IdMap | None) -> None:
 
 
 def status(store: Store, name: str) -> Status:
+    """One environment with its processes. Raises SysenvError when there is none of that name."""
+    return _status(store, name, running.processes())
+
+
+def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -> Status:
     """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name."""
     path = store.envs / check_name(name)
     if not store.exists(name):
@@ -82,13 +88,18 @@ def status(store: Store, name: str) -> Status:
     except SysenvError as error:
         return Status(name, "", None, 0.0, str(path), (), error.message)
     kind = environment.id_map.kind if environment.id_map else None
-    processes = tuple(running.processes(environment))
+    processes = found.get(environment.source, ())
     return Status(name, environment.driver, kind, environment.created, str(path), processes)
 
 
 def list_all(store: Store) -> list[Status]:
     """All environments, sorted by name."""
-    return [status(store, name) for name in store.names()]
+    found = running.processes()
+    statuses = []
+    for name in store.names():
+        with contextlib.suppress(SysenvError):  # removed since the names were read
+            statuses.append(_status(store, name, found))
+    return statuses
 
 
 def stop(store: Store, name: str, grace: float) -> list[Process]:
@@ -100,7 +111,7 @@ def stop(store: Store, name: str, grace: float) -> list[Process]:
     ended: dict[int, Process] = {}
     deadline = time.monotonic() + grace
     signalled: set[int] = set()
-    while processes := running.processes(environment):
+    while processes := running.processes().get(environment.source):
         ended |= {process.pid: process for process in processes}
         late = time.monotonic() > deadline
         if time.monotonic() > deadline + _KILL_PATIENCE:
@@ -131,19 +142,21 @@ def remove(store: Store, name: str) -> None:
         _remove_damaged(store, path)
         return
     with store.lock(name):
-        processes = running.processes(environment)
+        processes = running.processes().get(environment.source)
         if processes:
             listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
             raise SysenvError(f"{name} is running: {listed}", f"leave it, or end its processes: sysenv-ns stop {name}")
+        # While it still has its name: without the id map its files could only be lost, not deleted.
+        namespace.run_inside(environment.id_map, lambda: None, "sysenv-ns-rm")
         trashed = _to_trash(store, path)
     _delete(trashed, environment.id_map)
+    removal.empty_trash(store.trash, environment.id_map)
 
 
 def _remove_damaged(store: Store, path: Path) -> None:
     """Without its id map the owner of its files is unknown: try the maps that this user can have."""
-    trashed = _to_trash(store, path)
     _driver, id_map = doctor.choose(store, "auto", "auto")
-    _delete(trashed, id_map)
+    _delete(_to_trash(store, path), id_map)
 
 
 def _to_trash(store: Store, path: Path) -> Path:

@@ -21,8 +21,21 @@ def remove_tree(path: Path, id_map: IdMap | None) -> None:
     namespace.run_inside(id_map, lambda: shutil.rmtree(path), "sysenv-ns-rm")
 
 
+def trash_path(trash: Path, name: str) -> Path:
+    """A new path in the trash that tells which process it belongs to."""
+    return trash / f"{name}.{os.getpid()}.{os.urandom(4).hex()}"
+
+
 def move_to_trash(path: Path, trash: Path) -> Path:
     """Rename what is to be deleted out of everybody's sight, at once. Raises OSError."""
-    target = trash / f"{path.name}.{os.urandom(6).hex()}"
+    target = trash_path(trash, path.name)
     os.rename(path, target)
     return target
+
+
+def empty_trash(trash: Path, id_map: IdMap | None) -> None:
+    """Delete what interrupted commands have left in the trash. Raises OSError, SysenvError."""
+    for path in trash.iterdir():
+        owner = path.suffixes[-2:-1] or [""]
+        if owner[0][1:].isdecimal() and not Path("/proc", owner[0][1:]).exists():
+            remove_tree(path, id_map)

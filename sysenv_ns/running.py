@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns import mountinfo
-from sysenv_ns.store import Environment
+from sysenv_ns.store import SOURCE_PREFIX, Environment
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,16 @@ def find(environment: Environment) -> int | None:
     return next((pid for pid in _pids() if _belongs(pid, state.namespace, environment)), None)
 
 
-def processes(environment: Environment) -> list[Process]:
-    """All processes that see this environment as their root, those in mount namespaces of their own included."""
-    if read_state(environment.path) is None:
-        return []
-    return [Process(pid, _command(pid)) for pid in _pids() if _has_root(pid, environment)]
+def processes() -> dict[str, tuple[Process, ...]]:
+    """The processes of all environments by `Environment.source`, found without any state file.
+
+    Those in mount namespaces of their own (a sandbox started inside) count too: they keep the overlay mounted.
+    """
+    found: dict[str, tuple[Process, ...]] = {}
+    for pid in _pids():
+        for source in _sources(pid):
+            found[source] = (*found.get(source, ()), Process(pid, _command(pid)))
+    return found
 
 
 def _pids() -> Iterator[int]:
@@ -95,10 +100,23 @@ def _namespace(pid: int) -> int | None:
 
 
 def _has_root(pid: int, environment: Environment) -> bool:
+    return environment.source in _sources(pid)
+
+
+def _sources(pid: int) -> set[str]:
+    """The environments whose overlay a process sees; empty when it is gone or not ours to look at."""
     try:
-        return any(mount.source == environment.source for mount in mountinfo.read(pid))
+        text = Path(f"/proc/{pid}/mountinfo").read_bytes()
     except OSError:
-        return False
+        return set()
+    if SOURCE_PREFIX.encode() not in text:  # nearly all processes: spare the parsing
+        return set()
+    return {mount.source for mount in mountinfo.parse(text) if mount.source.startswith(SOURCE_PREFIX)}
+
+
+def inside() -> bool:
+    """Whether this process itself lives in an environment, whatever its variables say (sudo clears them)."""
+    return bool(_sources(os.getpid()))
 
 
 def _start_time(pid: int) -> int | None:

@@ -24,6 +24,7 @@ from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import Extent, IdMap
 
 FORMAT_VERSION = 1
+SOURCE_PREFIX = "sysenv-ns:"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -56,7 +57,7 @@ class Environment:
     @property
     def source(self) -> str:
         """The overlay's name in mount tables: how a process of this environment is recognised."""
-        return f"sysenv-ns:{self.ident}"
+        return f"{SOURCE_PREFIX}{self.ident}"
 
 
 def check_name(name: str) -> str:
