@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from sysenv_ns import base, drivers, emulation, namespace, operations, running, survey
@@ -103,6 +104,8 @@ def _identity(environment: Environment, command: Command) -> Identity:
 def _variables(environment: Environment, identity: Identity, command: Command) -> dict[str, str]:
     """The environment variables of the command: the caller's, and root's own where root runs it."""
     variables = dict(os.environ)
+    if "LC_CTYPE" in variables and not _given("LC_CTYPE"):  # Python adds it in the C locale (PEP 538)
+        del variables["LC_CTYPE"]
     variables["SYSENV_NS"] = environment.name
     if identity == "root":
         path = [p for p in variables.get("PATH", "").split(":") if p]
@@ -111,6 +114,12 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
         if environment.id_map is not None and (command.arguments is not None or command.identity == "root"):
             variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
     return variables
+
+
+def _given(name: str) -> bool:
+    """Whether a variable was among those that this process was started with."""
+    started_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return any(entry.startswith(f"{name}=".encode()) for entry in started_with)
 
 
 def _current_directory() -> str:
@@ -148,16 +157,20 @@ def _execute(arguments: tuple[str, ...], variables: dict[str, str]) -> OSError:
     candidates = [name] if "/" in name else [f"{d or '.'}/{name}" for d in directories]
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     for path in candidates if name else ():  # execve(3) in Python refuses an empty name with a ValueError
-        try:
-            os.execve(path, arguments, variables)
-        except OSError as error:
-            if error.errno == errno.ENOEXEC:  # a script without #! line, as execvp(3) and shells do it
-                os.execve("/bin/sh", ("sh", path, *arguments[1:]), variables)
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                if os.path.isdir(path) and len(candidates) > 1:
-                    continue
-                failure = error
+        error = _try_execute(path, arguments, variables)
+        directory_on_path = len(candidates) > 1 and os.path.isdir(path)
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR) and not directory_on_path:
+            failure = error
     return failure
+
+
+def _try_execute(path: str, arguments: tuple[str, ...], variables: dict[str, str]) -> OSError:
+    try:
+        os.execve(path, arguments, variables)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC and path != "/bin/sh":  # a script without #! line, as execvp(3) does it
+            return _try_execute("/bin/sh", ("sh", path, *arguments[1:]), variables)
+        return error
 
 
 def _login_shell(variables: Mapping[str, str]) -> str:
