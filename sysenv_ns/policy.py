@@ -92,8 +92,7 @@ COPIED_LAYERS = {"top": "/", "etc": "/etc"}
 RUN_LIVE = frozenset(
     {
         *("avahi-daemon", "cups", "dbus", "media", "mount", "NetworkManager", "nscd", "pcscd", "resolvconf"),
-        *("udev", "user", "wrappers", "WSL", "systemd/resolve", "systemd/journal", "systemd/userdb"),
-        *("systemd/sessions", "systemd/users", "systemd/seats", "systemd/machines", "systemd/netif"),
+        *("udev", "wrappers", "WSL", "systemd/resolve"),
     }
 )
 # /run: what an environment has for itself, empty. /run/systemd/system is the sign that systemd is the service

@@ -33,6 +33,11 @@ _APT_SANDBOX = """\
 APT::Sandbox::User "root";
 """
 
+# tmpfiles.d(5): a file of this name in /etc hides the distribution's, which would chown the host's own /tmp.
+_TMPFILES = """\
+# Made by sysenv-ns: /tmp and /var/tmp are the host's, which takes care of them.
+"""
+
 SUID_SETPRIV = "usr/lib/sysenv-ns/setpriv"
 
 _SUDO = f"""\
@@ -109,6 +114,7 @@ def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Ad
     files = [
         Addition("usr/sbin/policy-rc.d", 0o755, _POLICY_RC_D),
         Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDOERS_EVERYBODY),
+        Addition("etc/tmpfiles.d/tmp.conf", 0o644, _TMPFILES),
     ]
     if root_only:
         files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns", 0o644, _APT_SANDBOX))
