@@ -49,8 +49,9 @@ class Writer:
         try:
             os.mkdir(target, mode & ~_SPECIAL_BITS)
             made = mode & ~_SPECIAL_BITS
-        except FileExistsError:  # the target itself, or where an outer tree left room for this one
+        except FileExistsError:  # the target itself, which another user made, or the room that an outer tree left
             made = -1
+            os.chown(target, uid, gid)
         _own(target, uid, gid, mode & ~_SPECIAL_BITS, was=made)
         self._directories.append((target, mtime, mode))
         os.chdir(target)  # short names below save the kernel a walk for every file

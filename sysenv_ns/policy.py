@@ -52,6 +52,9 @@ COPY_LIMITS = {
 LOG_LIMIT = MEBIBYTE
 LOGS = "/var/log"
 
+# Locks whose holder lives on the host: in an environment they would be held for ever (lckpwdf(3), shadow's commonio).
+LEFT_OUT = frozenset(f"/etc/{name}.lock" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"))
+
 # What package managers touch with every change: when one of these differs, the base is out of date.
 PACKAGE_DATABASES = (
     "/lib/apk/db/installed",

@@ -204,6 +204,8 @@ class Walk:
             return self._record(SYMLINK, name, status, os.readlink(path))
         if stat.S_ISFIFO(mode):
             return self._record(FIFO, name, status, None)
+        if path in policy.LEFT_OUT:
+            return None
         if not stat.S_ISREG(mode):
             # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
             self._index.left_out.append(path)

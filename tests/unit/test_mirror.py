@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import idmap, survey
+from sysenv_ns import idmap, policy, survey
 from sysenv_ns.idmap import Extent
 
 from .samples import SINGLE
@@ -111,6 +111,22 @@ def test_hard_links_stay_together(source: Path, target: Path, content: bytes) ->
     inodes = {(written / name).stat().st_ino for name in ("first", "second", "sub/third")}
     assert len(inodes) == 1
     assert (written / "first").stat().st_nlink == 3
+
+
+def test_locks_of_the_host_are_left_out(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In an environment nobody would ever let go of the copy, and no package could add a user.
+    (source / "group.lock").write_text("123")
+    (source / "group").write_text("root:x:0:")
+    monkeypatch.setattr(policy, "LEFT_OUT", frozenset({str(source / "group.lock")}))
+    mirror = Mirror(tree(source)).write(target)
+    assert sorted(path.name for path in mirror.iterdir() if path.name.startswith("group")) == ["group"]
+
+
+def test_the_root_of_the_target_changes_hands(source: Path, target: Path) -> None:
+    # The directory was made by the user outside: systemd-tmpfiles does not trust a / that is not root's.
+    Mirror(tree(source)).write(target)
+    owner = os.geteuid()  # who is root inside
+    assert target.stat().st_uid == owner
 
 
 def test_sockets_are_left_out(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_sudoers_lets_root_and_the_included_files_in() -> None:
 )
 def test_additions(root_only: bool, host_sudo: bool, setpriv: str | None, expected: list[str]) -> None:
     paths = [addition.path for addition in additions(root_only, host_sudo, setpriv)]
-    assert paths == ["usr/sbin/policy-rc.d", "etc/sudoers.d/sysenv-ns", *expected]
+    assert paths == ["usr/sbin/policy-rc.d", "etc/sudoers.d/sysenv-ns", "etc/tmpfiles.d/tmp.conf", *expected]
 
 
 def test_modes_and_content_of_additions() -> None:
@@ -73,6 +73,7 @@ def test_modes_and_content_of_additions() -> None:
     assert {path: addition.mode for path, addition in added.items()} == {
         "usr/sbin/policy-rc.d": 0o755,
         "etc/sudoers.d/sysenv-ns": 0o440,
+        "etc/tmpfiles.d/tmp.conf": 0o644,
         "etc/apt/apt.conf.d/00sysenv-ns": 0o644,
         "usr/bin/sudo": 0o755,
         "usr/lib/sysenv-ns/setpriv": 0o4755,

@@ -1,4 +1,4 @@
-"""Walks over small trees, and mirrors of them, without a namespace."""
+"""Walks over small trees, and mirrors of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sysenv_ns import children, policy, survey
+from sysenv_ns import children, idmap, namespace, policy, survey
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Tree
 from sysenv_ns.mirror import Writer
@@ -38,11 +38,12 @@ class Mirror:
         self.batches: list[Batch] = list(walk.batches())
 
     def write(self, target: Path) -> Path:
-        """In a child: the writer changes the umask and the current directory of its process."""
+        """In a child: the writer changes the umask and the current directory of its process, and has to be root."""
         content = b"".join(marshal.dumps(tuple(batch)) for batch in self.batches)  # type: ignore[arg-type]
         stream = io.BytesIO(content + marshal.dumps(None))
         target.mkdir()
-        children.call(lambda: Writer(str(target)).run(stream), "test-writer")
+        id_map = None if os.geteuid() == 0 else idmap.single(os.getuid(), os.getgid())
+        namespace.run_inside(id_map, lambda: Writer(str(target)).run(stream), "test-writer")
         return target / self._source[1:]
 
 
