@@ -82,7 +82,7 @@ class Base:
         path = self.path / f"own-{_fingerprint(added)}"
         if not path.exists():
             with self._staging() as staging:
-                building.write(building.additions(added), staging / "tree", self._id_map)
+                building.write(building.additions(added), staging / "tree", self._id_map, sync=True)
                 self._publish(staging, path)
         return Layer(path)
 
@@ -149,7 +149,7 @@ class Base:
                 done += tree.policy.weight
                 indexes.append(index)
 
-        building.write(batches(), staging / "tree", id_map)
+        building.write(batches(), staging / "tree", id_map, sync=True)
         for tree, index in zip(trees, indexes, strict=True):
             write_json(staging / f"{_slug(tree)}.index.json", {"stubs": index.stubs, "left_out": index.left_out})
             data = {"version": FORMAT_VERSION, "plan": _plan(tree), "roots": index.roots, "watched": index.watched}

@@ -15,8 +15,11 @@ from sysenv_ns.standins import Addition
 _PIPE_BUFFER = 1 << 18  # bytes
 
 
-def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
-    """Write batches below `target` as root of a namespace with this map. Raises OSError, SysenvError."""
+def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, sync: bool) -> None:
+    """Write batches below `target` as root of a namespace with this map, with `sync` safely so.
+
+    Raises OSError, SysenvError.
+    """
     read_end, write_end = os.pipe()
 
     def inside() -> None:
@@ -24,9 +27,12 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
         namespace.enter(id_map)
         namespace.become_root()
         with os.fdopen(read_end, "rb", buffering=_PIPE_BUFFER) as stream:
-            mirror.Writer(str(target)).run(stream)
+            writer = mirror.Writer(str(target))
+            writer.run(stream)
+        if sync:
+            writer.sync()
 
-    writer = children.Child(inside, "sysenv-ns-base")
+    child = children.Child(inside, "sysenv-ns-base")
     os.close(read_end)
     try:
         with os.fdopen(write_end, "wb", buffering=_PIPE_BUFFER) as stream:
@@ -34,8 +40,8 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
                 stream.write(marshal.dumps((batch.directory, batch.record, batch.entries)))  # type: ignore[arg-type]
             stream.write(marshal.dumps(None))
     except BrokenPipeError:
-        pass  # the writer failed and says why
-    writer.wait()
+        pass  # the child failed and says why
+    child.wait()
 
 
 def additions(added: Iterable[Addition]) -> Iterator[Batch]:

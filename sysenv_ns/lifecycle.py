@@ -55,7 +55,7 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
         added = (standins.prompt(name), *drivers.get(driver).additions())
-        building.write(building.additions(added), staging / "upper", id_map)
+        building.write(building.additions(added), staging / "upper", id_map, sync=False)
         store.add(environment, staging)
     except OSError as error:
         _discard(staging, id_map)

@@ -27,7 +27,7 @@ class Writer:
         self._directories: list[tuple[str, int, int]] = []
 
     def run(self, stream: BinaryIO) -> None:
-        """Write batches until the end of the stream, then all times, and sync. Raises OSError."""
+        """Write batches until the end of the stream, then all times. Raises OSError."""
         os.umask(0)  # modes come from the host, with the file's creation
         while True:
             batch = marshal.load(stream)
@@ -38,9 +38,14 @@ class Writer:
             if mode & _SPECIAL_BITS:  # not before: a setgid directory hands its group and its bit down
                 os.chmod(path, mode)
             os.utime(path, ns=(mtime, mtime))
+
+    def sync(self) -> None:
+        """Wait until all of it is on the disk, for what a power cut must not leave half. Raises OSError."""
         descriptor = os.open(self._target, os.O_RDONLY)
-        syscalls.syncfs(descriptor)
-        os.close(descriptor)
+        try:
+            syscalls.syncfs(descriptor)
+        finally:
+            os.close(descriptor)
 
     def add(self, path: str, record: Record, entries: list[Record]) -> None:
         """Write one directory (relative to the target, "" for itself) with its entries. Raises OSError."""
