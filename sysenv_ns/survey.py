@@ -181,21 +181,24 @@ class Walk:
             self._progress(end)
 
     def _read(
-        self, path: str, depth: int, entries: list[Record], directories: list[tuple[str, os.stat_result]]
+        self, directory: str, depth: int, entries: list[Record], directories: list[tuple[str, os.stat_result]]
     ) -> None:
-        limit = layout.copy_limit(path)
-        root = layout.data_root(path, self._tree.blocked)
-        prefix = path.rstrip("/")
-        for entry in os.scandir(path):
+        limit = layout.copy_limit(directory)
+        root = layout.data_root(directory, self._tree.blocked)
+        prefix = directory.rstrip("/")
+        for entry in os.scandir(directory):
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # the host goes on living
                 continue
+            path = f"{prefix}/{entry.name}"
+            if path in policy.LEFT_OUT:
+                continue
             if stat.S_ISDIR(status.st_mode):
                 directories.append((entry.name, status))
-            elif record := self._file(f"{prefix}/{entry.name}", entry.name, status, limit, root):
+            elif record := self._file(path, entry.name, status, limit, root):
                 if self._tree.policy.watch_files:
-                    self._watch(f"{prefix}/{entry.name}", status, depth + 1, self._tree.policy.watch_depth)
+                    self._watch(path, status, depth + 1, self._tree.policy.watch_depth)
                 entries.append(record)
 
     def _file(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
@@ -204,8 +207,6 @@ class Walk:
             return self._record(SYMLINK, name, status, os.readlink(path))
         if stat.S_ISFIFO(mode):
             return self._record(FIFO, name, status, None)
-        if path in policy.LEFT_OUT:
-            return None
         if not stat.S_ISREG(mode):
             # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
             self._index.left_out.append(path)
