@@ -211,11 +211,11 @@ def status(context: _Context, name: str, as_json: bool) -> None:
 def stop(context: _Context, name: str, grace: float) -> None:
     """End all processes of an environment."""
     _refuse_inside("stop an environment")
-    from sysenv_ns import lifecycle
+    from sysenv_ns import lifecycle, render
 
     ended = lifecycle.stop(context.store, name, grace)
     for process in ended:
-        _notice(f"ended {process.pid} ({process.command})")
+        _notice(f"ended {render.process_line(process)}")
     if not ended:
         _notice(f"{name} was not running")
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.running import Process
+
+_COMMAND_WIDTH = 80
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
@@ -39,7 +42,7 @@ def status(result: Status) -> str:
     ]
     if result.problem:
         rows.append(("problem:", result.problem))
-    rows += [("process:", f"{process.pid} {process.command}") for process in result.processes]
+    rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
 
 
@@ -57,6 +60,12 @@ def diagnosis(result: Diagnosis) -> str:
         ids = f" and the id map {result.id_map}" if result.id_map else ""
         lines.append(f"New environments use the driver {result.driver}{ids}.")
     return "\n".join(lines)
+
+
+def process_line(process: Process) -> str:
+    """A process in one line of bearable length."""
+    command = " ".join(process.command.split())
+    return f"{process.pid} {command if len(command) <= _COMMAND_WIDTH else command[: _COMMAND_WIDTH - 3] + '...'}"
 
 
 def status_json(result: Status) -> dict[str, Any]:
