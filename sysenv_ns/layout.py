@@ -120,7 +120,8 @@ def layers(host: Host) -> tuple[LayerPlan, ...]:
     directories = overlaid_directories(host)
     possible = (path for path in policy.TREES if path not in host.missing_trees)
     inner = [path for path in possible if any(is_below(path, directory) for directory in directories)]
-    paths = sorted({"/", *directories, *inner})
+    # /usr first: the stubs of the first data-only lower depend on no other one, so /usr is rarely mirrored anew.
+    paths = sorted({"/", *directories, *inner}, key=lambda path: (path.split("/")[1] != "usr", path))
     every_directory = (f"/{entry.path}" for entry in host.top if entry.kind == "directory")
     stops = frozenset({*bound_paths(host), *paths, *every_directory})
     # A store of the host may get mounts at any moment (docker starting a container): as if it had one already.

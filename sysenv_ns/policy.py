@@ -39,8 +39,10 @@ COPY_LIMITS = {
     "/usr/lib/sysimage": UNLIMITED,
     "/var": MEBIBYTE,
     "/var/cache/apt": UNLIMITED,
-    "/var/cache/apt/archives": MEBIBYTE,
+    "/var/cache/apt/archives": BLOCK,  # packages never change, and there can be gigabytes of them
     "/var/cache/debconf": UNLIMITED,
+    "/var/cache/dnf": BLOCK,
+    "/var/cache/pacman/pkg": BLOCK,
     "/var/lib/apk": UNLIMITED,
     "/var/lib/apt": UNLIMITED,
     "/var/lib/dpkg": UNLIMITED,
