@@ -1,0 +1,1 @@
+"""A real user, real namespaces, real packages: nothing here is simulated."""

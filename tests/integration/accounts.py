@@ -1,0 +1,122 @@
+"""Throwaway users, and a copy of the project that they can run; only for pytest run by root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .support import Account, processes_of
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_PREFIX = "sysenv-test"
+_SUBORDINATE_IDS = 65536
+
+
+def group_name() -> str:
+    """A group that all users of this session are in."""
+    return f"{_PREFIX}-{os.getpid()}-group"
+
+
+@contextlib.contextmanager
+def throwaway_users() -> Iterator[dict[str, Account]]:
+    """A user with subordinate ids ("full") and one without ("single"), who vanish with all their files."""
+    _remove_left_over()
+    _run("groupadd", group_name())
+    try:
+        yield {kind: _add(kind) for kind in ("full", "single")}
+    finally:
+        _remove(f"{_PREFIX}-{os.getpid()}-")
+
+
+def _add(kind: str) -> Account:
+    name = f"{_PREFIX}-{os.getpid()}-{kind}"
+    _run("useradd", "--create-home", "--shell", "/bin/bash", "--groups", group_name(), name)
+    for path, add, delete in (
+        (Path("/etc/subuid"), "--add-subuids", "--del-subuids"),
+        (Path("/etc/subgid"), "--add-subgids", "--del-subgids"),
+    ):
+        ranges = _ranges(path)
+        if kind == "full" and name not in [owner for owner, _, _ in ranges]:
+            first = max((start + count for _, start, count in ranges), default=0x20000)
+            _run("usermod", add, f"{first}-{first + _SUBORDINATE_IDS - 1}", name)
+        if kind == "single":
+            for _, start, count in (entry for entry in ranges if entry[0] == name):
+                _run("usermod", delete, f"{start}-{start + count - 1}", name)
+    entry = pwd.getpwnam(name)
+    groups = tuple(os.getgrouplist(name, entry.pw_gid))
+    return Account(name, entry.pw_uid, entry.pw_gid, groups, Path(entry.pw_dir))
+
+
+def _ranges(path: Path) -> list[tuple[str, int, int]]:
+    """The lines of /etc/subuid or /etc/subgid."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    fields = (line.split(":") for line in lines if line.count(":") == 2)
+    return [(owner, int(start), int(count)) for owner, start, count in fields]
+
+
+def _remove_left_over() -> None:
+    """What a killed session left behind."""
+    pattern = re.compile(rf"{_PREFIX}-(\d+)-")
+    names = [*(entry.pw_name for entry in pwd.getpwall()), *_group_names()]
+    for match in filter(None, map(pattern.match, names)):
+        if not Path("/proc", match[1]).exists():
+            _remove(match[0])
+    for path in Path("/dev/shm").glob("sysenv-*-*"):
+        number = path.name.split("-")[2]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _group_names() -> list[str]:
+    return [line.partition(":")[0] for line in Path("/etc/group").read_text().splitlines()]
+
+
+def _remove(prefix: str) -> None:
+    for entry in pwd.getpwall():
+        if entry.pw_name.startswith(prefix):
+            owned = [range(entry.pw_uid, entry.pw_uid + 1)]
+            owned += [range(s, s + n) for owner, s, n in _ranges(Path("/etc/subuid")) if owner == entry.pw_name]
+            _end_processes(owned)
+            # Not --remove: that fails where there is no mail spool.
+            _run("userdel", entry.pw_name)
+            subprocess.run(["rm", "-rf", entry.pw_dir], check=False, capture_output=True)
+    for name in _group_names():
+        if name.startswith(prefix):
+            _run("groupdel", name)
+
+
+def _end_processes(owned: list[range]) -> None:
+    deadline = time.monotonic() + 10
+    while (left := [pid for uids in owned for pid in processes_of(uids)]) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def copy_of_checkout(directory: Path) -> Path:
+    """A copy that everybody may use, wherever the checkout itself lies; gives its helpers/sysenv-ns, set up."""
+    directory.mkdir()
+    for name in ("sysenv_ns", "helpers", "pyproject.toml"):
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+    _run("chmod", "-R", "u=rwX,go=rX", str(directory))
+    launcher = directory / "helpers" / "sysenv-ns"
+    _run(str(launcher), "--version")
+    return launcher
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"

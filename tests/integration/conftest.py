@@ -1,0 +1,176 @@
+"""Fixtures: the users, the tool in each of its modes, an environment for each test, and the watch over the host."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from . import accounts
+from .support import (
+    BASE_LIMIT,
+    MUST_WORK,
+    ROOT_RUN,
+    Account,
+    Environment,
+    Fingerprint,
+    Tool,
+    describe,
+)
+
+# "disk" is "full" with its store on a disk; the others' lies in memory where there is room, which saves minutes: some
+# disks delete the hundred thousand files of a base slower than they are made.
+_USUAL = ("full", "single", "root") if ROOT_RUN else ("full", "single")
+_MODES = (*_USUAL, "disk")
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 8 << 30  # bytes
+_numbers = itertools.count(1)
+_tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test in the modes that it is marked for, else in all that this user can have."""
+    if "tool" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("modes")
+        wanted = marker.args if marker else _USUAL
+        metafunc.parametrize("tool", [mode for mode in wanted if mode in _MODES], indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With SYSENV_MUST_WORK=1 a test that cannot run has failed."""
+    report = yield
+    if MUST_WORK and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"SYSENV_MUST_WORK=1, but {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def users() -> Iterator[dict[str, Account]]:
+    """The user of each mode."""
+    me = pwd.getpwuid(os.getuid())
+    if not ROOT_RUN:
+        account = Account(me.pw_name, me.pw_uid, me.pw_gid, tuple(os.getgroups()), Path.home())
+        yield dict.fromkeys(_USUAL, account)
+        return
+    with (
+        accounts.throwaway_users() as found,
+        tempfile.TemporaryDirectory(prefix="sysenv-test-", dir="/var/tmp") as home,
+    ):
+        # Not root's own home: it is the only part of /root that an environment would share with the host.
+        yield {**found, "root": Account(me.pw_name, 0, 0, (0,), Path(home))}
+
+
+@pytest.fixture(scope="session")
+def group(users: dict[str, Account]) -> str:
+    """The name of a supplementary group of all users."""
+    if not ROOT_RUN:
+        pytest.skip("only root can make a group")
+    return accounts.group_name()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Path]:
+    """A directory that all users can read."""
+    path = Path(tempfile.mkdtemp(prefix="sysenv-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _host_untouched(users: dict[str, Account]) -> Iterator[None]:
+    """The host's system directories are after the tests what they were before."""
+    before = Fingerprint.take()
+    yield
+    changed = before.difference(Fingerprint.take().entries)
+    assert not changed, "the host was changed:\n" + "\n".join(changed[:200])
+
+
+@pytest.fixture(scope="session")
+def tools(users: dict[str, Account], shared: Path, _host_untouched: None) -> Iterator[dict[str, Tool]]:
+    """The tool in each mode; one store a user for the whole session, as the first start builds the base."""
+    launcher = accounts.copy_of_checkout(shared / "checkout")
+    found = {}
+    for mode, account in users.items():
+        options = () if ROOT_RUN else ("--id-map", mode)
+        parent = _IN_MEMORY if mode != "root" and _fits_in_memory() else account.home
+        found[mode] = Tool(mode, account, launcher, parent / f"sysenv-test-{os.getpid()}-{mode}", options)
+    full = found["full"]
+    found["disk"] = replace(full, store=full.account.home / "sysenv-test-disk")
+    yield found
+    for tool in found.values():
+        _delete_store(tool)
+
+
+@pytest.fixture
+def tool(request: pytest.FixtureRequest, tools: dict[str, Tool]) -> Tool:
+    """The tool in the test's mode, if that works here, which is found out by trying."""
+    mode = request.param
+    tool = tools[mode]
+    if mode not in _tried:
+        result = tool.run("create", "first", *tool.options, limit=BASE_LIMIT)
+        if result.returncode == 0:
+            result = tool.environment("first").exec("true")
+            tool.run("remove", "first")
+        _tried[mode] = "" if result.returncode == 0 else describe(result)
+    if _tried[mode]:
+        pytest.skip(f"the mode {mode} does not work here: {_tried[mode]}")
+    return tool
+
+
+@pytest.fixture
+def environment(tool: Tool) -> Iterator[Environment]:
+    """A new environment, removed after the test."""
+    name = f"test-{next(_numbers)}"
+    result = tool.run("create", name, *tool.options)
+    assert result.returncode == 0, describe(result)
+    yield tool.environment(name)
+    tool.end(name)
+
+
+@pytest.fixture
+def fresh_store(tool: Tool) -> Iterator[Tool]:
+    """The tool with a store that does not exist yet; in memory where possible, as its base is built and deleted."""
+    parent = _IN_MEMORY if _fits_in_memory() else tool.account.home
+    fresh = replace(tool, store=parent / f"sysenv-fresh-{os.getpid()}-{next(_numbers)}")
+    yield fresh
+    _delete_store(fresh)
+
+
+@pytest.fixture
+def memory_store(tool: Tool) -> Iterator[Tool]:
+    """The tool with a store on a file system in memory."""
+    if not os.access(_IN_MEMORY, os.W_OK):
+        pytest.skip(f"there is no {_IN_MEMORY}")
+    path = _IN_MEMORY / f"sysenv-test-{os.getpid()}"
+    path.mkdir(mode=0o700)
+    os.chown(path, tool.account.uid, tool.account.gid)
+    fresh = replace(tool, store=path)
+    yield fresh
+    _delete_store(fresh)
+
+
+def _fits_in_memory() -> bool:
+    """Whether two bases do, and what the larger tests install."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    free = next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)
+    return os.access(_IN_MEMORY, os.W_OK) and min(free, shutil.disk_usage(_IN_MEMORY).free) > _ROOM
+
+
+def _delete_store(tool: Tool) -> None:
+    if ROOT_RUN or not tool.store.exists():
+        subprocess.run(["rm", "-rf", str(tool.store)], check=True, timeout=600)  # thrice as fast as shutil.rmtree
+    else:  # files of other ids: only root of a user namespace may
+        map_all = ("--map-auto",) if tool.mode == "full" else ()
+        command = ["unshare", "--map-root-user", *map_all, "rm", "-rf", str(tool.store)]
+        subprocess.run(command, check=True, timeout=120)

@@ -1,0 +1,262 @@
+"""Runs the tool as a test's user and asks its results; makes no users and knows no fixtures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Argument = str | bytes
+Result = subprocess.CompletedProcess[str]
+
+ROOT_RUN = os.geteuid() == 0
+MUST_WORK = os.environ.get("SYSENV_MUST_WORK") == "1"
+START_LIMIT = 60.0  # seconds for a command that does nothing long itself
+BASE_LIMIT = 300.0  # seconds for a first start, which builds the base
+APT_LIMIT = 600.0  # seconds for an installation
+
+_APT = """
+[ "$SYSENV_NS" = "$1" ] && [ "$(cat /etc/debian_chroot)" = "$1" ] || { echo "not in the environment $1" >&2; exit 99; }
+shift
+exec env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom the tool is run as; `groups` are the supplementary ones."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: Path
+
+    def become(self) -> dict[str, Any]:
+        """Arguments for Popen that make the child this user."""
+        if self.uid == os.geteuid():
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """sysenv-ns, as one user and with one way to map ids: "full", "single", or "root" for the driver root."""
+
+    mode: str
+    account: Account
+    launcher: Path
+    store: Path
+    options: tuple[str, ...] = ()  # for making an environment
+
+    def variables(self) -> dict[str, str]:
+        """A clean environment, as after logging in."""
+        kept = ("http_proxy", "https_proxy", "no_proxy")
+        return {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "HOME": str(self.account.home),
+            "USER": self.account.name,
+            "LOGNAME": self.account.name,
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "SHELL": "/bin/bash",
+            "TERM": "xterm",
+            "LANG": "C.UTF-8",
+            "SYSENV_NS_HOME": str(self.store),
+        }
+
+    def start(self, *arguments: Argument, cwd: Path | None = None, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start the tool with pipes; it leads a session of its own, so that all of it can be ended."""
+        pipe = subprocess.PIPE
+        become = {} if prefix else self.account.become()
+        return subprocess.Popen(
+            [*prefix, str(self.launcher), *arguments],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=cwd or self.account.home,
+            env=self.variables(),
+            encoding="utf-8",
+            errors="surrogateescape",
+            start_new_session=True,
+            umask=0o022,
+            **become,
+        )
+
+    def run(
+        self,
+        *arguments: Argument,
+        stdin: str = "",
+        limit: float = START_LIMIT,
+        cwd: Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Result:
+        """Run the tool to its end; it is killed with all it started after `limit` seconds."""
+        process = self.start(*arguments, cwd=cwd, prefix=prefix)
+        return finish(process, stdin, limit)
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What `status --json` says."""
+        result = succeeded(self.run("status", name, "--json"))
+        data = json.loads(result.stdout)
+        assert isinstance(data, dict)
+        return data
+
+    def at(self, store: Path) -> Tool:
+        """The same tool with another store."""
+        return Tool(self.mode, self.account, self.launcher, store, self.options)
+
+    def environment(self, name: str) -> Environment:
+        """An environment of that name, whether it exists or not."""
+        return Environment(self, name)
+
+    def end(self, name: str) -> None:
+        """Kill what runs in an environment, and delete it."""
+        deadline = time.monotonic() + START_LIMIT
+        while processes := self.status(name)["processes"]:
+            assert time.monotonic() < deadline, f"cannot end {processes}"
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process["pid"], signal.SIGKILL)
+            time.sleep(0.05)
+        succeeded(self.run("remove", name))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment of a tool."""
+
+    tool: Tool
+    name: str
+
+    def exec(self, *command: Argument, identity: str = "", **keywords: Any) -> Result:
+        """`exec` of a command; identity is "", "--me" or "--root"."""
+        options = [identity] if identity else []
+        return self.tool.run("exec", *options, self.name, "--", *command, **keywords)
+
+    def sh(self, script: str, *arguments: Argument, **keywords: Any) -> str:
+        """The output of a shell script that must succeed, run as root of the environment."""
+        return succeeded(self.exec("sh", "-ec", script, "sh", *arguments, **keywords)).stdout
+
+    def me(self, script: str, **keywords: Any) -> str:
+        """The same, run as the user."""
+        return self.sh(script, identity="--me", **keywords)
+
+    def apt(self, *arguments: str, limit: float = APT_LIMIT) -> str:
+        """apt-get, which must succeed; refuses to run anywhere but in this environment."""
+        return succeeded(self.exec("sh", "-c", _APT, "sh", self.name, *arguments, limit=limit)).stdout
+
+    def install(self, *packages: str) -> None:
+        """apt-get update and install."""
+        self.apt("update")
+        self.apt("install", *packages)
+
+    def audit(self) -> str:
+        """What dpkg finds wrong with the packages."""
+        return self.sh("dpkg --audit")
+
+
+def finish(process: subprocess.Popen[str], stdin: str = "", limit: float = START_LIMIT) -> Result:
+    """Wait for a started tool; kill it with all it started after `limit` seconds."""
+    try:
+        output, errors = process.communicate(stdin, timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        raise AssertionError(f"{process.args!r} took over {limit} s\n{tail(output)}\n{tail(errors)}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def succeeded(result: Result) -> Result:
+    """The same result, if its status is 0."""
+    assert result.returncode == 0, f"{describe(result)}"
+    return result
+
+
+def refused(result: Result, status: int, *words: str) -> None:
+    """The tool itself failed as documented: one sentence with these words, a hint, no traceback."""
+    assert result.returncode == status, describe(result)
+    assert "Traceback" not in result.stderr, describe(result)
+    assert "hint: " in result.stderr, describe(result)
+    assert all(word in result.stderr for word in words), describe(result)
+
+
+def describe(result: Result) -> str:
+    """A result for a failure's message."""
+    return f"{result.args!r}: status {result.returncode}\n{tail(result.stdout)}\n{tail(result.stderr)}"
+
+
+def tail(text: str) -> str:
+    """The last lines."""
+    return "\n".join(text.splitlines()[-40:])
+
+
+def wait_for(condition: Callable[[], bool], limit: float = START_LIMIT) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def processes_of(uids: range) -> list[int]:
+    """The processes that belong to these users."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and entry.stat().st_uid in uids:
+                found.append(int(entry.name))
+    return found
+
+
+SYSTEM_DIRECTORIES = ("/usr", "/etc", "/var", "/opt", "/boot", "/srv")
+# What daemons of a living host write at any time, and scratch space.
+_UNSTEADY = ("/var/log", "/var/tmp", "/var/lib/sudo", "/var/lib/systemd", "/var/spool")
+
+Signature = tuple[int, ...]
+
+
+@dataclass
+class Fingerprint:
+    """What the host's system directories look like: everything that any write to them changes."""
+
+    entries: dict[str, Signature] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls) -> Fingerprint:
+        """Read the directories now."""
+        entries: dict[str, Signature] = {f"/{name}": () for name in os.listdir("/")}
+        for directory in SYSTEM_DIRECTORIES:
+            entries.update(_walk(directory))
+        return cls(entries)
+
+    def difference(self, later: Mapping[str, Signature]) -> list[str]:
+        """The paths that came, went or changed."""
+        paths = sorted(self.entries.keys() | later.keys())
+        return [path for path in paths if self.entries.get(path) != later.get(path)]
+
+
+def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
+    waiting = [directory]
+    while waiting:
+        path = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            for entry in os.scandir(path):
+                if entry.path in _UNSTEADY:
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                is_directory = entry.is_dir(follow_symlinks=False)
+                yield entry.path, _signature(status, is_directory)
+                if is_directory:
+                    waiting.append(entry.path)
+
+
+def _signature(status: os.stat_result, is_directory: bool) -> Signature:
+    size = 0 if is_directory else status.st_size
+    return (status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

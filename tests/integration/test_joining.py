@@ -1,0 +1,288 @@
+"""Sessions that meet: races, background processes, stop, lost state, sandboxes inside, several users."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .support import (
+    BASE_LIMIT,
+    ROOT_RUN,
+    START_LIMIT,
+    Environment,
+    Result,
+    Tool,
+    describe,
+    finish,
+    refused,
+    succeeded,
+    wait_for,
+)
+
+_DAEMON = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+null = os.open(os.devnull, os.O_RDWR)
+for number in range(3):
+    os.dup2(null, number)
+time.sleep(300)
+"""
+_STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"
+
+
+def _kernel_complaints(since: float) -> list[str]:
+    """What overlayfs has put into the kernel's log since then (seconds since boot) about a layer that is in use."""
+    if not ROOT_RUN:
+        return []
+    log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True, errors="replace", timeout=30).stdout
+    lines = re.findall(r"^\[ *(\d+\.\d+)\] (.*overlayfs.*in-use.*)$", log, re.MULTILINE)
+    return [text for seconds, text in lines if float(seconds) > since]
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _root_device(mountinfo: str) -> str:
+    """The device of the overlay over / in the text of a mountinfo."""
+    match = re.search(r"^\d+ \d+ (\d+:\d+) / / .* - overlay sysenv-ns:", mountinfo, re.MULTILINE)
+    assert match is not None, mountinfo
+    return match[1]
+
+
+def _sleeper(environment: Environment, *command: str) -> subprocess.Popen[str]:
+    """A session that stays; `command` precedes the program that sleeps."""
+    script = "echo ready; exec sleep 300"
+    process = environment.tool.start("exec", environment.name, "--", *command, "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> Result:
+    process.kill()
+    return finish(process)
+
+
+def test_two_hundred_sessions_from_ten_at_once(environment: Environment) -> None:
+    """Each starts the environment or joins it, as it happens; never is it mounted twice."""
+    begin = _uptime()
+
+    def twenty(_: int) -> list[Result]:
+        return [environment.exec("true", limit=BASE_LIMIT) for _ in range(20)]
+
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        results = [result for results in pool.map(twenty, range(10)) for result in results]
+    failed = [describe(result) for result in results if result.returncode != 0 or result.stderr]
+    assert failed == []
+    assert environment.tool.status(environment.name)["running"] is False
+    assert _kernel_complaints(begin) == []
+
+
+def test_last_one_out_ends_it(environment: Environment) -> None:
+    first, second = _sleeper(environment), _sleeper(environment)
+    _end(first)
+    assert environment.tool.status(environment.name)["running"] is True
+    environment.sh('test "$(readlink /proc/self/ns/mnt)" = "$(readlink "/proc/$1/ns/mnt")"', str(second.pid))
+    _end(second)
+    status = environment.tool.status(environment.name)
+    assert (status["running"], status["processes"]) == (False, [])
+    assert "stopped" in succeeded(environment.tool.run("status", environment.name)).stdout
+    assert "sysenv-ns:" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
+    tool = environment.tool
+    succeeded(environment.exec("python3", "-c", _DAEMON))
+    wait_for(lambda: len(tool.status(environment.name)["processes"]) == 1)
+    (process,) = tool.status(environment.name)["processes"]
+    assert process["command"].startswith("python3 -c")
+    listed = json.loads(succeeded(tool.run("list", "--json")).stdout)
+    assert [entry["processes"] for entry in listed if entry["name"] == environment.name] == [[process]]
+    (line,) = (text for text in succeeded(tool.run("list")).stdout.splitlines() if environment.name in text.split())
+    assert "running (1)" in line
+    text = succeeded(tool.run("status", environment.name)).stdout
+    assert f"{process['pid']} python3 -c" in text
+    refused(tool.run("remove", environment.name), 1, "running", str(process["pid"]))
+    stopped = succeeded(tool.run("stop", environment.name))
+    assert f"ended {process['pid']} " in stopped.stderr
+    assert tool.status(environment.name)["running"] is False
+    assert "was not running" in succeeded(tool.run("stop", environment.name)).stderr
+
+
+def test_stop_kills_what_does_not_end(environment: Environment) -> None:
+    tool = environment.tool
+    obedient = _sleeper(environment)
+    stubborn = tool.start("exec", environment.name, "--", "sh", "-c", _STUBBORN)
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == "ready\n"
+    begin = time.monotonic()
+    result = tool.start("stop", environment.name, "--time", "2")
+    assert finish(obedient).returncode == -signal.SIGTERM
+    assert finish(stubborn).returncode == -signal.SIGKILL
+    assert time.monotonic() - begin >= 2
+    stopped = succeeded(finish(result))
+    for process in (obedient, stubborn):
+        assert f"ended {process.pid} " in stopped.stderr
+    assert tool.status(environment.name)["running"] is False
+
+
+def test_stop_ends_a_stopped_process(environment: Environment) -> None:
+    process = _sleeper(environment)
+    os.kill(process.pid, signal.SIGSTOP)
+    succeeded(environment.tool.run("stop", environment.name, "--time", "30"))
+    assert finish(process).returncode == -signal.SIGTERM
+
+
+def test_stop_ends_what_another_user_of_the_environment_runs(environment: Environment) -> None:
+    if environment.tool.mode == "full":
+        script = "setpriv --reuid 33 --regid 33 --clear-groups setsid sleep 300 >/dev/null 2>&1 </dev/null &"
+    else:
+        script = "setsid sleep 300 >/dev/null 2>&1 </dev/null &"
+    environment.sh(script)
+    wait_for(lambda: "sleep 300" in str(environment.tool.status(environment.name)["processes"]))
+    assert "sleep 300" in succeeded(environment.tool.run("stop", environment.name)).stderr
+    assert environment.tool.status(environment.name)["running"] is False
+
+
+def test_session_joins_while_stop_waits(environment: Environment) -> None:
+    """It enters at once; that stop then ends it as well is what stop is for."""
+    tool = environment.tool
+    stubborn = tool.start("exec", environment.name, "--", "sh", "-c", _STUBBORN)
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == "ready\n"
+    stopping = tool.start("stop", environment.name, "--time", "8")
+    time.sleep(1)
+    joining = environment.exec("true")
+    assert joining.returncode in (0, -signal.SIGTERM), describe(joining)
+    assert joining.stderr == ""
+    assert stubborn.poll() is None, "the session had to wait for stop"
+    succeeded(finish(stopping))
+    assert finish(stubborn).returncode == -signal.SIGKILL
+    succeeded(environment.exec("true"))
+
+
+def test_only_a_sandbox_is_left(environment: Environment) -> None:
+    """A process with mount and user namespaces of its own keeps the overlay mounted, and nobody can join it."""
+    unshare = ("unshare", "--mount") if environment.tool.mode == "root" else ("unshare", "--map-root-user", "--mount")
+    begin = _uptime()
+    sandbox = _sleeper(environment, *unshare)
+    device = _root_device(Path(f"/proc/{sandbox.pid}/mountinfo").read_text())
+    assert [p["pid"] for p in environment.tool.status(environment.name)["processes"]] == [sandbox.pid]
+    refused(environment.tool.run("remove", environment.name), 1, "running")
+    result = environment.exec("cat", "/proc/self/mountinfo")
+    if result.returncode == 0:
+        assert _root_device(result.stdout) == device, "the environment is mounted a second time"
+    else:
+        refused(result, 125, environment.name, "stop")
+    assert _kernel_complaints(begin) == []
+    _end(sandbox)
+    succeeded(environment.exec("true"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "reused pid", "reused pid and start time"])
+def test_lost_state_of_a_running_environment(environment: Environment, damage: str) -> None:
+    """The state file is a hint only: a new session joins nevertheless."""
+    state = environment.tool.store / "envs" / environment.name / "state.json"
+    begin = _uptime()
+    process = _sleeper(environment)
+    device = _root_device(Path(f"/proc/{process.pid}/mountinfo").read_text())
+    _damage_state(state, damage)
+    result = succeeded(environment.exec("cat", "/proc/self/mountinfo"))
+    assert _root_device(result.stdout) == device, "the environment is mounted a second time"
+    assert _kernel_complaints(begin) == []
+    _end(process)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "reused pid", "reused pid and start time"])
+def test_state_of_an_environment_that_ended(environment: Environment, damage: str) -> None:
+    succeeded(environment.exec("true"))
+    _damage_state(environment.tool.store / "envs" / environment.name / "state.json", damage)
+    assert environment.tool.status(environment.name)["running"] is False
+    assert environment.sh("id -u") == "0\n"
+
+
+def _damage_state(path: Path, damage: str) -> None:
+    text = path.read_text()
+    data = json.loads(text)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_text(text[: len(text) // 2])
+    elif damage == "empty":
+        path.write_text("")
+    else:  # this process is alive and has nothing to do with the environment
+        data["pid"] = os.getpid()
+        if damage == "reused pid and start time":
+            data["start_time"] = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_not_inside_an_environment(environment: Environment, known: bool) -> None:
+    """What the tool does not do inside it refuses in a sentence, also where sudo has cleared the variables."""
+    prefix = () if known else ("env", "-u", "SYSENV_NS")
+    for status, *arguments in (
+        (1, "create", "another"),
+        (125, "shell", "another"),
+        (125, "exec", "another", "--", "true"),
+        (1, "stop", environment.name),
+        (1, "remove", environment.name),
+    ):
+        result = environment.exec(*prefix, str(environment.tool.launcher), *map(str, arguments))
+        refused(result, int(status), "inside the environment")
+
+
+def test_sandboxes_work_inside(environment: Environment) -> None:
+    environment.sh("unshare --map-root-user true")
+    environment.sh("unshare --map-root-user --mount --pid --fork --mount-proc true")
+    environment.sh("unshare --map-root-user --mount sh -ec 'mount -t tmpfs none /mnt; touch /mnt/x; test ! -e /mnt/y'")
+    if environment.tool.mode == "full":
+        environment.me("unshare --map-root-user --mount true")
+    if shutil.which("bwrap"):
+        environment.sh("bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all true")
+        environment.sh("bwrap --dev-bind / / sh -c 'touch /usr/from-bwrap'; test -e /usr/from-bwrap")
+
+
+@pytest.mark.modes("full")
+def test_two_users_at_once(tool: Tool, tools: dict[str, Tool]) -> None:
+    """The same name is two environments, which know nothing of each other."""
+    both = (tool, tools["single"])
+    script = "echo $1 > /usr/whose; sleep 1; cat /usr/whose"
+    sessions = []
+    for user in both:
+        command = ("exec", *user.options, "same-name", "--", "sh", "-c", script, "sh", user.mode)
+        sessions.append(user.start(*command))
+    for user, session in zip(both, sessions, strict=True):
+        assert succeeded(finish(session, limit=BASE_LIMIT)).stdout == f"{user.mode}\n"
+    sleeper = _sleeper(tool.environment("same-name"))
+    assert both[1].status("same-name")["running"] is False
+    succeeded(both[1].run("stop", "same-name"))
+    assert sleeper.poll() is None
+    _end(sleeper)
+    for user in both:
+        user.end("same-name")
+
+
+def test_sessions_in_a_store_in_memory(memory_store: Tool) -> None:
+    succeeded(memory_store.run("create", *memory_store.options, "test", limit=BASE_LIMIT))
+    environment = memory_store.environment("test")
+    sleeper = _sleeper(environment)
+    environment.sh("echo text > /usr/x; mv /usr/x /usr/y")
+    succeeded(memory_store.run("stop", "test", limit=START_LIMIT))
+    finish(sleeper)
+    assert environment.sh("cat /usr/y") == "text\n"
+    memory_store.end("test")

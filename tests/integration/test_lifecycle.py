@@ -1,0 +1,180 @@
+"""create, list, status, remove; sessions that meet; stores that are new, damaged, small or forbidden."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .support import BASE_LIMIT, ROOT_RUN, Environment, Tool, describe, finish, refused, succeeded, wait_for
+
+
+def test_list_and_status(environment: Environment) -> None:
+    tool = environment.tool
+    status = tool.status(environment.name)
+    kind, driver = {"full": ("full", "stub"), "single": ("single", "stub"), "root": (None, "root")}[tool.mode]
+    assert (status["name"], status["driver"], status["id_map"]) == (environment.name, driver, kind)
+    assert (status["running"], status["processes"], status["problem"]) == (False, [], "")
+    assert status in json.loads(succeeded(tool.run("list", "--json")).stdout)
+    assert environment.name in succeeded(tool.run("list")).stdout
+    assert "stopped" in succeeded(tool.run("status", environment.name)).stdout
+
+
+def test_create_twice(environment: Environment) -> None:
+    refused(environment.tool.run("create", environment.name), 1, environment.name, "exists")
+
+
+@pytest.mark.parametrize("name", ["-x", ".x", "a/b", "", "ä", "a b"])
+def test_bad_names(tool: Tool, name: str) -> None:
+    result = tool.run("create", "--", name)
+    assert result.returncode == 2, describe(result)
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_environment(tool: Tool) -> None:
+    refused(tool.run("status", "unknown"), 1, "unknown")
+    refused(tool.run("remove", "unknown"), 1, "unknown")
+
+
+def test_other_driver_than_that_of_the_environment(environment: Environment) -> None:
+    refused(environment.tool.run("exec", "--driver", "reflink", environment.name, "--", "true"), 125, "exists")
+
+
+def test_damaged_description(tool: Tool) -> None:
+    succeeded(tool.run("create", *tool.options, "damaged"))
+    (tool.store / "envs" / "damaged" / "env.json").write_text('{"version": 1, "driver"')
+    refused(tool.run("exec", "damaged", "--", "true"), 125, "damaged", "env.json")
+    assert tool.status("damaged")["problem"]
+    assert "damaged" in succeeded(tool.run("list")).stdout
+    succeeded(tool.run("remove", "damaged"))
+    assert not (tool.store / "envs" / "damaged").exists()
+
+
+def test_remove_leaves_nothing(tool: Tool) -> None:
+    """Neither of files with many owners nor of directories that nobody may enter."""
+    environment = tool.environment("full-of-files")
+    succeeded(tool.run("create", *tool.options, environment.name))
+    environment.sh(
+        """
+        for id in 1 33 100 1000 65534; do
+            mkdir -p /srv/$id/inner; touch /srv/$id/inner/file; chown -R $id:$id /srv/$id; chmod 000 /srv/$id/inner
+        done
+        rm -r /usr/share/doc; chmod 4755 /usr/bin/sort; mkfifo /srv/fifo; chmod 000 /srv
+        """
+    )
+    succeeded(tool.run("remove", environment.name))
+    assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]
+    assert list((tool.store / "trash").iterdir()) == []
+
+
+def test_second_session_joins_the_first(environment: Environment) -> None:
+    tool = environment.tool
+    first = tool.start("exec", environment.name, "--", "sh", "-c", "echo one > /run/first; echo ready; exec sleep 300")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "ready\n"
+    assert environment.sh("cat /run/first; echo two > /opt/second; echo $SYSENV_NS; id -u").split() == [
+        *("one", environment.name, "0")
+    ]
+    environment.sh('test "$(readlink /proc/self/ns/mnt)" = "$(readlink "/proc/$1/ns/mnt")"', str(first.pid))
+    status = tool.status(environment.name)
+    assert status["running"] is True
+    assert [process["pid"] for process in status["processes"]] == [first.pid]
+    assert "sleep 300" in status["processes"][0]["command"]
+    refused(tool.run("remove", environment.name), 1, "running")
+    os.kill(first.pid, signal.SIGTERM)
+    assert finish(first).returncode == -signal.SIGTERM
+    assert tool.status(environment.name)["running"] is False
+    assert environment.sh("cat /opt/second") == "two\n"
+
+
+def test_a_daemon_outlives_the_session(environment: Environment) -> None:
+    environment.sh("setsid sleep 300 >/dev/null 2>&1 </dev/null & echo kept > /run/kept")
+    assert environment.tool.status(environment.name)["running"] is True
+    assert environment.sh("cat /run/kept") == "kept\n"
+
+
+def test_many_sessions_at_once(environment: Environment) -> None:
+    script = "echo $$ >> /opt/pids; sleep 1"
+    sessions = [environment.tool.start("exec", environment.name, "--", "sh", "-c", script) for _ in range(6)]
+    for session in sessions:
+        succeeded(finish(session))
+    assert len(environment.sh("cat /opt/pids").split()) == len(sessions)
+
+
+@pytest.mark.modes("full", "single")
+def test_two_first_starts_at_once(fresh_store: Tool) -> None:
+    """One builds the base, the other waits for it."""
+    command = ("exec", *fresh_store.options)
+    sessions = [fresh_store.start(*command, name, "--", "sort", "--version") for name in ("one", "two")]
+    for session in sessions:
+        assert "coreutils" in succeeded(finish(session, limit=BASE_LIMIT)).stdout
+    _assert_one_base(fresh_store)
+
+
+def _assert_one_base(tool: Tool) -> None:
+    (base,) = (tool.store / "base").iterdir()
+    layers = Counter(path.name.rpartition("-")[0] for path in base.iterdir() if path.is_dir())
+    assert set(layers.values()) == {1}, layers
+    assert "new" not in layers
+    assert list((tool.store / "trash").iterdir()) == []
+
+
+@pytest.mark.modes("full", "single")
+def test_interrupted_build(fresh_store: Tool) -> None:
+    """Whatever ends a build, the next start makes a whole base."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = fresh_store.start("create", *fresh_store.options, "interrupted")
+        time.sleep(2)
+        assert process.poll() is None, "the build was over before the signal"
+        # As from a terminal, which sends it to all; nobody sends SIGKILL so.
+        (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
+        result = finish(process)
+        assert result.returncode != 0
+        assert "Traceback" not in result.stderr, describe(result)
+    environment = fresh_store.environment("interrupted")
+    command = ("exec", *fresh_store.options, environment.name, "--", "ls", "-A", "/usr/share")
+    listed = succeeded(fresh_store.run(*command, limit=BASE_LIMIT)).stdout
+    assert set(listed.split("\n")) >= {path.name for path in Path("/usr/share").iterdir()}
+    _assert_one_base(fresh_store)
+
+
+def test_store_in_memory(memory_store: Tool) -> None:
+    """It works, or there is too little room and the tool says so and leaves nothing half-made."""
+    result = memory_store.run("exec", *memory_store.options, "test", "--", "touch", "/usr/x", limit=BASE_LIMIT)
+    if result.returncode != 0:
+        refused(result, 125)
+        assert list((memory_store.store / "envs").iterdir()) == []
+        return
+    succeeded(memory_store.run("exec", "test", "--", "test", "-e", "/usr/x"))
+    memory_store.end("test")
+
+
+@pytest.mark.parametrize("place", ["/proc/store", "/usr/share/store"])
+def test_store_that_cannot_be_written(tool: Tool, place: str) -> None:
+    if tool.account.uid == 0 and place != "/proc/store":
+        place = "/sys/store"
+    forbidden = tool.at(Path(place))
+    refused(forbidden.run("create", *tool.options, "x"), 1, place)
+    refused(forbidden.run("exec", *tool.options, "x", "--", "true"), 125, place)
+    assert succeeded(forbidden.run("list", "--json")).stdout.strip() == "[]"
+
+
+@pytest.mark.modes("full", "single")
+def test_store_of_somebody_else(tool: Tool, shared: Path) -> None:
+    if not ROOT_RUN:
+        pytest.skip("only root can make a directory for somebody else")
+    directory = shared / "foreign"
+    directory.mkdir(mode=0o777, exist_ok=True)
+    directory.chmod(0o777)
+    refused(tool.at(directory).run("create", *tool.options, "x"), 1, "somebody else")
+    assert list(directory.iterdir()) == []
+
+
+def test_store_is_closed_to_others(environment: Environment) -> None:
+    wait_for(environment.tool.store.exists)
+    assert environment.tool.store.stat().st_mode & 0o777 == 0o700
