@@ -79,8 +79,8 @@ home=$(echo "$entry" | cut -d: -f6)
 login_shell=$(echo "$entry" | cut -d: -f7)
 # The shell gets one text: "$@" in it, with the arguments behind it, keeps them whole.
 if [ "$login" = yes ]; then
-    cd "$home" || exit 1
     [ $# -gt 0 ] && set -- "$login_shell" -lc '"$0" "$@"' "$@" || set -- "$login_shell" -l
+    set -- /bin/sh -c 'cd "$HOME" && exec "$@"' sh "$@"  # as the user that it becomes: only that one may enter
 elif [ "$shell" = yes ]; then
     [ $# -gt 0 ] && set -- "${{SHELL:-/bin/sh}}" -c '"$0" "$@"' "$@" || set -- "${{SHELL:-/bin/sh}}"
 fi

@@ -13,16 +13,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .support import Account, processes_of
+from .support import USER_PREFIX, Account, processes_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_PREFIX = "sysenv-test"
 _SUBORDINATE_IDS = 65536
 
 
 def group_name() -> str:
     """A group that all users of this session are in."""
-    return f"{_PREFIX}-{os.getpid()}-group"
+    return f"{USER_PREFIX}{os.getpid()}-group"
 
 
 @contextlib.contextmanager
@@ -33,11 +32,11 @@ def throwaway_users() -> Iterator[dict[str, Account]]:
     try:
         yield {kind: _add(kind) for kind in ("full", "single")}
     finally:
-        _remove(f"{_PREFIX}-{os.getpid()}-")
+        _remove(f"{USER_PREFIX}{os.getpid()}-")
 
 
 def _add(kind: str) -> Account:
-    name = f"{_PREFIX}-{os.getpid()}-{kind}"
+    name = f"{USER_PREFIX}{os.getpid()}-{kind}"
     _run("useradd", "--create-home", "--shell", "/bin/bash", "--groups", group_name(), name)
     for path, add, delete in (
         (Path("/etc/subuid"), "--add-subuids", "--del-subuids"),
@@ -64,7 +63,7 @@ def _ranges(path: Path) -> list[tuple[str, int, int]]:
 
 def _remove_left_over() -> None:
     """What a killed session left behind."""
-    pattern = re.compile(rf"{_PREFIX}-(\d+)-")
+    pattern = re.compile(rf"{USER_PREFIX}(\d+)-")
     names = [*(entry.pw_name for entry in pwd.getpwall()), *_group_names()]
     for match in filter(None, map(pattern.match, names)):
         if not Path("/proc", match[1]).exists():

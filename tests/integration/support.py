@@ -218,6 +218,10 @@ def processes_of(uids: range) -> list[int]:
 SYSTEM_DIRECTORIES = ("/usr", "/etc", "/var", "/opt", "/boot", "/srv")
 # What daemons of a living host write at any time, and scratch space.
 _UNSTEADY = ("/var/log", "/var/tmp", "/var/lib/sudo", "/var/lib/systemd", "/var/spool")
+# Another session of these tests makes users too, at any time: of these files its lines do not count, nor copies of them.
+_ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
+_PASSED_OVER = {*_UNSTEADY, *(f"{path}-" for path in _ACCOUNTS), "/etc/.pwd.lock"}
+USER_PREFIX = "sysenv-test-"
 
 Signature = tuple[int, ...]
 
@@ -248,11 +252,14 @@ def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
         path = waiting.pop()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             for entry in os.scandir(path):
-                if entry.path in _UNSTEADY:
+                if entry.path in _PASSED_OVER:
                     continue
                 status = entry.stat(follow_symlinks=False)
                 is_directory = entry.is_dir(follow_symlinks=False)
-                yield entry.path, _signature(status, is_directory)
+                yield (
+                    entry.path,
+                    _signature(status, is_directory) if entry.path not in _ACCOUNTS else _lines(entry.path),
+                )
                 if is_directory:
                     waiting.append(entry.path)
 
@@ -260,3 +267,9 @@ def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
 def _signature(status: os.stat_result, is_directory: bool) -> Signature:
     size = 0 if is_directory else status.st_size
     return (status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _lines(path: str) -> Signature:
+    """What an account database says of all users but those of these tests."""
+    lines = Path(path).read_text(errors="replace").splitlines()
+    return tuple(hash(line) for line in lines if not line.startswith(USER_PREFIX))

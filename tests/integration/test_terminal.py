@@ -190,17 +190,19 @@ def test_job_control_in_a_shell(environment: Environment, shell: str, place: Pat
     variables = {"SHELL": path, "ZDOTDIR": str(place), "XDG_CONFIG_HOME": str(place)}
     command = (str(environment.tool.launcher), "shell", environment.name)
     terminal = _terminal(environment, *command, variables=variables)
-    terminal.sendline("echo rea''dy; ps -o comm= -p $PPID >/dev/null")
-    terminal.expect("\nready")
+    terminal.sendline("echo rea''dy")
+    terminal.expect("[\r\n]ready")
     terminal.sendline("sh -c 'echo beg''un; exec sleep 300'")
-    terminal.expect("\nbegun")
+    terminal.expect("[\r\n]begun")
     terminal.sendcontrol("z")
     terminal.expect("[Ss]topped|suspended")
+    terminal.sendline("echo pau''sed")
+    terminal.expect("[\r\n]paused")
     terminal.sendline("fg")
     terminal.expect("sleep 300|continued")
     terminal.sendcontrol("c")
     terminal.sendline("echo aft''er")
-    terminal.expect("\nafter")
+    terminal.expect("[\r\n]after")
     terminal.sendline("exit 5")
     _close(terminal)
     assert terminal.exitstatus == 5
@@ -282,7 +284,7 @@ def test_stdin_is_a_file(environment: Environment, place: Path) -> None:
 
 
 def test_closed_streams_stay_closed(environment: Environment) -> None:
-    probe = "for n in 0 1 2; do if [ -e /proc/$$/fd/$n ]; then echo $n; fi; done >/dev/fd/9; exit 3"
+    probe = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && kept=$kept$n\\ ; done; echo $kept >&9; exit 3"
     for streams, kept in (
         ("<&-", "1 2"),
         (">&-", "0 2"),
@@ -327,7 +329,7 @@ def test_descriptors_of_a_joining_session(environment: Environment) -> None:
 
 def test_no_controlling_terminal(environment: Environment) -> None:
     """As cron and systemd start it."""
-    script = "ps -o tty= -p $$; if : 2>/dev/null </dev/tty; then echo terminal; else echo none; fi"
+    script = "ps -o tty= -p $$; if (exec </dev/tty) 2>/dev/null; then echo terminal; else echo none; fi"
     result = succeeded(_run(environment, [str(environment.tool.launcher), *_command(environment, script)]))
     assert (result.stdout.split(), result.stderr) == (["?", "none"], "")
 
@@ -337,7 +339,7 @@ def _command(environment: Environment, script: str) -> list[str]:
 
 
 def test_every_byte_in_an_argument(environment: Environment) -> None:
-    every = bytes(range(1, 256))
+    every = bytes(range(1, 256)).replace(b"\r", b"")  # what reads the output takes that for the end of a line
     arguments = [every, b"two words", b"line\nbreak", b"'\"$HOME`\\", b"", b"--", b"-x", b"\xc3\x28", "\u20ac".encode()]
     result = succeeded(environment.exec("printf", "%s|", *arguments))
     assert os.fsencode(result.stdout) == b"|".join(arguments) + b"|"
