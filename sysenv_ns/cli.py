@@ -221,16 +221,21 @@ def stop(context: _Context, name: str, grace: float) -> None:
 
 
 @main.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--base", "with_base", is_flag=True, help="Delete the base too, where no environment needs it any more.")
 @click.pass_obj
-def remove(context: _Context, names: tuple[str, ...]) -> None:
+def remove(context: _Context, names: tuple[str, ...], with_base: bool) -> None:
     """Delete environments with all that is in them."""
+    if not names and not with_base:
+        raise click.UsageError("Missing argument 'NAME...'.")
     _refuse_inside("remove an environment")
     from sysenv_ns import lifecycle
 
     for name in names:
         lifecycle.remove(context.store, check_name(name))
         _notice(f"removed {name}")
+    for base in lifecycle.remove_unused_bases(context.store) if with_base else ():
+        _notice(f"removed the base {base}")
 
 
 @main.command()

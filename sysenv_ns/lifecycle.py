@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, namespace, removal, running, standins
+from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins
+from sysenv_ns.base import Base
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store, check_name, timestamp
+from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
@@ -151,6 +152,22 @@ def remove(store: Store, name: str) -> None:
         trashed = _to_trash(store, path)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
+
+
+def remove_unused_bases(store: Store) -> list[str]:
+    """Delete the bases that no environment needs; returns their names. Raises SysenvError."""
+    used = set()
+    for name in store.names():
+        environment = store.load(name)  # a damaged one could need any of them: the error says to remove it first
+        used.add(Base(store, environment.driver, environment.id_map).path)
+    removed = []
+    for path in sorted(set(store.base.iterdir()) - used) if store.base.is_dir() else ():
+        id_map = idmap.single(os.getuid(), os.getgid()) if "-single-" in path.name else idmap.detect_full()
+        with file_lock(path / "lock"):
+            trashed = _to_trash(store, path)
+        _delete(trashed, id_map)
+        removed.append(path.name)
+    return removed
 
 
 def _remove_damaged(store: Store, path: Path) -> None:

@@ -258,3 +258,13 @@ def test_environments_do_not_nest(
     assert "hint: leave it first" in result.stderr
     assert environments.names() == ["damaged", "whole"]
     assert run("list").exit_code == 0
+
+
+def test_remove_base_deletes_what_no_environment_needs(store: Store, run: Run) -> None:
+    unused = store.base / "stub-single-00000000"
+    (unused / "stubs-1" / "tree").mkdir(parents=True)
+    result = run("remove", "--base")
+    assert result.exit_code == 0, result.stderr
+    assert "removed the base stub-single-00000000" in result.stderr
+    assert list(store.base.iterdir()) == []
+    assert list(store.trash.iterdir()) == []
