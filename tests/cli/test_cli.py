@@ -261,6 +261,7 @@ def test_environments_do_not_nest(
 
 
 def test_remove_base_deletes_what_no_environment_needs(store: Store, run: Run) -> None:
+    store.prepare()
     unused = store.base / "stub-single-00000000"
     (unused / "stubs-1" / "tree").mkdir(parents=True)
     result = run("remove", "--base")
