@@ -191,14 +191,16 @@ class Base:
     def _mounted(self) -> set[str]:
         """The names of the layers that running environments have mounted."""
         mounted: set[str] = set()
+        found = running.processes()
         for name in self._store.names():
             state = running.read_state(self._store.envs / name)
             try:
-                running_ = state is not None and running.find(self._store.load(name)) is not None
+                running_ = self._store.load(name).source in found
             except SysenvError:  # damaged: nobody can tell whether it runs
-                running_ = True
-            if state is not None and running_:
-                mounted |= set(state.layers)
+                running_ = state is not None
+            if running_:
+                # Without a state file it may be any of them.
+                mounted |= set(os.listdir(self.path)) if state is None else set(state.layers)
         return mounted
 
     def _collect_garbage(self, current: set[str]) -> None:

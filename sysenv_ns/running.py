@@ -6,14 +6,19 @@ hint where to look first.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns import mountinfo
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import SOURCE_PREFIX, Environment
+
+_NS_GET_PARENT = 0xB702  # ioctl_nsfs(2): the parent of a user namespace
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,57 @@ def find(environment: Environment) -> int | None:
     """The id of a process to join, or None when the environment does not run.
 
     Inodes of namespaces are used again, so a candidate also has to have this environment's overlay as its root.
+    Raises SysenvError when only processes that cannot be joined are left.
     """
     state = read_state(environment.path)
-    if state is None:
-        return None
-    if _start_time(state.pid) == state.start_time and _belongs(state.pid, state.namespace, environment):
+    if state is not None and _is_first(state) and environment.source in _sources(state.pid):
         return state.pid
-    return next((pid for pid in _pids() if _belongs(pid, state.namespace, environment)), None)
+    others = {pid: namespace for pid, namespace in _elsewhere() if environment.source in _sources(pid)}
+    if not others:
+        return None
+    for pid, namespace in others.items():
+        if state is not None and namespace == state.namespace:
+            return pid
+    # The state file is lost, or only sandboxes live on: starting would mount the upper a second time.
+    joinable = [pid for pid in others if _is_of_a_session(pid, with_user_namespace=environment.id_map is not None)]
+    if state is None and joinable:
+        # A namespace made later has copies of the mounts, with greater ids.
+        return min(joinable, key=lambda pid: _root_mount(pid, environment))
+    listed = ", ".join(f"{pid} ({_command(pid)})" for pid in list(others)[:5])
+    raise SysenvError(
+        f"{environment.name} cannot be entered: only a sandbox that was started inside still runs: {listed}",
+        f"end it: sysenv-ns stop {environment.name}",
+    )
+
+
+def _is_first(state: State) -> bool:
+    """Whether the process of the state file still lives, and where it did."""
+    return _start_time(state.pid) == state.start_time and _namespace(state.pid) == state.namespace
+
+
+def _is_of_a_session(pid: int, with_user_namespace: bool) -> bool:
+    """Whether a process's user namespace is one that the tool makes, not one that was made inside it."""
+    try:
+        with open(f"/proc/{pid}/ns/user", "rb") as stream:
+            if not with_user_namespace:
+                return os.path.samestat(os.fstat(stream.fileno()), os.stat("/proc/self/ns/user"))
+            parent = fcntl.ioctl(stream, _NS_GET_PARENT)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(parent), os.stat("/proc/self/ns/user"))
+    finally:
+        os.close(parent)
+
+
+def _root_mount(pid: int, environment: Environment) -> int:
+    """The mount id of the environment's root as this process sees it; a great one for a process that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return sys.maxsize
+    ids = (int(line.split()[0]) for line in lines if environment.source in line.split())
+    return min(ids, default=sys.maxsize)
 
 
 def processes() -> dict[str, tuple[Process, ...]]:
@@ -77,7 +126,7 @@ def processes() -> dict[str, tuple[Process, ...]]:
     Those in mount namespaces of their own (a sandbox started inside) count too: they keep the overlay mounted.
     """
     found: dict[str, tuple[Process, ...]] = {}
-    for pid in _pids():
+    for pid, _ in _elsewhere():
         for source in _sources(pid):
             found[source] = (*found.get(source, ()), Process(pid, _command(pid)))
     return found
@@ -87,8 +136,13 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
-def _belongs(pid: int, namespace: int, environment: Environment) -> bool:
-    return _namespace(pid) == namespace and _has_root(pid, environment)
+def _elsewhere() -> Iterator[tuple[int, int]]:
+    """All processes in other mount namespaces than ours, with these: the only ones worth a look at their mounts."""
+    own = _namespace(os.getpid())
+    for pid in _pids():
+        namespace = _namespace(pid)
+        if namespace not in (None, own):
+            yield pid, namespace
 
 
 def _namespace(pid: int) -> int | None:
@@ -97,10 +151,6 @@ def _namespace(pid: int) -> int | None:
         return os.stat(f"/proc/{pid}/ns/mnt").st_ino
     except OSError:
         return None
-
-
-def _has_root(pid: int, environment: Environment) -> bool:
-    return environment.source in _sources(pid)
 
 
 def _sources(pid: int) -> set[str]:

@@ -104,8 +104,9 @@ def _identity(environment: Environment, command: Command) -> Identity:
 def _variables(environment: Environment, identity: Identity, command: Command) -> dict[str, str]:
     """The environment variables of the command: the caller's, and root's own where root runs it."""
     variables = dict(os.environ)
-    if "LC_CTYPE" in variables and not _given("LC_CTYPE"):  # Python adds it in the C locale (PEP 538)
-        del variables["LC_CTYPE"]
+    # Python sets it in the C locale (PEP 538): the command shall find what the caller had.
+    variables.pop("LC_CTYPE", None)
+    variables |= _given("LC_CTYPE")
     variables["SYSENV_NS"] = environment.name
     if identity == "root":
         path = [p for p in variables.get("PATH", "").split(":") if p]
@@ -116,10 +117,11 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
     return variables
 
 
-def _given(name: str) -> bool:
-    """Whether a variable was among those that this process was started with."""
+def _given(name: str) -> dict[str, str]:
+    """A variable with the value that this process was started with; empty when there was none of that name."""
     started_with = Path("/proc/self/environ").read_bytes().split(b"\0")
-    return any(entry.startswith(f"{name}=".encode()) for entry in started_with)
+    values = [os.fsdecode(entry.partition(b"=")[2]) for entry in started_with if entry.startswith(f"{name}=".encode())]
+    return {name: values[0]} if values else {}
 
 
 def _current_directory() -> str:

@@ -218,7 +218,7 @@ def processes_of(uids: range) -> list[int]:
 SYSTEM_DIRECTORIES = ("/usr", "/etc", "/var", "/opt", "/boot", "/srv")
 # What daemons of a living host write at any time, and scratch space.
 _UNSTEADY = ("/var/log", "/var/tmp", "/var/lib/sudo", "/var/lib/systemd", "/var/spool")
-# Another session of these tests makes users too, at any time: of these files its lines do not count, nor copies of them.
+# Another session of these tests may make users at any time: its lines do not count here, nor copies of these files.
 _ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 _PASSED_OVER = {*_UNSTEADY, *(f"{path}-" for path in _ACCOUNTS), "/etc/.pwd.lock"}
 USER_PREFIX = "sysenv-test-"

@@ -138,7 +138,7 @@ def test_prompt_on_a_terminal(environment: Environment) -> None:
     terminal = _terminal(environment, "shell", environment.name)
     terminal.expect(prompt)
     terminal.sendline("echo ready; sleep 300")
-    terminal.expect("\r\nready\r\n")
+    terminal.expect("ready\r\n")
     terminal.sendcontrol("c")
     terminal.expect(prompt)
     terminal.sendline("echo status=$?")

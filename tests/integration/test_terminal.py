@@ -22,7 +22,8 @@ _READY = ("sh", "-c", "echo ready; exec sleep 300")
 _HANDLER = """
 import os, signal, sys
 def handle(number, frame):
-    print("caught", number, *os.get_terminal_size(0), flush=True)
+    columns, lines = os.get_terminal_size(0)
+    os.write(1, f"caught {number} {columns} {lines}\\n".encode())  # print may be what the signal interrupts
 for number in map(int, sys.argv[1:]):
     signal.signal(number, handle)
 print("ready", os.getpid(), flush=True)
