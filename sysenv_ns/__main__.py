@@ -11,7 +11,7 @@ def main() -> None:
     from sysenv_ns.cli import main as command_line
 
     signal.signal(signal.SIGINT, handler)
-    command_line()
+    command_line(prog_name="sysenv-ns")  # not "python -m sysenv_ns"
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_prompt_on_a_terminal(environment: Environment) -> None:
     prompt = rf"\({environment.name}\){user}@[^$#]*[$#] "
     terminal = _terminal(environment, "shell", environment.name)
     terminal.expect(prompt)
-    terminal.sendline("echo ready; sleep 300")
+    terminal.sendline("sh -c 'echo ready; exec sleep 300'")
     terminal.expect("ready\r\n")
     terminal.sendcontrol("c")
     terminal.expect(prompt)

@@ -15,11 +15,11 @@ paths=$(cat)
 printf '%s\n' "$paths" | xargs -d '\n' sha256sum
 printf '%s\n' "$paths" | xargs -d '\n' stat -c '%n %f %s %Y'
 """
-_LARGE = 10
+_LARGE = 4
 _SAMPLE = 300
 
 
-@pytest.mark.modes("full", "single", "disk", "root")
+@pytest.mark.modes("full", "single", "disk")
 def test_files_read_as_on_the_host(environment: Environment) -> None:
     """Each file of /usr/bin, the largest and a sample of /usr/lib: content, mode, size and time."""
     libraries = _readable(environment.tool, "/usr/lib")
