@@ -77,10 +77,10 @@ def choose(store: Store, driver: str, kind: str) -> tuple[str, IdMap | None]:
         return driver, id_map
     try:
         id_map = idmap.detect_full()
-        namespace.run_inside(id_map, lambda: None, "sysenv-ns-probe")
-    except SysenvError:
+        try_stub(store, id_map)
+    except SysenvError:  # if it is not the id map that fails, the single one fails too and says why
         id_map = idmap.single(os.getuid(), os.getgid())
-    try_stub(store, id_map)
+        try_stub(store, id_map)
     return driver, id_map
 
 
@@ -101,27 +101,21 @@ def _in_throwaway(store: Store, id_map: IdMap | None, probe: Callable[[Path], No
     path.mkdir(mode=0o700)
 
     def inside() -> None:
+        import shutil
+
         try:
             probe(path)
         except OSError as error:
             stage = remedies.OVERLAY
             raise SysenvError(f"{stage} failed: {reason(error)}", remedies.remedy(stage, error, store.path)) from error
+        finally:
+            shutil.rmtree(path)  # here, where its files belong to root
 
     try:
         namespace.run_inside(id_map, inside, "sysenv-ns-probe")
     finally:
-        if id_map is None or _can_enter(id_map):
-            removal.remove_tree(path, id_map)
-        else:
+        if path.exists():  # there was no namespace to fill it in
             path.rmdir()
-
-
-def _can_enter(id_map: IdMap) -> bool:
-    try:
-        namespace.run_inside(id_map, lambda: None, "sysenv-ns-probe")
-    except SysenvError:
-        return False
-    return True
 
 
 def _probe_stub(path: Path) -> None:

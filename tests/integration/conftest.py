@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
@@ -34,6 +35,15 @@ _IN_MEMORY = Path("/dev/shm")
 _ROOM = 8 << 30  # bytes
 _numbers = itertools.count(1)
 _tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
+
+
+def pytest_configure() -> None:
+    """Undo what a runner in the background hands down to all its children: that they ignore signals."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
