@@ -25,6 +25,7 @@ from .support import (
     Fingerprint,
     Tool,
     describe,
+    succeeded,
 )
 
 # "disk" is "full" with its store on a disk; the others' lies in memory where there is room, which saves minutes: some
@@ -48,10 +49,10 @@ def pytest_configure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test in the modes that it is marked for, else in all that this user can have."""
-    if "tool" in metafunc.fixturenames:
+    for fixture in {"tool", "shared_environment"} & set(metafunc.fixturenames):
         marker = metafunc.definition.get_closest_marker("modes")
         wanted = marker.args if marker else _USUAL
-        metafunc.parametrize("tool", [mode for mode in wanted if mode in _MODES], indirect=True)
+        metafunc.parametrize(fixture, [mode for mode in wanted if mode in _MODES], indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,8 +125,12 @@ def tools(users: dict[str, Account], shared: Path, _host_untouched: None) -> Ite
 
 @pytest.fixture
 def tool(request: pytest.FixtureRequest, tools: dict[str, Tool]) -> Tool:
-    """The tool in the test's mode, if that works here, which is found out by trying."""
-    mode = request.param
+    """The tool in the test's mode, if that works here."""
+    return _tried_out(tools, request.param)
+
+
+def _tried_out(tools: dict[str, Tool], mode: str) -> Tool:
+    """The tool in a mode, if that works here, which is found out by trying."""
     tool = tools[mode]
     if mode not in _tried:
         result = tool.run("create", "first", *tool.options, limit=BASE_LIMIT)
@@ -144,6 +149,16 @@ def environment(tool: Tool) -> Iterator[Environment]:
     name = f"test-{next(_numbers)}"
     result = tool.run("create", name, *tool.options)
     assert result.returncode == 0, describe(result)
+    yield tool.environment(name)
+    tool.end(name)
+
+
+@pytest.fixture(scope="module")
+def shared_environment(request: pytest.FixtureRequest, tools: dict[str, Tool]) -> Iterator[Environment]:
+    """One environment for all tests of a file in one mode, whatever they leave in it: saves a long installation."""
+    tool = _tried_out(tools, request.param)
+    name = f"test-{next(_numbers)}"
+    succeeded(tool.run("create", name, *tool.options))
     yield tool.environment(name)
     tool.end(name)
 
