@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -292,3 +293,20 @@ def test_sessions_in_a_store_in_memory(memory_store: Tool) -> None:
     finish(sleeper)
     assert environment.sh("cat /usr/y") == "text\n"
     memory_store.end("test")
+
+
+@pytest.mark.modes("full", "single")
+def test_a_daemon_in_a_chroot_belongs_to_the_environment(environment: Environment) -> None:
+    """Its mount table is empty: daemons of mail, names and time lock themselves up so."""
+    pid = int(environment.sh("chroot /usr /bin/sleep 300 < /dev/null > /dev/null 2>&1 & echo $!"))
+    process = Path(f"/proc/{pid}")
+    try:
+        wait_for(lambda: (process / "cmdline").read_bytes().startswith(b"/bin/sleep"))
+        status = environment.tool.status(environment.name)
+        assert (status["running"], [process["pid"] for process in status["processes"]]) == (True, [pid])
+        succeeded(environment.exec("true"))
+        assert f"ended {pid} /bin/sleep" in succeeded(environment.tool.run("stop", environment.name)).stderr
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not process.exists())
