@@ -310,3 +310,13 @@ def test_a_daemon_in_a_chroot_belongs_to_the_environment(environment: Environmen
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not process.exists())
+
+
+@pytest.mark.modes("full", "single")
+def test_joining_when_only_a_daemon_in_a_user_namespace_of_its_own_lives(environment: Environment) -> None:
+    """It is in the environment's mount namespace, but there is no root where it is."""
+    start = "unshare --user --map-user=1234 --map-group=1234 sleep 300 < /dev/null > /dev/null 2>&1 & echo $!"
+    pid = int(environment.sh(start))
+    wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep"))
+    assert [process["pid"] for process in environment.tool.status(environment.name)["processes"]] == [pid]
+    assert environment.sh("id -u; touch /opt/joined; stat -c %U /opt/joined").split() == ["0", "root"]
