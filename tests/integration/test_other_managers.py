@@ -103,10 +103,9 @@ def test_rpm(environment: Environment) -> None:
     assert environment.exec("rpm", "-q", "greet").stdout == "package greet is not installed\n"
     environment.sh("test ! -e /usr/bin/greet; test ! -e /var/lib/greet; test -e /etc/greet.conf.rpmsave")
     assert environment.sh(f"cat {_LOG}").splitlines() == ["post 1 0", "post 2 0", "preun 1", "preun 0"]
-    # Debian's rpm keeps its database in the home of root, which is the environment's.
-    database = Path(environment.sh("rpm --eval %_dbpath").strip())
-    assert database == Path("/root/.rpmdb")
-    assert not (environment.tool.account.home / database.name).exists()
+    # Debian 12's rpm keeps its database in the home of whoever calls it: that of root is the environment's.
+    environment.sh("test -s $(rpm --eval %_dbpath)/rpmdb.sqlite")
+    assert not (environment.tool.account.home / ".rpmdb").exists()
     assert _on_host() == []
 
 
@@ -255,8 +254,9 @@ _PKGBUILD = textwrap.dedent(
 def test_makepkg_as_the_user(environment: Environment) -> None:
     """makepkg refuses to run as root, and takes fakeroot for the owners in the package."""
     _add(environment, "pacman-package-manager", "makepkg", "libarchive-tools", "zstd")
-    environment.me("mkdir package; cd package; cat > PKGBUILD; PKGEXT=.pkg.tar.zst makepkg", stdin=_PKGBUILD)
-    environment.me("sudo -n pacman -U --noconfirm package/greet-1-1-any.pkg.tar.zst")
+    environment.sh('install -d -o "$1" /srv/package', environment.tool.account.name)
+    environment.me("cd /srv/package; cat > PKGBUILD; PKGEXT=.pkg.tar.zst makepkg", stdin=_PKGBUILD)
+    environment.me("sudo -n pacman -U --noconfirm /srv/package/greet-1-1-any.pkg.tar.zst")
     assert environment.sh("greet; stat -c %U:%G:%a /usr/bin/greet /var/lib/greet").splitlines() == [
         "root:root:755",
         "games:adm:2750",
