@@ -246,3 +246,9 @@ def test_installer_of_a_vendor(environment: Environment) -> None:
     _install(environment, "sudo -n /opt/acme/uninstall")
     assert _gone(environment, *_VENDOR_PATHS)
     assert environment.exec("getent", "passwd", _VENDOR_USER).returncode == 2
+
+
+def test_sudo_keeps_the_name_of_the_environment(environment: Environment) -> None:
+    """An installer that is run with sudo can ask where it is."""
+    name = environment.sh("sudo -n sh -c 'echo $SYSENV_NS'", identity=_identity(environment))
+    assert name == f"{environment.name}\n"
