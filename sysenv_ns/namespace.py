@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 
 from sysenv_ns import children, idmap, remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
+
+
+# ioctl_nsfs(2): the user namespace that owns a namespace, and the parent of a user namespace
+_NS_GET_USERNS = 0xB701
+_NS_GET_PARENT = 0xB702
 
 
 def enter(id_map: IdMap | None) -> None:
@@ -76,14 +82,41 @@ def become_root() -> None:
     os.setresuid(0, 0, 0)
 
 
-def join(pid: int, with_user_namespace: bool) -> None:
-    """Enter the namespaces of process `pid`, which puts this process at its root. Raises OSError."""
-    flags = syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWUSER if with_user_namespace else 0)
-    pidfd = os.pidfd_open(pid)
+def join(pid: int) -> None:
+    """Enter the mount namespace of process `pid`, which puts this process at its root, and the user namespace of that.
+
+    Not the process's own user namespace: it may be one made inside, without root. Raises OSError.
+    """
+    with open(f"/proc/{pid}/ns/mnt", "rb") as mounts:
+        owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+        try:
+            if not _same(owner, "/proc/self/ns/user"):
+                syscalls.setns(owner, syscalls.CLONE_NEWUSER)
+            syscalls.setns(mounts.fileno(), syscalls.CLONE_NEWNS)
+        finally:
+            os.close(owner)
+
+
+def is_of_a_session(thread: int, with_user_namespace: bool = True) -> bool:
+    """Whether a thread's user namespace is one that the tool makes: a child of ours, or for real root our own.
+
+    False for those that were made inside of it, and for a thread that is gone or not ours to look at.
+    """
     try:
-        syscalls.setns(pidfd, flags)
+        with open(f"/proc/{thread}/ns/user", "rb") as stream:
+            if not with_user_namespace:
+                return _same(stream.fileno(), "/proc/self/ns/user")
+            parent = fcntl.ioctl(stream, _NS_GET_PARENT)
+    except OSError:
+        return False
+    try:
+        return _same(parent, "/proc/self/ns/user")
     finally:
-        os.close(pidfd)
+        os.close(parent)
+
+
+def _same(descriptor: int, path: str) -> bool:
+    return os.path.samestat(os.fstat(descriptor), os.stat(path))
 
 
 def pivot(root_fd: int) -> None:

@@ -6,19 +6,17 @@ hint where to look first.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import mountinfo
+from sysenv_ns import children, mountinfo, namespace
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import SOURCE_PREFIX, Environment
-
-_NS_GET_PARENT = 0xB702  # ioctl_nsfs(2): the parent of a user namespace
 
 
 @dataclass(frozen=True)
@@ -70,20 +68,20 @@ def find(environment: Environment) -> int | None:
     Raises SysenvError when only processes that cannot be joined are left.
     """
     state = read_state(environment.path)
-    if state is not None and _is_first(state) and environment.source in _sources(state.pid):
+    if state is not None and _is_first(state) and environment.source in _sources(_mount_table(state.pid)):
         return state.pid
-    others = {pid: namespace for pid, namespace in _elsewhere() if environment.source in _sources(pid)}
+    groups = _elsewhere()
+    if state is not None and environment.source in _sources_in(groups.get(state.namespace, ()), thorough=True):
+        return groups[state.namespace][0]
+    others = [pid for pids in groups.values() if environment.source in _sources_in(pids) for pid in pids]
     if not others:
         return None
-    for pid, namespace in others.items():
-        if state is not None and namespace == state.namespace:
-            return pid
     # The state file is lost, or only sandboxes live on: starting would mount the upper a second time.
-    joinable = [pid for pid in others if _is_of_a_session(pid, with_user_namespace=environment.id_map is not None)]
+    joinable = [pid for pid in others if namespace.is_of_a_session(pid, environment.id_map is not None)]
     if state is None and joinable:
         # A namespace made later has copies of the mounts, with greater ids.
         return min(joinable, key=lambda pid: _root_mount(pid, environment))
-    listed = ", ".join(f"{pid} ({_command(pid)})" for pid in list(others)[:5])
+    listed = ", ".join(f"{pid} ({_command(pid)})" for pid in others[:5])
     raise SysenvError(
         f"{environment.name} cannot be entered: only a sandbox that was started inside still runs: {listed}",
         f"end it: sysenv-ns stop {environment.name}",
@@ -93,21 +91,6 @@ def find(environment: Environment) -> int | None:
 def _is_first(state: State) -> bool:
     """Whether the process of the state file still lives, and where it did."""
     return _start_time(state.pid) == state.start_time and _namespace(state.pid) == state.namespace
-
-
-def _is_of_a_session(pid: int, with_user_namespace: bool) -> bool:
-    """Whether a process's user namespace is one that the tool makes, not one that was made inside it."""
-    try:
-        with open(f"/proc/{pid}/ns/user", "rb") as stream:
-            if not with_user_namespace:
-                return os.path.samestat(os.fstat(stream.fileno()), os.stat("/proc/self/ns/user"))
-            parent = fcntl.ioctl(stream, _NS_GET_PARENT)
-    except OSError:
-        return False
-    try:
-        return os.path.samestat(os.fstat(parent), os.stat("/proc/self/ns/user"))
-    finally:
-        os.close(parent)
 
 
 def _root_mount(pid: int, environment: Environment) -> int:
@@ -126,9 +109,9 @@ def processes() -> dict[str, tuple[Process, ...]]:
     Those in mount namespaces of their own (a sandbox started inside) count too: they keep the overlay mounted.
     """
     found: dict[str, tuple[Process, ...]] = {}
-    for pid, _ in _elsewhere():
-        for source in _sources(pid):
-            found[source] = (*found.get(source, ()), Process(pid, _command(pid)))
+    for pids in _elsewhere().values():
+        for source in _sources_in(pids):
+            found[source] = (*found.get(source, ()), *(Process(pid, _command(pid)) for pid in pids))
     return found
 
 
@@ -136,13 +119,15 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
-def _elsewhere() -> Iterator[tuple[int, int]]:
-    """All processes in other mount namespaces than ours, with these: the only ones worth a look at their mounts."""
+def _elsewhere() -> dict[int, list[int]]:
+    """All processes in other mount namespaces than ours, by these: the only ones worth a look at their mounts."""
     own = _namespace(os.getpid())
+    groups: dict[int, list[int]] = {}
     for pid in _pids():
-        namespace = _namespace(pid)
-        if namespace not in (None, own):
-            yield pid, namespace
+        inode = _namespace(pid)
+        if inode is not None and inode != own:
+            groups.setdefault(inode, []).append(pid)
+    return groups
 
 
 def _namespace(pid: int) -> int | None:
@@ -153,20 +138,42 @@ def _namespace(pid: int) -> int | None:
         return None
 
 
-def _sources(pid: int) -> set[str]:
-    """The environments whose overlay a process sees; empty when it is gone or not ours to look at."""
+def _sources_in(pids: Sequence[int], thorough: bool = False) -> set[str]:
+    """The environments whose overlay is in the mount namespace that these processes share."""
+    tables = [_mount_table(pid) for pid in pids]
+    found = set[str]().union(*map(_sources, tables))
+    # A process sees the mounts below its own root only, and in a chroot (of a mail or name server) there may be none.
+    if pids and not found and (thorough or not any(b" / / " in table for table in tables)):
+        with contextlib.suppress(OSError):  # it is gone, or not ours to enter
+            seen = children.call(lambda: _sources_from_inside(pids[0]), "sysenv-ns-look")
+            assert isinstance(seen, list)
+            return set(seen)
+    return found
+
+
+def _sources_from_inside(pid: int) -> list[str]:
+    namespace.join(pid)
+    return sorted(_sources(_mount_table(os.getpid())))
+
+
+def _mount_table(pid: int) -> bytes:
+    """The mounts that a process sees; none when it is gone or not ours to look at."""
     try:
-        text = Path(f"/proc/{pid}/mountinfo").read_bytes()
+        return Path(f"/proc/{pid}/mountinfo").read_bytes()
     except OSError:
+        return b""
+
+
+def _sources(table: bytes) -> set[str]:
+    """The environments whose overlay is in a mount table."""
+    if SOURCE_PREFIX.encode() not in table:  # of nearly all processes: spare the parsing
         return set()
-    if SOURCE_PREFIX.encode() not in text:  # nearly all processes: spare the parsing
-        return set()
-    return {mount.source for mount in mountinfo.parse(text) if mount.source.startswith(SOURCE_PREFIX)}
+    return {mount.source for mount in mountinfo.parse(table) if mount.source.startswith(SOURCE_PREFIX)}
 
 
 def inside() -> bool:
     """Whether this process itself lives in an environment, whatever its variables say (sudo clears them)."""
-    return bool(_sources(os.getpid()))
+    return bool(_sources(_mount_table(os.getpid())))
 
 
 def _start_time(pid: int) -> int | None:

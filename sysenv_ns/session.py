@@ -78,8 +78,8 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
 def _join(environment: Environment, process: int) -> bool:
     """Enter the namespaces of a process; False when it has ended. Raises SysenvError."""
     try:
-        namespace.join(process, with_user_namespace=environment.id_map is not None)
-    except ProcessLookupError:
+        namespace.join(process)
+    except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError as error:
         raise SysenvError(
