@@ -75,10 +75,10 @@ class Base:
         with file_lock(self.path / "lock"):
             yield
 
-    def own_layer(self) -> Layer:
+    def own_layer(self, host: Host) -> Layer:
         """The layer with the environment's own additions, made when it is missing."""
         single = self._id_map is not None and self._id_map.kind == "single"
-        added = standins.host_additions(root_only=single)
+        added = standins.host_additions(single, layout.hosts_own(host))
         path = self.path / f"own-{_fingerprint(added)}"
         if not path.exists():
             with self._staging() as staging:

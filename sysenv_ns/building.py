@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sysenv_ns import children, mirror, namespace
 from sysenv_ns.idmap import IdMap
-from sysenv_ns.records import COPY, DIRECTORY, Batch, Record
-from sysenv_ns.standins import Addition
+from sysenv_ns.records import COPY, DIRECTORY, Addition, Batch, Record
 
 _PIPE_BUFFER = 1 << 18  # bytes
 
@@ -49,7 +48,11 @@ def additions(added: Iterable[Addition]) -> Iterator[Batch]:
     by_directory: dict[str, list[Record]] = {}
     for addition in added:
         path = Path(addition.path)
-        content = Path(addition.copy_of).read_bytes() if addition.copy_of else addition.content.encode()
+        content = (
+            Path(addition.copy_of).read_bytes()
+            if addition.copy_of
+            else addition.content.encode("utf-8", "surrogateescape")
+        )
         for parent in path.parents:
             by_directory.setdefault("" if str(parent) == "." else str(parent), [])
         by_directory[str(path.parent)].append((COPY, path.name, addition.mode, 0, 0, 0, content))

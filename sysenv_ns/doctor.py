@@ -162,11 +162,11 @@ def _emulation(maps: list[IdMap]) -> None:
     id_map = next((m for m in maps if m.kind == "single"), None)
     if id_map is None:
         raise SysenvError("not tried: it needs the single id map")
-    filter_ = emulation.Filter()
+    emulated = emulation.Emulation("single")
 
     def inside() -> None:
         namespace.enter(id_map)
-        filter_.load()
+        emulated.load()
 
     children.call(inside, "sysenv-ns-probe")
 

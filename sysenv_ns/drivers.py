@@ -16,7 +16,7 @@ from sysenv_ns.base import Base, ProgressBar
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
-from sysenv_ns.standins import Addition
+from sysenv_ns.records import Addition
 from sysenv_ns.store import Environment, Store
 
 NAMES = ("stub", "reflink", "copy", "fuse", "root")
@@ -38,7 +38,7 @@ class Driver(Protocol):
     ) -> contextlib.AbstractContextManager[Prepared]:
         """The plan; what it refers to is kept from being deleted inside the context. Raises SysenvError."""
 
-    def additions(self) -> tuple[Addition, ...]:
+    def additions(self, host: Host) -> tuple[Addition, ...]:
         """What goes into a new upper because there is no layer below it to hold it."""
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
@@ -52,7 +52,7 @@ class Stub:
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         base = Base(store, environment.driver, environment.id_map)
         with base.lock():
-            own = base.own_layer()
+            own = base.own_layer(host)
             layers = base.layers(host, progress)
             roots = tuple(dict.fromkeys(root for layer in layers for root in layer.roots))
             root = layout.Root(
@@ -64,7 +64,7 @@ class Stub:
             )
             yield Prepared(layout.plan(host, root), tuple(layer.name for layer in layers))
 
-    def additions(self) -> tuple[Addition, ...]:
+    def additions(self, host: Host) -> tuple[Addition, ...]:
         return ()
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
@@ -92,9 +92,9 @@ class Root:
         )
         yield Prepared(layout.plan(host, root), ())
 
-    def additions(self) -> tuple[Addition, ...]:
+    def additions(self, host: Host) -> tuple[Addition, ...]:
         # Not a layer of their own: overlayfs refuses a lower that lies below another one (ELOOP), and / is above all.
-        return standins.host_additions(root_only=False)
+        return standins.host_additions(False, layout.hosts_own(host))
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """The host itself is the base."""

@@ -84,6 +84,11 @@ def bound_paths(host: Host) -> tuple[str, ...]:
     return outermost(path for path in paths if path != "/")
 
 
+def hosts_own(host: Host) -> tuple[str, ...]:
+    """What shows the host's own content inside, down to the directories in /run that are bound whole."""
+    return (*bound_paths(host), *(f"/run/{entry.path}" for entry in host.run if entry.live))
+
+
 def _bound_at_top(entry: Entry) -> bool:
     if entry.kind == "directory":
         return not policy.OVERLAID.fullmatch(entry.path) and entry.path not in policy.PRIVATE

@@ -10,7 +10,6 @@ from sysenv_ns import children, idmap, remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 
-
 # ioctl_nsfs(2): the user namespace that owns a namespace, and the parent of a user namespace
 _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702

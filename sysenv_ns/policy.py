@@ -96,7 +96,7 @@ COPIED_LAYERS = {"top": "/", "etc": "/etc"}
 # /run: host directories that are bound whole, because their owner replaces sockets in them or data in them is live.
 RUN_LIVE = frozenset(
     {
-        *("avahi-daemon", "cups", "dbus", "media", "mount", "NetworkManager", "nscd", "pcscd", "resolvconf"),
+        *("avahi-daemon", "cups", "media", "mount", "NetworkManager", "nscd", "pcscd", "resolvconf"),
         *("udev", "wrappers", "WSL", "systemd/resolve"),
     }
 )

@@ -1,7 +1,8 @@
-"""What survey.py tells mirror.py of each file, as plain tuples: a hundred thousand of them go through a pipe."""
+"""What mirror.py is told of each file, as plain tuples: a hundred thousand of them go through a pipe."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 Kind = str
@@ -18,3 +19,13 @@ class Batch(NamedTuple):
     directory: str
     record: Record
     entries: list[Record]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A file that environments have on top of the host's; `copy_of` takes a host file's content."""
+
+    path: str
+    mode: int
+    content: str = ""
+    copy_of: str | None = None

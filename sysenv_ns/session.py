@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, drivers, emulation, namespace, operations, running, survey
+from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, survey
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.store import Environment, Store
@@ -46,8 +46,8 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
     """Enter the environment, starting it if it does not run, and become the command. Raises SysenvError."""
     identity = _identity(environment, command)
     directory = _current_directory()
-    single = environment.id_map is not None and environment.id_map.kind == "single"
-    filter_ = emulation.Filter() if single else None  # loads a library: before the pivot
+    # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
+    emulated = emulation.Emulation(environment.id_map.kind) if environment.id_map else None
     variables = _variables(environment, identity, command)
     with store.lock(environment.name):
         while (process := running.find(environment)) is not None and not _join(environment, process):
@@ -57,8 +57,8 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         _change_directory(directory, variables, reporter)
         if identity == "root" and environment.id_map is not None:
             namespace.become_root()
-        if filter_ is not None:
-            filter_.load()
+        if emulated is not None:
+            emulated.load()
         _become(command, variables)
 
 
@@ -107,7 +107,7 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
     # Python sets it in the C locale (PEP 538): the command shall find what the caller had.
     variables.pop("LC_CTYPE", None)
     variables |= _given("LC_CTYPE")
-    variables["SYSENV_NS"] = environment.name
+    variables = services.VARIABLES | variables | {"SYSENV_NS": environment.name}
     if identity == "root":
         path = [p for p in variables.get("PATH", "").split(":") if p]
         variables["PATH"] = ":".join([*path, *(p for p in _ROOT_PATH.split(":") if p not in path)])

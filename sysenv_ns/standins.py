@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
+from sysenv_ns import services
 from sysenv_ns.idmap import find_program
+from sysenv_ns.records import Addition
 
 _SUDOERS = """\
 # Made by sysenv-ns: the host's own file cannot be read. Root of this environment is no one on the host.
@@ -16,26 +18,15 @@ root	ALL=(ALL:ALL) ALL
 @includedir /etc/sudoers.d
 """
 
-_SUDOERS_EVERYBODY = """\
+_SUDOERS_EVERYBODY = f"""\
 # Made by sysenv-ns: everybody may be root here, and root of this environment is no one on the host.
+Defaults	env_keep += "SYSENV_NS {" ".join(services.VARIABLES)}"
 ALL	ALL=(ALL:ALL) NOPASSWD: ALL
-"""
-
-# invoke-rc.d(8): status 101 forbids the action. A package's scripts must not start, stop or reload services.
-_POLICY_RC_D = """\
-#!/bin/sh
-# Made by sysenv-ns: services inside an environment are started by hand.
-exit 101
 """
 
 _APT_SANDBOX = """\
 // Made by sysenv-ns: there is no user _apt to switch to, and apt checks that the switch happened.
 APT::Sandbox::User "root";
-"""
-
-# tmpfiles.d(5): a file of this name in /etc hides the distribution's, which would chown the host's own /tmp.
-_TMPFILES = """\
-# Made by sysenv-ns: /tmp and /var/tmp are the host's, which takes care of them.
 """
 
 SUID_SETPRIV = "usr/lib/sysenv-ns/setpriv"
@@ -96,26 +87,12 @@ exec /{SUID_SETPRIV} --reuid "$user" --regid "$(id -g "$user")" --init-groups --
 """
 
 
-@dataclass(frozen=True)
-class Addition:
-    """A file that every environment of one base has on top of the host's; `copy_of` takes a host file's content."""
-
-    path: str
-    mode: int
-    content: str = ""
-    copy_of: str | None = None
-
-
 def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Addition, ...]:
-    """What the environment adds: no services, everybody may sudo, a sudo when the host has none.
+    """What makes everybody root who wants to be: sudo's rule, and a sudo when the host has none.
 
     `root_only`: nobody but root exists inside (the single id map).
     """
-    files = [
-        Addition("usr/sbin/policy-rc.d", 0o755, _POLICY_RC_D),
-        Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDOERS_EVERYBODY),
-        Addition("etc/tmpfiles.d/tmp.conf", 0o644, _TMPFILES),
-    ]
+    files = [Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDOERS_EVERYBODY)]
     if root_only:
         files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns", 0o644, _APT_SANDBOX))
     if not host_sudo:
@@ -125,9 +102,10 @@ def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Ad
     return tuple(files)
 
 
-def host_additions(root_only: bool) -> tuple[Addition, ...]:
-    """The additions that fit this host: its sudo, or ours on its setpriv."""
-    return additions(root_only, find_program("sudo") is not None, find_program("setpriv"))
+def host_additions(root_only: bool, bound: Iterable[str]) -> tuple[Addition, ...]:
+    """Everything that an environment of this host has in addition; `bound` are the paths that stay the host's own."""
+    becoming_root = additions(root_only, find_program("sudo") is not None, find_program("setpriv"))
+    return (*services.additions(bound), *becoming_root)
 
 
 def prompt(name: str) -> Addition:

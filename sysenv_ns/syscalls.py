@@ -7,8 +7,11 @@ from 424 on all architectures share one table (Linux 5.1, asm-generic/unistd.h).
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 # clone(2), unshare(2), setns(2)
 CLONE_NEWNS = 0x00020000
@@ -39,6 +42,12 @@ MOUNT_ATTR_RDONLY = 0x1
 # openat2(2)
 RESOLVE_IN_ROOT = 0x10
 
+# seccomp_unotify(2); the one for ID_VALID has the direction that all architectures accept (linux/seccomp.h)
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
+SECCOMP_IOCTL_NOTIF_ID_VALID = 0x80082102
+SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1
+
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
 _NR_FSOPEN = 430
@@ -49,6 +58,7 @@ _NR_MOUNT_SETATTR = 442
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.process_vm_readv.restype = ctypes.c_ssize_t
 
 
 class _MountAttr(ctypes.Structure):
@@ -58,6 +68,10 @@ class _MountAttr(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
     ]
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 class _OpenHow(ctypes.Structure):
@@ -135,6 +149,60 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2) (Linux 5.6)."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve)
     return _syscall(_NR_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
+
+
+def process_vm_readv(pid: int, address: int, length: int) -> bytes:
+    """process_vm_readv(2): up to `length` bytes of another process's memory, fewer where it ends. EFAULT for none."""
+    buffer = ctypes.create_string_buffer(length)
+    local = _IoVec(ctypes.addressof(buffer), length)
+    # One element a page: the call does not split one.
+    page = os.sysconf("SC_PAGE_SIZE")
+    starts = [address, *range((address // page + 1) * page, address + length, page)]
+    remote = (_IoVec * len(starts))(
+        *(_IoVec(start, end - start) for start, end in zip(starts, [*starts[1:], address + length], strict=True))
+    )
+    count = _libc.process_vm_readv(
+        ctypes.c_int(pid),
+        ctypes.byref(local),
+        ctypes.c_ulong(1),
+        remote,
+        ctypes.c_ulong(len(starts)),
+        ctypes.c_ulong(0),
+    )
+    return buffer.raw[: _check(int(count), f"memory of process {pid}")]
+
+
+class Notification(NamedTuple):
+    """A system call that waits for its answer: struct seccomp_notif of seccomp_unotify(2)."""
+
+    ident: int
+    thread: int
+    architecture: int
+    number: int
+    arguments: tuple[int, ...]
+
+
+_NOTIFICATION = struct.Struct("=QII iIQ 6Q")
+_RESPONSE = struct.Struct("=Qqi I")
+
+
+def seccomp_receive(listener: int) -> Notification:
+    """The next system call that waits at a listener (Linux 5.0); ENOENT when its thread has been killed meanwhile."""
+    buffer = bytearray(_NOTIFICATION.size)
+    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, buffer)
+    ident, thread, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
+    return Notification(ident, thread, architecture, number, tuple(arguments))
+
+
+def seccomp_check(listener: int, ident: int) -> None:
+    """ENOENT unless the system call still waits: then its thread id has not been used again."""
+    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, struct.pack("=Q", ident))
+
+
+def seccomp_respond(listener: int, ident: int, error: int | None) -> None:
+    """End a waiting system call with success (0) or an errno, or let the kernel carry it out (None; Linux 5.5)."""
+    flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE if error is None else 0
+    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, _RESPONSE.pack(ident, 0, -(error or 0), flags))
 
 
 class FilesystemContext:

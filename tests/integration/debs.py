@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,25 @@ _GUARD = """
 shift
 export DEBIAN_FRONTEND=noninteractive
 """
+
+
+@dataclass(frozen=True)
+class Node:
+    """A special file in a package; nobody needs to be able to make it, it goes straight into the archive."""
+
+    path: str
+    kind: bytes  # tarfile's
+    mode: int
+    gid: int = 0
+    device: tuple[int, int] = (0, 0)
+    link: str = ""
+
+    def member(self) -> tarfile.TarInfo:
+        """Its header in the archive."""
+        member = tarfile.TarInfo(f"./{self.path}")
+        member.type, member.mode, member.gid, member.linkname = self.kind, self.mode, self.gid, self.link
+        member.devmajor, member.devminor = self.device
+        return member
 
 
 @dataclass(frozen=True)
@@ -39,8 +60,8 @@ class Deb:
         }
         return "".join(f"{key}: {value}\n" for key, value in fields.items())
 
-    def build(self, directory: Path) -> Path:
-        """Make the .deb in a directory."""
+    def build(self, directory: Path, nodes: Sequence[Node] = ()) -> Path:
+        """Make the .deb in a directory, with special files added to its own."""
         tree = directory / f"{self.name}_{self.version}_all"
         conffiles = "".join(f"{path}\n" for path in self.files if path.startswith("/etc/"))
         own = {"control": self.control(), "conffiles": conffiles, **self.scripts}
@@ -52,9 +73,25 @@ class Deb:
                 target.chmod(0o755)
         _open_to_all(directory)
         package = Path(f"{tree}.deb")
-        subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, package], check=True, capture_output=True)
+        command = ["dpkg-deb", "-Znone", "--root-owner-group", "--build", str(tree), str(package)]
+        subprocess.run(command, check=True, capture_output=True)
+        if nodes:
+            _add_to_archive(package, nodes)
         package.chmod(0o644)
         return package
+
+
+def _add_to_archive(package: Path, nodes: Sequence[Node]) -> None:
+    """Replace data.tar, the last member of the ar(5) archive that a .deb is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["ar", "x", package], cwd=scratch, check=True)
+        with tarfile.open(Path(scratch, "data.tar"), "a", format=tarfile.GNU_FORMAT) as data:
+            directories = {parent for node in nodes for parent in Path(node.path).parents if parent.name}
+            for path in sorted(directories):
+                data.addfile(Node(str(path), tarfile.DIRTYPE, 0o755).member())
+            for node in nodes:
+                data.addfile(node.member())
+        subprocess.run(["ar", "r", package, "data.tar"], cwd=scratch, check=True)
 
 
 def program(name: str, version: str = "1", **fields: str) -> Deb:
@@ -96,14 +133,19 @@ class Archive:
         return paths
 
 
-def change(environment: Environment, script: str, *arguments: Argument, limit: float = APT_LIMIT) -> str:
+def change(
+    environment: Environment, script: str, *arguments: Argument, limit: float = APT_LIMIT, prefix: Sequence[str] = ()
+) -> str:
     """The output of a script that must succeed; refuses to run anywhere but in this environment."""
-    return succeeded(attempt(environment, script, *arguments, limit=limit)).stdout
+    return succeeded(attempt(environment, script, *arguments, limit=limit, prefix=prefix)).stdout
 
 
-def attempt(environment: Environment, script: str, *arguments: Argument, limit: float = APT_LIMIT) -> Result:
+def attempt(
+    environment: Environment, script: str, *arguments: Argument, limit: float = APT_LIMIT, prefix: Sequence[str] = ()
+) -> Result:
     """The same for a script that may fail."""
-    return environment.exec("sh", "-ec", _GUARD + script, "sh", environment.name, *arguments, limit=limit)
+    command = ("sh", "-ec", _GUARD + script, "sh", environment.name, *arguments)
+    return environment.exec(*command, limit=limit, prefix=prefix)
 
 
 def states(environment: Environment, *patterns: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ def test_name_of_the_environment_is_known_inside(environment: Environment) -> No
 def test_environment_variables_are_the_callers(environment: Environment) -> None:
     inside = dict(line.split("=", 1) for line in environment.exec("env").stdout.splitlines())
     # PWD and _ are set by the shell that runs helpers/sysenv-ns.
-    changed = {"SYSENV_NS", "PATH", "HOME", "USER", "LOGNAME", "PWD", "_"}
+    changed = {"SYSENV_NS", "SYSTEMD_OFFLINE", "PATH", "HOME", "USER", "LOGNAME", "PWD", "_"}
     expected = {k: v for k, v in environment.tool.variables().items() if k not in changed}
     assert {k: v for k, v in inside.items() if k not in changed} == expected
 

@@ -9,8 +9,8 @@ import pytest
 
 from sysenv_ns import building, standins
 from sysenv_ns.idmap import find_program
-from sysenv_ns.records import COPY
-from sysenv_ns.standins import Addition, additions
+from sysenv_ns.records import COPY, Addition
+from sysenv_ns.standins import additions
 
 
 def names_in(path: str) -> list[str]:
@@ -65,15 +65,13 @@ def test_sudoers_lets_root_and_the_included_files_in() -> None:
 )
 def test_additions(root_only: bool, host_sudo: bool, setpriv: str | None, expected: list[str]) -> None:
     paths = [addition.path for addition in additions(root_only, host_sudo, setpriv)]
-    assert paths == ["usr/sbin/policy-rc.d", "etc/sudoers.d/sysenv-ns", "etc/tmpfiles.d/tmp.conf", *expected]
+    assert paths == ["etc/sudoers.d/sysenv-ns", *expected]
 
 
 def test_modes_and_content_of_additions() -> None:
     added = {addition.path: addition for addition in additions(True, False, "/usr/bin/setpriv")}
     assert {path: addition.mode for path, addition in added.items()} == {
-        "usr/sbin/policy-rc.d": 0o755,
         "etc/sudoers.d/sysenv-ns": 0o440,
-        "etc/tmpfiles.d/tmp.conf": 0o644,
         "etc/apt/apt.conf.d/00sysenv-ns": 0o644,
         "usr/bin/sudo": 0o755,
         "usr/lib/sysenv-ns/setpriv": 0o4755,
@@ -82,18 +80,12 @@ def test_modes_and_content_of_additions() -> None:
     assert added["usr/lib/sysenv-ns/setpriv"].copy_of == "/usr/bin/setpriv"
 
 
-def test_services_are_forbidden(tmp_path: Path) -> None:
-    script = tmp_path / "policy-rc.d"
-    script.write_text(additions(False, True, None)[0].content)
-    assert subprocess.run(["sh", script, "ssh", "start"], check=False).returncode == 101
-
-
 def test_sudo_accepts_its_stand_ins(tmp_path: Path) -> None:
     visudo = find_program("visudo")
     if visudo is None:
         pytest.skip("no visudo here")
     path = tmp_path / "sudoers"
-    path.write_text(additions(False, True, None)[1].content)
+    path.write_text(additions(False, True, None)[0].content)
     result = subprocess.run([visudo, "-c", "-f", path], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -1,0 +1,153 @@
+"""Nothing inside orders the host's services about: its D-Bus is there, and hears of no unit and no authorisation."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from .debs import Deb, change
+from .support import ROOT_RUN, Environment, succeeded
+
+# A host with a system bus on which somebody listens, in a mount namespace of its own: this machine may have none.
+_HOST = """
+directory=$1; shift
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/dbus /run/systemd /run/lock
+dbus-daemon --config-file="$directory/bus.conf" --fork --print-pid=3 3> "$directory/pid"
+dbus-monitor --address unix:path=/run/dbus/system_bus_socket > "$directory/heard" &
+monitor=$!
+until grep -q NameAcquired "$directory/heard"; do sleep 0.05; done
+status=0
+"$@" || status=$?
+dbus-send --bus=unix:path=/run/dbus/system_bus_socket --type=signal /end host.test.End
+until grep -q member=End "$directory/heard"; do sleep 0.05; done
+kill $monitor $(cat "$directory/pid")
+exit $status
+"""
+_BUS = """
+<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>unix:path=/run/dbus/system_bus_socket</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/> <allow own="*"/> <allow send_destination="*" eavesdrop="true"/> <allow eavesdrop="true"/>
+  </policy>
+</busconfig>
+"""
+_MANAGERS = ("org.freedesktop.systemd1", "org.freedesktop.login1", "org.freedesktop.PolicyKit1", "PackageKit")
+_ORDERS = "systemctl daemon-reload; systemctl restart ssh.service; systemctl stop cron; systemctl reload ssh"
+_UNIT = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+_POSTINST = f"""\
+#!/bin/sh
+set -e
+{_ORDERS}
+systemctl enable --now ordered.service
+udevadm control --reload
+udevadm trigger
+"""
+
+
+class Host:
+    """Runs commands of an environment on that host; `heard` is what was said on its bus meanwhile."""
+
+    def __init__(self, environment: Environment, directory: Path) -> None:
+        self._account = environment.tool.account
+        self._directory = directory
+        (directory / "bus.conf").write_text(_BUS)
+
+    def prefix(self) -> Sequence[str]:
+        """What starts the tool there."""
+        account = self._account
+        groups = ["--groups", ",".join(map(str, account.groups))]
+        become = ["setpriv", "--reuid", str(account.uid), "--regid", str(account.gid), *groups]
+        return ["unshare", "--mount", "sh", "-ec", _HOST, "sh", str(self._directory), *become]
+
+    def heard(self) -> list[str]:
+        """The lines that name one of the managers."""
+        lines = (self._directory / "heard").read_text().splitlines()
+        return [line for line in lines if any(name in line for name in _MANAGERS)]
+
+
+@pytest.fixture
+def host(environment: Environment) -> Iterator[Host]:
+    if not ROOT_RUN:
+        pytest.skip("only root can set up such a host")
+    environment.sh("command -v systemctl || apt-get -q -y install systemd")
+    directory = Path(tempfile.mkdtemp(prefix="sysenv-test-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    try:
+        yield Host(environment, directory)
+    finally:
+        subprocess.run(["rm", "-r", directory], check=True)
+
+
+@pytest.mark.modes("full", "single", "root")
+@pytest.mark.parametrize(
+    "script",
+    [
+        _ORDERS,
+        "sudo -n systemctl restart ssh; sudo -n sh -c 'systemctl stop ssh'",
+        "su - root -c 'systemctl restart ssh; systemctl is-active ssh'",
+        "deb-systemd-invoke restart ssh.service || [ $? = 101 ]",
+        "mkdir -p /etc/init.d; invoke-rc.d --try-anyway no-such-service restart || true",
+        "systemctl enable systemd-networkd.service; systemctl mask systemd-networkd; systemctl preset-all 2>&1 || true",
+        "udevadm trigger; udevadm control --reload",
+    ],
+)
+def test_root_gives_no_orders(environment: Environment, host: Host, script: str) -> None:
+    succeeded(environment.exec("sh", "-ec", script, prefix=host.prefix()))
+    assert host.heard() == []
+
+
+@pytest.mark.modes("full")
+def test_you_give_no_orders(environment: Environment, host: Host) -> None:
+    """On the host these would ask for a password."""
+    succeeded(environment.exec("sh", "-ec", _ORDERS, identity="--me", prefix=host.prefix()))
+    assert host.heard() == []
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_scripts_of_packages_give_no_orders(environment: Environment, host: Host, shared: Path) -> None:
+    deb = Deb("ordered", files={"/lib/systemd/system/ordered.service": _UNIT}, scripts={"postinst": _POSTINST})
+    package = deb.build(shared)
+    change(environment, 'apt-get -q -y install "$1"', str(package), prefix=host.prefix())
+    assert host.heard() == []
+    environment.sh("test -L /etc/systemd/system/multi-user.target.wants/ordered.service")
+
+
+@pytest.mark.modes("full", "single")
+def test_the_bus_is_the_hosts(environment: Environment, host: Host) -> None:
+    """Who takes the precaution away does reach it: what the other tests do not hear was not said."""
+    script = "test -S /run/dbus/system_bus_socket; env -u SYSTEMD_OFFLINE systemctl --no-ask-password stop ssh || true"
+    succeeded(environment.exec("sh", "-ec", script, prefix=host.prefix()))
+    assert any("org.freedesktop.systemd1" in line for line in host.heard())
+
+
+@pytest.mark.modes("full", "single")
+def test_apt_says_nothing_of_the_bus(environment: Environment, host: Host, shared: Path) -> None:
+    """The host's configuration of apt may tell PackageKit of each change, by a bus that root inside is no one on."""
+    package = Deb("quiet").build(shared)
+    script = 'apt-get -q -y install "$1" 2>&1 >/dev/null'
+    said = change(environment, script, str(package), prefix=host.prefix())
+    assert [line for line in said.splitlines() if "apt-utils" not in line] == []
+    assert host.heard() == []
+
+
+def test_the_environment_is_told_by_sudo_too(environment: Environment) -> None:
+    identity = "--me" if environment.tool.mode == "full" else "--root"
+    said = environment.sh("sudo -n sh -c 'echo $SYSTEMD_OFFLINE $SYSENV_NS'", identity=identity)
+    assert said.split() == ["1", environment.name]
+
+
+@pytest.mark.modes("full", "single")
+def test_tmpfiles_says_nothing(environment: Environment) -> None:
+    """It leaves alone what is the host's: the journal, /dev, /tmp."""
+    environment.sh("command -v systemd-tmpfiles || apt-get -q -y install systemd")
+    result = succeeded(environment.exec("systemd-tmpfiles", "--create"))
+    assert (result.stdout, result.stderr) == ("", "")
