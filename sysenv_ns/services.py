@@ -11,18 +11,44 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sysenv_ns.idmap import find_program
 from sysenv_ns.mountinfo import is_below
 from sysenv_ns.records import Addition
 
-# systemd's docs/ENVIRONMENT.md: systemctl then works on unit files and leaves the service manager alone, which it
-# would otherwise reach by the system bus: "Running in chroot, ignoring command".
+# systemd's docs/ENVIRONMENT.md: systemctl then works on unit files and says of the rest "Running in chroot, ignoring
+# command". Without it, it fails for want of a service manager (/run/systemd/system), and scripts with it.
 VARIABLES = {"SYSTEMD_OFFLINE": "1"}
+
+# The programs below, ahead of the system's on the PATH of root and of packages' scripts; nobody else sees them.
+PROGRAMS = "/usr/lib/sysenv-ns/bin"
+_APT_PATH = f"""\
+// Made by sysenv-ns: a few programs that would order the host about have a stand-in for scripts.
+DPkg::Path "{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin";
+"""
 
 # invoke-rc.d(8): status 101 forbids the action. A package's scripts must not start, stop or reload services.
 _POLICY_RC_D = """\
 #!/bin/sh
 # Made by sysenv-ns: services inside an environment are started by hand.
 exit 101
+"""
+
+# Only newer systemctls ignore --now in a chroot; 252 makes its links and then fails.
+_SYSTEMCTL = """\
+#!/bin/sh
+# Made by sysenv-ns: in an environment, as in a chroot, unit files are changed but nothing is started or stopped.
+if [ "${SYSTEMD_OFFLINE-1}" = 1 ]; then
+    for argument; do
+        shift
+        [ "$argument" = --now ] || set -- "$@" "$argument"
+    done
+    export SYSTEMD_OFFLINE=1
+fi
+for systemctl in /usr/bin/systemctl /bin/systemctl; do
+    [ ! -x "$systemctl" ] || exec "$systemctl" "$@"
+done
+echo "systemctl: command not found" >&2
+exit 127
 """
 
 # Unlike systemctl it has no variable for this, and recognises a chroot only where it may look at process 1.
@@ -60,10 +86,14 @@ def additions(bound: Iterable[str]) -> tuple[Addition, ...]:
     variables = "".join(f"{name}={value}\n" for name, value in VARIABLES.items())
     files = [
         Addition("usr/sbin/policy-rc.d", 0o755, _POLICY_RC_D),
-        Addition("usr/local/bin/udevadm", 0o755, _UDEVADM),
+        Addition(f"{PROGRAMS[1:]}/udevadm", 0o755, _UDEVADM),
         # What pam_env(8) gives to sessions that start with an empty environment: su -, cron, sshd.
         Addition("etc/environment", 0o644, f"{_with_newline(_read(environment))}{variables}"),
     ]
+    if find_program("systemctl"):  # scripts find out by its name whether there is one
+        files.append(Addition(f"{PROGRAMS[1:]}/systemctl", 0o755, _SYSTEMCTL))
+    if os.path.isdir("/etc/apt"):
+        files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns-path", 0o644, _APT_PATH))
     if os.path.lexists(f"/{_PACKAGEKIT}"):
         files.append(Addition(_PACKAGEKIT, 0o644, _PACKAGEKIT_TEXT))
     return (*files, *_tmpfiles(tuple(bound)))

@@ -17,11 +17,11 @@ from typing import Literal, NoReturn
 from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, survey
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
+from sysenv_ns.standins import ROOT_PATH
 from sysenv_ns.store import Environment, Store
 
 Identity = Literal["root", "me"]
 
-_ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 
 
@@ -109,8 +109,8 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
     variables |= _given("LC_CTYPE")
     variables = services.VARIABLES | variables | {"SYSENV_NS": environment.name}
     if identity == "root":
-        path = [p for p in variables.get("PATH", "").split(":") if p]
-        variables["PATH"] = ":".join([*path, *(p for p in _ROOT_PATH.split(":") if p not in path)])
+        path = [services.PROGRAMS, *(p for p in variables.get("PATH", "").split(":") if p)]
+        variables["PATH"] = ":".join([*path, *(p for p in ROOT_PATH.split(":") if p not in path)])
         # In the single map the shell's root is the caller, at home; otherwise root must not litter the caller's home.
         if environment.id_map is not None and (command.arguments is not None or command.identity == "root"):
             variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
@@ -155,7 +155,7 @@ def _become(command: Command, variables: dict[str, str]) -> NoReturn:
 def _execute(arguments: tuple[str, ...], variables: dict[str, str]) -> OSError:
     """execvpe(3) without Python's own, which imports modules on the way; returns only an error."""
     name = arguments[0]
-    directories = variables.get("PATH", _ROOT_PATH).split(":")
+    directories = variables.get("PATH", ROOT_PATH).split(":")
     candidates = [name] if "/" in name else [f"{d or '.'}/{name}" for d in directories]
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     for path in candidates if name else ():  # execve(3) in Python refuses an empty name with a ValueError

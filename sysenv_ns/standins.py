@@ -9,11 +9,13 @@ from sysenv_ns import services
 from sysenv_ns.idmap import find_program
 from sysenv_ns.records import Addition
 
-_SUDOERS = """\
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SUDOERS = f"""\
 # Made by sysenv-ns: the host's own file cannot be read. Root of this environment is no one on the host.
 Defaults	env_reset
 Defaults	mail_badpass
-Defaults	secure_path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+Defaults	secure_path="{ROOT_PATH}"
 root	ALL=(ALL:ALL) ALL
 @includedir /etc/sudoers.d
 """
@@ -21,6 +23,7 @@ root	ALL=(ALL:ALL) ALL
 _SUDOERS_EVERYBODY = f"""\
 # Made by sysenv-ns: everybody may be root here, and root of this environment is no one on the host.
 Defaults	env_keep += "SYSENV_NS {" ".join(services.VARIABLES)}"
+Defaults	secure_path="{services.PROGRAMS}:{ROOT_PATH}"
 ALL	ALL=(ALL:ALL) NOPASSWD: ALL
 """
 
@@ -78,7 +81,7 @@ fi
 [ $# -gt 0 ] || usage
 SUDO_UID=$(id -u) SUDO_GID=$(id -g) SUDO_USER=$(id -un) SUDO_COMMAND="$*"
 export SUDO_UID SUDO_GID SUDO_USER SUDO_COMMAND
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PATH={services.PROGRAMS}:{ROOT_PATH}
 [ "$keep" = yes ] || {{ HOME=$home; LOGNAME=$user; USER=$user; export HOME LOGNAME USER; }}
 export PATH
 if [ "$(id -u)" = 0 ] && [ "$user" = root ]; then exec "$@"; fi

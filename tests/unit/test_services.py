@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -30,19 +31,42 @@ def test_services_are_forbidden(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["trigger"], ["--debug", "control", "--reload"], ["settle", "--timeout=1"]])
 def test_udev_is_not_told_anything(tmp_path: Path, arguments: list[str]) -> None:
-    udevadm = script(tmp_path, "usr/local/bin/udevadm")
+    udevadm = script(tmp_path, "usr/lib/sysenv-ns/bin/udevadm")
     result = subprocess.run(["sh", udevadm, *arguments], check=False, capture_output=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
 def test_udev_is_asked(tmp_path: Path) -> None:
-    udevadm = script(tmp_path, "usr/local/bin/udevadm")
+    udevadm = script(tmp_path, "usr/lib/sysenv-ns/bin/udevadm")
     real = tmp_path / "real"
     real.write_text('#!/bin/sh\necho "$@"\n')
     real.chmod(0o755)
     udevadm.write_text(udevadm.read_text().replace("/usr/bin/udevadm", str(real)))
     result = subprocess.run(["sh", udevadm, "info", "trigger"], check=False, capture_output=True)
     assert (result.returncode, result.stdout) == (0, b"info trigger\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "expected"),
+    [
+        (None, ["enable", "--now", "a b.service"], "1 [enable] [a b.service]"),
+        ("1", ["--now", "mask", "x"], "1 [mask] [x]"),
+        ("0", ["enable", "--now", "x"], "0 [enable] [--now] [x]"),
+        (None, [], "1"),
+    ],
+)
+def test_systemctl_starts_nothing(tmp_path: Path, given: str | None, arguments: list[str], expected: str) -> None:
+    files = added()
+    if "usr/lib/sysenv-ns/bin/systemctl" not in files:
+        pytest.skip("this host has no systemctl")
+    systemctl = script(tmp_path, "usr/lib/sysenv-ns/bin/systemctl")
+    real = tmp_path / "real"
+    real.write_text('#!/bin/sh\nprintf %s "$SYSTEMD_OFFLINE"\n[ $# = 0 ] || printf " [%s]" "$@"\n')
+    real.chmod(0o755)
+    systemctl.write_text(systemctl.read_text().replace("/usr/bin/systemctl", str(real)))
+    variables = {"PATH": os.environ["PATH"], **({} if given is None else {"SYSTEMD_OFFLINE": given})}
+    result = subprocess.run(["sh", systemctl, *arguments], check=True, capture_output=True, text=True, env=variables)
+    assert result.stdout == expected
 
 
 def test_the_hosts_environment_is_kept() -> None:

@@ -14,6 +14,7 @@ import pytest
 from sysenv_ns import session
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.services import PROGRAMS
 from sysenv_ns.session import Command, Identity, Reporter
 from sysenv_ns.store import Environment
 
@@ -87,10 +88,10 @@ def test_home_is_roots_where_root_runs_a_command(
         (
             "root",
             "/home/you/bin:/usr/bin",
-            "/home/you/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin",
+            f"{PROGRAMS}:/home/you/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin",
         ),
-        ("root", "", ROOT_PATH),
-        ("root", ROOT_PATH, ROOT_PATH),
+        ("root", "", f"{PROGRAMS}:{ROOT_PATH}"),
+        ("root", ROOT_PATH, f"{PROGRAMS}:{ROOT_PATH}"),
     ],
 )
 def test_roots_path_has_the_system_directories(
