@@ -249,19 +249,23 @@ class Fingerprint:
 def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
     waiting = [directory]
     while waiting:
-        path = waiting.pop()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            for entry in os.scandir(path):
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+            os.scandir(waiting.pop()) as entries,
+        ):
+            for entry in entries:
                 if entry.path in _PASSED_OVER:
                     continue
-                status = entry.stat(follow_symlinks=False)
-                is_directory = entry.is_dir(follow_symlinks=False)
-                yield (
-                    entry.path,
-                    _signature(status, is_directory) if entry.path not in _ACCOUNTS else _lines(entry.path),
-                )
-                if is_directory:
+                if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
+                with contextlib.suppress(FileNotFoundError):  # it alone is gone
+                    yield entry.path, _entry_signature(entry)
+
+
+def _entry_signature(entry: os.DirEntry[str]) -> Signature:
+    if entry.path in _ACCOUNTS:
+        return _lines(entry.path)
+    return _signature(entry.stat(follow_symlinks=False), entry.is_dir(follow_symlinks=False))
 
 
 def _signature(status: os.stat_result, is_directory: bool) -> Signature:
