@@ -1,0 +1,81 @@
+"""helpers/package-survey: what it installs, reports and ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .support import APT_LIMIT, Result, Tool, describe, finish
+
+_BROKEN_TOOL = """\
+#!/bin/sh
+case $1 in
+    exec) echo "Unpacking"; echo "dpkg: error processing package broken (--configure):"; exit 1 ;;
+    status) echo '{"path": "/nonexistent"}' ;;
+esac
+"""
+
+
+def survey(tool: Tool, directory: Path, packages: str, *options: str) -> Result:
+    """Run the helper as the tool's user, in a directory of that user's."""
+    os.chown(directory, tool.account.uid, tool.account.gid)
+    process = subprocess.Popen(
+        [tool.launcher.parent / "package-survey", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=directory,
+        env=tool.variables(),
+        text=True,
+        start_new_session=True,
+        **tool.account.become(),
+    )
+    return finish(process, packages, APT_LIMIT)
+
+
+@pytest.fixture
+def directory(shared: Path, tool: Tool) -> Path:
+    path = shared / f"survey-{tool.mode}"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.mark.modes("full", "single")
+@pytest.mark.parametrize("options", [(), ("--together",)], ids=["alone", "together"])
+def test_report(tool: Tool, directory: Path, options: tuple[str, ...]) -> None:
+    packages = "# a comment\nhello\nsl\nno-such-package  # not in any archive\nhello\n"
+    options = (*options, "--id-map", tool.mode, "--report", "report.json", "--table", "table.md", "--logs", "logs")
+    result = survey(tool, directory, packages, *options)
+    assert result.returncode == 0, describe(result)
+    report = {row["packages"]: row for row in json.loads((directory / "report.json").read_text())}
+    assert {name: row["status"] for name, row in report.items()} == {
+        "hello": "ok",
+        "sl": "ok",
+        "no-such-package": "absent",
+    }
+    assert 50_000 < report["hello"]["bytes"] < 100_000_000
+    assert "| no-such-package | absent |" in result.stdout
+    assert "3 of 3 without a failure" in (directory / "table.md").read_text()
+    assert "3/3 done, 0 failed" in result.stderr
+    assert "Unpacking hello" in (directory / "logs" / "hello.log").read_text()
+    assert "survey-" not in tool.run("list").stdout
+
+
+@pytest.mark.modes("full")
+def test_failure(tool: Tool, directory: Path) -> None:
+    broken = directory / "broken-tool"
+    broken.write_text(_BROKEN_TOOL)
+    broken.chmod(0o755)
+    result = survey(tool, directory, "broken\n", "--tool", str(broken), "--jobs", "1")
+    assert result.returncode == 1, describe(result)
+    assert "| broken | failed | 0 | 0.0 | dpkg: error processing package broken (--configure): |" in result.stdout
+
+
+@pytest.mark.modes("full")
+def test_empty_list(tool: Tool, directory: Path) -> None:
+    result = survey(tool, directory, "# nothing\n")
+    assert (result.returncode, "the list is empty" in result.stderr) == (2, True)
