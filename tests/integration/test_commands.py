@@ -11,7 +11,18 @@ from typing import Any
 import pexpect
 import pytest
 
-from .support import APT_LIMIT, ROOT_RUN, Argument, Environment, Tool, describe, processes_of, refused, succeeded
+from .support import (
+    APT_LIMIT,
+    ROOT_RUN,
+    Argument,
+    Environment,
+    Tool,
+    describe,
+    processes_of,
+    refused,
+    succeeded,
+    wait_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +195,19 @@ def test_nothing_stays_behind(environment: Environment) -> None:
     account = environment.tool.account
     before = set(processes_of(range(account.uid, account.uid + 1)))
     environment.sh("touch /usr/x")
-    assert set(processes_of(range(account.uid, account.uid + 1))) <= before
+    # The supervisor of the session ends with it, a moment later.
+    wait_for(lambda: set(processes_of(range(account.uid, account.uid + 1))) <= before)
     assert environment.tool.status(environment.name)["processes"] == []
+
+
+@pytest.mark.modes("full", "single")
+def test_the_supervisor_is_nobodys_child_and_holds_nothing(environment: Environment) -> None:
+    """A program may wait for all its children, and whoever reads a pipe for its end."""
+    script = "ps -o pid= --ppid $$ | wc -l; sleep 300 > /dev/null 2>&1 < /dev/null &"
+    children = environment.sh(script)  # would wait for the end of the pipe
+    assert int(children) == 2  # ps and wc
+    processes = environment.tool.status(environment.name)["processes"]
+    assert [process["command"] for process in processes] == ["sleep 300"]
 
 
 def test_mounts_stay_out_of_the_hosts_table(environment: Environment) -> None:
