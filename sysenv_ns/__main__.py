@@ -1,10 +1,13 @@
 """The command line's entry: `sysenv-ns` and `python -m sysenv_ns`."""
 
+import contextlib
+import os
 import signal
 
 
 def main() -> None:
     """Run the command line. Until it can answer Ctrl-C itself, an interrupt ends the process without a traceback."""
+    _occupy_standard_descriptors()
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:  # not when the caller ignores it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -12,6 +15,16 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, handler)
     command_line(prog_name="sysenv-ns")  # not "python -m sysenv_ns"
+
+
+def _occupy_standard_descriptors() -> None:
+    """What the caller has closed shall be closed for the command, and meanwhile be nothing of the tool's."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open("/", os.O_PATH | os.O_CLOEXEC)  # the lowest free number
 
 
 if __name__ == "__main__":

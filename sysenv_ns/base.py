@@ -191,7 +191,7 @@ class Base:
     def _mounted(self) -> set[str]:
         """The names of the layers that running environments have mounted."""
         mounted: set[str] = set()
-        found = running.processes()
+        found = running.processes(self._store)
         for name in self._store.names():
             state = running.read_state(self._store.envs / name)
             try:

@@ -20,7 +20,12 @@ class Child:
     def __init__(self, function: Callable[[], object], name: str) -> None:
         parent = os.getpid()
         self._result, write_end = os.pipe()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            os.close(self._result)
+            os.close(write_end)
+            raise
         if self.pid == 0:
             _become_child(parent, name)
             os.close(self._result)

@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Iterable
 
-from sysenv_ns.errors import SysenvError
+from sysenv_ns import syscalls
+from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import Kind
 from sysenv_ns.supervisor import Calls, Supervisor
 
@@ -32,7 +33,6 @@ _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 _ACT_ALLOW = 0x7FFF0000
 _ACT_NOTIFY = 0x7FC00000
 _ACT_ERRNO_0 = 0x00050000
-_FLTATR_CTL_NNP = 3
 _CMP_MASKED_EQ = 7
 _NR_SCMP_ERROR = -1
 _ARCH_X86_64, _ARCH_X32 = 0xC000003E, 0x4000003E
@@ -65,12 +65,16 @@ class Emulation:
 
     def load(self) -> None:
         """Put it in force for this process and all its descendants. Raises SysenvError."""
+        self._supervisor.wait()
         try:
             self._supervisor.hand_over(self._filter.load())
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise SysenvError(f"the filter of system calls is refused: {reason(error)}", HINT) from error
             # A container's manager supervises this process already, and the kernel allows one: devices are refused
             # here as it wants it, and what the single map needs is pretended.
-            Filter(self._kind, supervised=False).load()
+            if self._kind == "single":
+                Filter(self._kind, supervised=False).load()
         if self._kind == "single":
             _prove()
 
@@ -87,8 +91,6 @@ class Filter:
         self._library.seccomp_init.restype = ctypes.c_void_p
         self._library.seccomp_arch_native.restype = ctypes.c_uint32
         self._context = ctypes.c_void_p(self._library.seccomp_init(ctypes.c_uint32(_ACT_ALLOW)))
-        # Root of a user namespace may load a filter without no_new_privs, and so setuid programs keep working.
-        self._check(self._library.seccomp_attr_set(self._context, _FLTATR_CTL_NNP, 0))
         architectures = self._add_architectures()
         faked, setxattr = (_FAKED, _SETXATTR) if kind == "single" else ((), ())
         for name in faked:
@@ -127,17 +129,31 @@ class Filter:
         return {key: name for key, name in numbers.items() if key[1] >= 0}
 
     def load(self) -> int:
-        """Put the filter in force; returns the listener for the supervisor (-1 without one).
+        """Put the filter in force; returns the listener for the supervisor, or 0. Raises SysenvError, OSError.
 
-        Raises SysenvError, and BlockingIOError when this process has a supervisor already (EBUSY, seccomp(2)).
+        Not seccomp_load(3): before libseccomp 2.6 it hides the reason of a failure, and a signal can interrupt a call
+        that the supervisor has carried out (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19).
         """
-        result = self._library.seccomp_load(self._context)
-        if result == -errno.EBUSY:
-            raise BlockingIOError(errno.EBUSY, os.strerror(errno.EBUSY))
-        self._check(result)
-        listener = self._library.seccomp_notify_fd(self._context) if self._supervised else -1
+        program = self._program()
+        number = self._library.seccomp_syscall_resolve_name(b"seccomp")
+        if not self._supervised:
+            return syscalls.seccomp_set_filter(number, program, 0)
+        listening = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+        try:
+            flags = listening | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+            return syscalls.seccomp_set_filter(number, program, flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return syscalls.seccomp_set_filter(number, program, listening)
+
+    def _program(self) -> bytes:
+        descriptor = os.memfd_create("filter")
+        self._check(self._library.seccomp_export_bpf(self._context, ctypes.c_int(descriptor)))
         self._library.seccomp_release(self._context)
-        return int(listener)
+        with open(descriptor, "rb") as stream:
+            stream.seek(0)
+            return stream.read()
 
     @staticmethod
     def _check(result: int) -> None:

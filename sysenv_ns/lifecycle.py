@@ -76,7 +76,7 @@ def _discard(staging: Path, id_map: IdMap | None) -> None:
 
 def status(store: Store, name: str) -> Status:
     """One environment with its processes. Raises SysenvError when there is none of that name."""
-    return _status(store, name, running.processes())
+    return _status(store, name, running.processes(store))
 
 
 def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -> Status:
@@ -95,7 +95,7 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
 
 def list_all(store: Store) -> list[Status]:
     """All environments, sorted by name."""
-    found = running.processes()
+    found = running.processes(store)
     statuses = []
     for name in store.names():
         with contextlib.suppress(SysenvError):  # removed since the names were read
@@ -112,7 +112,7 @@ def stop(store: Store, name: str, grace: float) -> list[Process]:
     ended: dict[int, Process] = {}
     deadline = time.monotonic() + grace
     signalled: set[int] = set()
-    while processes := running.processes().get(environment.source):
+    while processes := running.processes(store).get(environment.source):
         ended |= {process.pid: process for process in processes}
         late = time.monotonic() > deadline
         if time.monotonic() > deadline + _KILL_PATIENCE:
@@ -143,7 +143,7 @@ def remove(store: Store, name: str) -> None:
         _remove_damaged(store, path)
         return
     with store.lock(name):
-        processes = running.processes().get(environment.source)
+        processes = running.processes(store).get(environment.source)
         if processes:
             listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
             raise SysenvError(f"{name} is running: {listed}", f"leave it, or end its processes: sysenv-ns stop {name}")

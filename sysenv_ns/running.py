@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sysenv_ns import children, mountinfo, namespace
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.store import SOURCE_PREFIX, Environment
+from sysenv_ns.store import SOURCE_PREFIX, Environment, Store
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,16 @@ def _root_mount(pid: int, environment: Environment) -> int:
     return min(ids, default=sys.maxsize)
 
 
-def processes() -> dict[str, tuple[Process, ...]]:
-    """The processes of all environments by `Environment.source`, found without any state file.
+def processes(store: Store) -> dict[str, tuple[Process, ...]]:
+    """The processes of all environments by `Environment.source`, found also where their state files are lost.
 
     Those in mount namespaces of their own (a sandbox started inside) count too: they keep the overlay mounted.
     """
+    states = [read_state(store.envs / name) for name in store.names()]
+    recorded = {state.namespace for state in states if state is not None}
     found: dict[str, tuple[Process, ...]] = {}
-    for pids in _elsewhere().values():
-        for source in _sources_in(pids):
+    for inode, pids in _elsewhere().items():
+        for source in _sources_in(pids, thorough=inode in recorded):
             found[source] = (*found.get(source, ()), *(Process(pid, _command(pid)) for pid in pids))
     return found
 
@@ -144,7 +146,7 @@ def _sources_in(pids: Sequence[int], thorough: bool = False) -> set[str]:
     found = set[str]().union(*map(_sources, tables))
     # A process sees the mounts below its own root only, and in a chroot (of a mail or name server) there may be none.
     if pids and not found and (thorough or not any(b" / / " in table for table in tables)):
-        with contextlib.suppress(OSError):  # it is gone, or not ours to enter
+        with contextlib.suppress(OSError, SysenvError):  # it is gone, or not ours to enter
             seen = children.call(lambda: _sources_from_inside(pids[0]), "sysenv-ns-look")
             assert isinstance(seen, list)
             return set(seen)
@@ -152,8 +154,11 @@ def _sources_in(pids: Sequence[int], thorough: bool = False) -> set[str]:
 
 
 def _sources_from_inside(pid: int) -> list[str]:
+    # Opened before: what is mounted on /proc there may lie, or block.
+    own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
     namespace.join(pid)
-    return sorted(_sources(_mount_table(os.getpid())))
+    with open(os.open("mountinfo", os.O_RDONLY, dir_fd=own), "rb") as stream:
+        return sorted(_sources(stream.read()))
 
 
 def _mount_table(pid: int) -> bytes:

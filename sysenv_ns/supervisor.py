@@ -2,15 +2,17 @@
 
 A process beside the session, which the kernel asks while the calling thread waits (seccomp_unotify(2)). It stays on
 the host's side of all namespaces, so it holds no mount and keeps no environment running, and it ends with the last
-process under the filter. Nothing is granted here that the caller could not have: it gets less than it asked for.
+process under the filter. What it does for a caller it does with the caller's identity and capabilities, in its root.
 """
 
 from __future__ import annotations
 
 import _socket  # only the C half: the other takes a start's time to import
 import array
+import errno
 import os
 import select
+import signal
 import stat
 import struct
 from collections.abc import Callable, Mapping
@@ -18,8 +20,8 @@ from dataclasses import dataclass
 
 import _prctl  # see children.py
 
-from sysenv_ns import children, namespace, syscalls
-from sysenv_ns.errors import SysenvError
+from sysenv_ns import namespace, syscalls
+from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.syscalls import Notification
 
 Calls = Mapping[tuple[int, int], str]  # by architecture and number
@@ -27,10 +29,12 @@ Calls = Mapping[tuple[int, int], str]  # by architecture and number
 _CAP_MKNOD = 27
 _PATH_MAX = 4096
 _XATTR_NAME_MAX = 255
+_XATTR_SIZE_MAX = 65536  # linux/limits.h
 _ACL_NAMES = (b"system.posix_acl_access", b"system.posix_acl_default")
 _ACL_HEADER = struct.Struct("=I")
 _ACL_ENTRY = struct.Struct("=HHI")
 _ACL_NAMED = (0x02, 0x08)  # ACL_USER and ACL_GROUP of linux/posix_acl.h
+_PIDFD_THREAD = os.O_EXCL  # pidfd_open(2), Linux 6.9
 
 
 class Supervisor:
@@ -38,23 +42,34 @@ class Supervisor:
 
     def __init__(self, calls: Calls) -> None:
         self._socket, theirs = _socket.socketpair()
-        child = os.fork()
-        if child == 0:
+        self._starter = os.fork()
+        if self._starter == 0:
+            status = 1
             try:
                 self._socket.close()
                 if os.fork() == 0:  # nobody's child: a program may wait for all of its own
                     _serve(theirs, calls)
+                status = 0
             finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+                os._exit(status)
         theirs.close()
 
+    def wait(self) -> None:
+        """Wait until it has started, before anything depends on it. Raises SysenvError."""
+        _, status = os.waitpid(self._starter, 0)
+        if status != 0:
+            raise SysenvError("the supervisor of system calls cannot be started", "end some of your processes")
+
     def hand_over(self, listener: int) -> None:
-        """Let it answer what arrives at `listener`, which is closed here."""
+        """Let it answer what arrives at `listener`, which is closed here. Raises SysenvError when it has ended."""
         rights = array.array("i", [listener])
-        self._socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-        self._socket.close()
-        os.close(listener)
+        try:
+            self._socket.sendmsg([b"l"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        except OSError as error:
+            raise SysenvError(f"the supervisor of system calls has ended: {reason(error)}", "try it again") from error
+        finally:
+            self._socket.close()
+            os.close(listener)
 
 
 def _serve(connection: _socket.socket, calls: Calls) -> None:
@@ -64,12 +79,17 @@ def _serve(connection: _socket.socket, calls: Calls) -> None:
     if not ancillary:  # the session failed before it came to its command
         return
     (listener,) = array.array("i", ancillary[0][2])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     while any(events & select.POLLIN for _, events in poll.poll()):  # POLLHUP: no process is under the filter any more
         try:
             call = syscalls.seccomp_receive(listener)
-            syscalls.seccomp_respond(listener, call.ident, _answer(listener, call, calls))
+            action = _plan(call, calls)
+            if action is None:
+                syscalls.seccomp_respond(listener, call.ident, None)
+            else:
+                _act(listener, call, action)
         except OSError:  # its thread was killed meanwhile
             continue
 
@@ -79,130 +99,167 @@ def _detach(kept: int) -> None:
     os.setsid()
     _prctl.prctl(_prctl.PR_SET_NAME, "sysenv-ns-calls")
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) != kept:
+            try:
+                os.close(int(name))
+            except OSError:  # the one that listed them
+                continue
 
 
-def _answer(listener: int, call: Notification, calls: Calls) -> int | None:
-    """0, an errno, or None to let the kernel do what it does: refuse, in most cases."""
+def _act(listener: int, call: Notification, action: _Action) -> None:
+    """In a worker: what one caller waits for, a slow file system for example, must not hold up the others."""
     try:
-        caller = _Caller.read(call.thread)
-        name = calls.get((call.architecture, call.number), "")
-        action = _plan_node(caller, name, call) if name.startswith("mknod") else _plan_acl(caller, name, call)
-        syscalls.seccomp_check(listener, call.ident)  # what was read is the caller's
-    except (OSError, ValueError, KeyError):
-        return None
-    if action is None:
-        return None
+        worker = os.fork()
+    except OSError:
+        worker = -1
+    if worker > 0:
+        return
+    answer: int | None = None
     try:
-        children.call(action, "sysenv-ns-call")
-    except OSError as error:
-        return error.errno
-    except SysenvError:
-        return None
-    return 0
+        if worker == 0:
+            answer = action(_Caller.of(listener, call))
+    except OSError:  # it could not become the caller: the kernel shall refuse it
+        pass
+    finally:
+        try:
+            syscalls.seccomp_respond(listener, call.ident, answer)
+        finally:
+            if worker == 0:
+                os._exit(0)
 
 
 @dataclass(frozen=True)
 class _Caller:
-    """A thread that waits for an answer."""
+    """A thread that waits for an answer, held so that no other one can be taken for it."""
 
-    thread: int
-    process: int
-    capabilities: int
-    umask: int
+    pidfd: int
+    proc: int  # its directory in the host's /proc
 
     @classmethod
-    def read(cls, thread: int) -> _Caller:
-        """Raises OSError for one that is gone, KeyError for one of a namespace that an environment's program made."""
-        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as stream:
-            fields = dict(line.split(":\t", 1) for line in stream if ":\t" in line)
-        if not namespace.is_of_a_session(thread):
-            raise KeyError(thread)
-        return cls(thread, int(fields["Tgid"]), int(fields["CapEff"], 16), int(fields["Umask"], 8))
-
-    def memory(self, address: int, length: int) -> bytes:
-        """Up to `length` bytes from `address` on. Raises OSError."""
-        return syscalls.process_vm_readv(self.thread, address, length) if length else b""
-
-    def string(self, address: int, limit: int) -> bytes:
-        """The string at `address`. Raises ValueError when it does not end."""
-        text, end, _ = self.memory(address, limit).partition(b"\0")
-        if not end:
-            raise ValueError(address)
-        return text
-
-    def enter_user_namespace(self) -> int:
-        """Get all capabilities over what the caller owns; returns a pidfd of it. Raises OSError."""
-        pidfd = os.pidfd_open(self.process)
-        syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
-        return pidfd
+    def of(cls, listener: int, call: Notification) -> _Caller:
+        """Raises OSError when it does not wait any more."""
+        try:
+            pidfd = os.pidfd_open(call.thread, _PIDFD_THREAD)
+        except OSError:  # an older kernel, which has descriptors for processes only
+            pidfd = os.pidfd_open(call.thread)
+        proc = os.open(f"/proc/{call.thread}", os.O_PATH | os.O_DIRECTORY)
+        syscalls.seccomp_check(listener, call.ident)  # both are the caller's from here on
+        return cls(pidfd, proc)
 
     def enter(self, directory: str) -> None:
-        """Become what the caller is, in its namespaces, root and `directory` (below its /proc). Raises OSError."""
-        pidfd = self.enter_user_namespace()  # first of all: only root there may look into /proc/PID/fd
-        base = os.open(f"/proc/{self.thread}/{directory}", os.O_PATH | os.O_DIRECTORY)
-        root = os.open(f"/proc/{self.thread}/root", os.O_PATH | os.O_DIRECTORY)
-        with open(f"/proc/{self.thread}/status", encoding="utf-8", errors="replace") as stream:
-            ids = {line.split()[0]: int(line.split()[4]) for line in stream if line.startswith(("Uid:", "Gid:"))}
-        syscalls.setns(pidfd, syscalls.CLONE_NEWNS)
+        """Become what the caller is, in its namespaces and root, in `directory` of its /proc. Raises OSError."""
+        syscalls.setns(self.pidfd, syscalls.CLONE_NEWUSER)  # first of all: only root there may look into /proc/PID/fd
+        base = os.open(directory, os.O_PATH | os.O_DIRECTORY, dir_fd=self.proc)
+        root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=self.proc)
+        fields = _status(self.proc)
+        syscalls.setns(self.pidfd, syscalls.CLONE_NEWNS)
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(base)
-        os.umask(self.umask)
-        os.setresgid(*[ids["Gid:"]] * 3)
-        os.setresuid(*[ids["Uid:"]] * 3)
+        os.umask(int(fields["Umask"], 8))
+        _become(fields)
+
+    def descriptor(self, number: int) -> str:
+        """Become the caller in its user namespace only; a path that leads to one of its descriptors. Raises OSError."""
+        syscalls.setns(self.pidfd, syscalls.CLONE_NEWUSER)
+        path = f"/proc/self/fd/{os.open(f'fd/{number}', os.O_PATH, dir_fd=self.proc)}"
+        _become(_status(self.proc))
+        return path
 
 
-def _plan_node(caller: _Caller, name: str, call: Notification) -> Callable[[], None] | None:
-    """Make the node, where the kernel does not allow it an empty file of its name, mode and owner."""
-    if not caller.capabilities >> _CAP_MKNOD & 1:
+def _become(fields: Mapping[str, str]) -> None:
+    """Take the ids and capabilities of a status; real, effective, saved and file system ids are in this order."""
+    gid, uid = int(fields["Gid"].split()[3]), int(fields["Uid"].split()[3])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    syscalls.capset(int(fields["CapEff"], 16))
+
+
+def _status(proc: int) -> dict[str, str]:
+    """The fields of proc_pid_status(5). Ids are those of the reader's user namespace."""
+    with open(os.open("status", os.O_RDONLY, dir_fd=proc), encoding="utf-8", errors="replace") as stream:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
+
+
+_Action = Callable[[_Caller], int]  # gives 0 or an errno; raises OSError when it could not be tried
+
+
+def _plan(call: Notification, calls: Calls) -> _Action | None:
+    """What to do for a caller, or None to let the kernel do what it does: refuse, in most cases."""
+    name = calls.get((call.architecture, call.number), "")
+    try:
+        if not namespace.is_of_a_session(call.thread):  # of a namespace that a program made inside
+            return None
+        if name.startswith("mknod"):
+            return _plan_node(name, call)
+        return _plan_acl(name, call) if name.endswith("setxattr") else None
+    except (OSError, ValueError):
         return None
-    directory = "cwd"
-    if name == "mknodat":
-        directory = _directory(call.arguments[0])
-    path_at, mode, device = call.arguments[1:4] if name == "mknodat" else call.arguments[:3]
-    path, mode = caller.string(path_at, _PATH_MAX), mode & 0xFFFF
 
-    def make() -> None:
+
+def _plan_node(name: str, call: Notification) -> _Action:
+    """Make the node, where the kernel does not allow it an empty file of its name, mode and owner."""
+    path_at, mode, device = call.arguments[1:4] if name == "mknodat" else call.arguments[:3]
+    path, mode, device = _string(call.thread, path_at, _PATH_MAX), mode & 0xFFFF, device & 0xFFFFFFFF
+    relative = name == "mknodat" and not path.startswith(b"/")
+    directory = _directory(call.arguments[0]) if relative else "cwd"
+
+    def make(caller: _Caller) -> int:
+        if not int(_status(caller.proc)["CapEff"], 16) >> _CAP_MKNOD & 1:
+            return errno.EPERM
         caller.enter(directory)
-        try:
-            os.mknod(path, mode, device & 0xFFFFFFFF)
-        except PermissionError:
-            os.mknod(path, stat.S_IFREG | stat.S_IMODE(mode))
+        failure = _errno(lambda: os.mknod(path, mode, device))
+        if failure != errno.EPERM:
+            return failure
+        return _errno(lambda: os.mknod(path, stat.S_IFREG | stat.S_IMODE(mode)))
 
     return make
 
 
+def _errno(action: Callable[[], None]) -> int:
+    try:
+        action()
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
 def _directory(descriptor: int) -> str:
     """What the directory argument of a call means, below the caller's /proc."""
-    return "cwd" if descriptor & 0xFFFFFFFF == syscalls.AT_FDCWD & 0xFFFFFFFF else f"fd/{descriptor & 0xFFFFFFFF}"
+    number = descriptor & 0xFFFFFFFF
+    return "cwd" if number == syscalls.AT_FDCWD & 0xFFFFFFFF else f"fd/{number}"
 
 
-def _plan_acl(caller: _Caller, name: str, call: Notification) -> Callable[[], None] | None:
+def _plan_acl(name: str, call: Notification) -> _Action | None:
     """Set an access control list without the entries for users and groups that do not exist in the single map."""
     file_at, attribute_at, value_at, size, flags = call.arguments[:5]
-    attribute = caller.string(attribute_at, _XATTR_NAME_MAX + 1)
-    if attribute not in _ACL_NAMES:
+    attribute = _string(call.thread, attribute_at, _XATTR_NAME_MAX + 1)
+    if attribute not in _ACL_NAMES or not 0 < size <= _XATTR_SIZE_MAX:
         return None
-    value = caller.memory(value_at, size)
+    value = syscalls.process_vm_readv(call.thread, value_at, size)
     kept = possible_acl(value)
-    if kept == value:
+    if kept == value or len(value) < size:
         return None
-    path = b"" if name == "fsetxattr" else caller.string(file_at, _PATH_MAX)
+    path = b"" if name == "fsetxattr" else _string(call.thread, file_at, _PATH_MAX)
 
-    def apply() -> None:
+    def apply(caller: _Caller) -> int:
         if name == "fsetxattr":
-            caller.enter_user_namespace()
-            os.setxattr(f"/proc/{caller.thread}/fd/{file_at & 0xFFFFFFFF}", attribute, kept, flags)
-            return
-        caller.enter("cwd")
-        os.setxattr(path, attribute, kept, flags, follow_symlinks=name == "setxattr")
+            file: str | bytes = caller.descriptor(file_at & 0xFFFFFFFF)
+        else:
+            caller.enter("cwd")
+            file = path
+        return _errno(lambda: os.setxattr(file, attribute, kept, flags, follow_symlinks=name != "lsetxattr"))
 
     return apply
+
+
+def _string(thread: int, address: int, limit: int) -> bytes:
+    """The string at an address of a thread. Raises ValueError when it does not end, OSError."""
+    text, end, _ = syscalls.process_vm_readv(thread, address, limit).partition(b"\0")
+    if not end:
+        raise ValueError(address)
+    return text
 
 
 def possible_acl(value: bytes) -> bytes:

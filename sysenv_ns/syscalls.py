@@ -42,6 +42,14 @@ MOUNT_ATTR_RDONLY = 0x1
 # openat2(2)
 RESOLVE_IN_ROOT = 0x10
 
+# seccomp(2)
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+# capset(2)
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
 # seccomp_unotify(2); the one for ID_VALID has the direction that all architectures accept (linux/seccomp.h)
 SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
 SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
@@ -72,6 +80,10 @@ class _MountAttr(ctypes.Structure):
 
 class _IoVec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
 class _OpenHow(ctypes.Structure):
@@ -170,6 +182,23 @@ def process_vm_readv(pid: int, address: int, length: int) -> bytes:
         ctypes.c_ulong(0),
     )
     return buffer.raw[: _check(int(count), f"memory of process {pid}")]
+
+
+def capset(capabilities: int) -> None:
+    """capset(2): have these capabilities (a mask) effective and permitted, and none inheritable."""
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)), "capset")
+
+
+def seccomp_set_filter(number: int, program: bytes, flags: int) -> int:
+    """seccomp(2): put a BPF program in force; with SECCOMP_FILTER_FLAG_NEW_LISTENER returns a descriptor (Linux 5.0).
+
+    `number` is the call's own. With CAP_SYS_ADMIN in its user namespace a process needs no no_new_privs for it. EBUSY
+    when a filter of this process has a listener already.
+    """
+    fprog = _SockFprog(len(program) // 8, program)
+    return _syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog), path="seccomp")
 
 
 class Notification(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_environment_variables_are_the_callers(environment: Environment) -> None
     changed = {"SYSENV_NS", "SYSTEMD_OFFLINE", "PATH", "HOME", "USER", "LOGNAME", "PWD", "_"}
     expected = {k: v for k, v in environment.tool.variables().items() if k not in changed}
     assert {k: v for k, v in inside.items() if k not in changed} == expected
+
+
+@pytest.mark.parametrize(
+    ("closed", "numbers"),
+    [("<&-", ["0"]), (">&-", ["1"]), ("<&- >&-", ["0", "1"]), ("<&- >&- 2>&-", ["0", "1", "2"])],
+)
+def test_closed_streams_stay_closed(environment: Environment, closed: str, numbers: list[str]) -> None:
+    tool = environment.tool
+    script = f'"$@" {closed}; echo status=$?'
+    inside = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] || touch /opt/closed$n; done"
+    command = ["sh", "-c", script, "sh", str(tool.launcher), "exec", environment.name, "--", "sh", "-c", inside]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=tool.variables(), cwd="/", **tool.account.become()
+    )
+    assert result.stdout == "status=0\n", result.stderr
+    assert environment.sh("cd /opt; ls -d closed* | tr -d a-z").split() == numbers
 
 
 def test_nested_creation_is_refused(environment: Environment) -> None:

@@ -231,3 +231,46 @@ def test_only_root_makes_device_nodes(environment: Environment) -> None:
     result = environment.exec("mknod", "/tmp/sysenv-test-node", "c", "1", "3", identity="--me")
     assert (result.returncode, "Operation not permitted" in result.stderr) == (1, True)
     assert not Path("/tmp/sysenv-test-node").exists()
+
+
+@pytest.mark.modes("full", "single")
+def test_signals_do_not_come_between(environment: Environment) -> None:
+    """A call that has been carried out is not carried out again when a handler returns (SA_RESTART)."""
+    script = """
+import os, signal, stat
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+for number in range(50):
+    os.mknod(f"/opt/node{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    environment.sh('/usr/bin/python3 -c "$1"; ls /opt/node49', script)
+
+
+@pytest.mark.modes("full")
+def test_a_capability_is_not_more_than_it_is(environment: Environment) -> None:
+    """Who may make device nodes may not for that enter root's directories."""
+    script = """
+        mkdir -m 700 /opt/closed; mkdir -m 777 /opt/open
+        as="setpriv --reuid 33 --clear-groups --inh-caps +mknod --ambient-caps +mknod"
+        $as mknod /opt/open/node c 1 3
+        ! $as mknod /opt/closed/node c 1 3
+        stat -c %u /opt/open/node
+    """
+    assert environment.sh(script) == "33\n"
+
+
+@pytest.mark.modes("single")
+def test_a_senseless_call_does_not_end_the_service(environment: Environment) -> None:
+    script = """
+import ctypes, os, stat
+libc = ctypes.CDLL(None, use_errno=True)
+os.close(os.open("/opt/file", os.O_CREAT))
+for size in (1 << 62, 1 << 33, 3):
+    libc.setxattr(b"/opt/file", b"system.posix_acl_access", b"abc", ctypes.c_size_t(size), 0)
+libc.setxattr(ctypes.c_void_p(1), ctypes.c_void_p(2), ctypes.c_void_p(3), ctypes.c_size_t(4), 0)
+os.setxattr("/opt/file", "user.k", b"v")
+os.mknod("/opt/node", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+"""
+    environment.sh('/usr/bin/python3 -c "$1"', script)

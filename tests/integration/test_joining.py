@@ -295,10 +295,20 @@ def test_sessions_in_a_store_in_memory(memory_store: Tool) -> None:
     memory_store.end("test")
 
 
+_ROOT_OF_ITS_OWN = """
+mkdir /opt/root
+mount -t tmpfs tmpfs /opt/root
+mkdir /opt/root/bin
+cp /bin/sleep /opt/root/bin
+cp --parents $(ldd /bin/sleep | grep -o '/[^ ]*') /opt/root
+"""
+
+
 @pytest.mark.modes("full", "single")
-def test_a_daemon_in_a_chroot_belongs_to_the_environment(environment: Environment) -> None:
-    """Its mount table is empty: daemons of mail, names and time lock themselves up so."""
-    pid = int(environment.sh("chroot /usr /bin/sleep 300 < /dev/null > /dev/null 2>&1 & echo $!"))
+@pytest.mark.parametrize(("prepare", "root"), [("", "/usr"), (_ROOT_OF_ITS_OWN, "/opt/root")], ids=["part", "mount"])
+def test_a_daemon_in_a_chroot_belongs_to_the_environment(environment: Environment, prepare: str, root: str) -> None:
+    """Its mount table has nothing of the environment: daemons of mail, names and time lock themselves up so."""
+    pid = int(environment.sh(f"{prepare}\nchroot {root} /bin/sleep 300 < /dev/null > /dev/null 2>&1 & echo $!"))
     process = Path(f"/proc/{pid}")
     try:
         wait_for(lambda: (process / "cmdline").read_bytes().startswith(b"/bin/sleep"))

@@ -84,7 +84,7 @@ def test_a_process_outside_is_not_in_the_environment(store: Store) -> None:
     assert running.find(environment) is None
     running.record(environment, ())  # this process, but not in the environment's root
     assert running.find(environment) is None
-    assert environment.source not in running.processes()
+    assert environment.source not in running.processes(store)
 
 
 def test_start_time() -> None:
