@@ -36,10 +36,10 @@ class Child:
         """The function's result (anything JSON can carry); raises its OSError or SysenvError here."""
         with os.fdopen(self._result, "rb") as stream:
             report = stream.read()
-        _, status = os.waitpid(self.pid, 0)
+        status = reap(self.pid)
         if not report:
-            code = os.waitstatus_to_exitcode(status)
-            raise SysenvError(f"a helper process died (status {code})", "run it again; if it persists, report it")
+            how = "" if status is None else f" (status {status})"
+            raise SysenvError(f"a helper process died{how}", "run it again; if it persists, report it")
         return _unpack(json.loads(report))
 
 
@@ -48,11 +48,21 @@ def call(function: Callable[[], object], name: str) -> object:
     return Child(function, name).wait()
 
 
+def reap(pid: int) -> int | None:
+    """Wait for a child; its exit status, or None when the caller's SIGCHLD is ignored, which the command inherits."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status)
+
+
 def _become_child(parent: int, name: str) -> None:
     _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
     _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may have children of its own
 
 
 def _run(function: Callable[[], object], write_end: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import _prctl  # see children.py
 
-from sysenv_ns import namespace, syscalls
+from sysenv_ns import children, namespace, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.syscalls import Notification
 
@@ -56,8 +56,7 @@ class Supervisor:
 
     def wait(self) -> None:
         """Wait until it has started, before anything depends on it. Raises SysenvError."""
-        _, status = os.waitpid(self._starter, 0)
-        if status != 0:
+        if children.reap(self._starter):
             raise SysenvError("the supervisor of system calls cannot be started", "end some of your processes")
 
     def hand_over(self, listener: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,28 @@ def test_closed_streams_stay_closed(environment: Environment, closed: str, numbe
     )
     assert result.stdout == "status=0\n", result.stderr
     assert environment.sh("cd /opt; ls -d closed* | tr -d a-z").split() == numbers
+
+
+@pytest.mark.modes("full", "single")
+def test_an_ignored_sigchld_is_handed_down(environment: Environment) -> None:
+    """As cron jobs and children of some servers have it; not by the launcher, whose shell would set it right."""
+    tool = environment.tool
+    script = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    python = str(tool.launcher.parents[1] / ".venv" / "bin" / "python")
+    command = [python, "-I", "-m", "sysenv_ns", "exec", environment.name, "--", "grep", "SigIgn", "/proc/self/status"]
+    result = subprocess.run(
+        [python, "-I", "-c", script, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=tool.variables(),
+        cwd="/",
+        **tool.account.become(),
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[1], 16) >> (signal.SIGCHLD - 1) & 1
 
 
 def test_nested_creation_is_refused(environment: Environment) -> None:
