@@ -362,7 +362,7 @@ def test_environment_variables_are_kept(environment: Environment, locale: dict[s
     command = [python, "-I", "-m", "sysenv_ns", "exec", environment.name, "--", "env", "-0"]
     result = succeeded(_run(environment, command, variables))
     inside = dict(entry.split("=", 1) for entry in result.stdout.split("\0") if entry)
-    assert inside.pop("SYSENV_NS") == environment.name
+    assert (inside.pop("SYSENV_NS"), inside.pop("SYSTEMD_OFFLINE")) == (environment.name, "1")
     for name in ("PATH", "HOME", "USER", "LOGNAME"):
         inside.pop(name)
         variables.pop(name)
