@@ -38,7 +38,7 @@ class Driver(Protocol):
     ) -> contextlib.AbstractContextManager[Prepared]:
         """The plan; what it refers to is kept from being deleted inside the context. Raises SysenvError."""
 
-    def additions(self, host: Host) -> tuple[Addition, ...]:
+    def additions(self) -> tuple[Addition, ...]:
         """What goes into a new upper because there is no layer below it to hold it."""
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
@@ -64,7 +64,7 @@ class Stub:
             )
             yield Prepared(layout.plan(host, root), tuple(layer.name for layer in layers))
 
-    def additions(self, host: Host) -> tuple[Addition, ...]:
+    def additions(self) -> tuple[Addition, ...]:
         return ()
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
@@ -92,9 +92,9 @@ class Root:
         )
         yield Prepared(layout.plan(host, root), ())
 
-    def additions(self, host: Host) -> tuple[Addition, ...]:
+    def additions(self) -> tuple[Addition, ...]:
         # Not a layer of their own: overlayfs refuses a lower that lies below another one (ELOOP), and / is above all.
-        return standins.host_additions(False, layout.hosts_own(host))
+        return standins.host_additions(False, layout.hosts_own(survey.host(None)))
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """The host itself is the base."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins, survey
+from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins
 from sysenv_ns.base import Base
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
@@ -55,7 +55,7 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
         for directory in ("upper", "work", "root"):
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
-        added = (standins.prompt(name), *drivers.get(driver).additions(survey.host(id_map)))
+        added = (standins.prompt(name), *drivers.get(driver).additions())
         building.write(building.additions(added), staging / "upper", id_map, sync=False)
         store.add(environment, staging)
     except OSError as error:

@@ -95,10 +95,7 @@ def _is_first(state: State) -> bool:
 
 def _root_mount(pid: int, environment: Environment) -> int:
     """The mount id of the environment's root as this process sees it; a great one for a process that is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return sys.maxsize
+    lines = _mount_table(pid).decode(errors="replace").splitlines()
     ids = (int(line.split()[0]) for line in lines if environment.source in line.split())
     return min(ids, default=sys.maxsize)
 

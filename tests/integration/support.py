@@ -45,6 +45,11 @@ class Account:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
+    def setpriv(self) -> list[str]:
+        """The beginning of a command that makes root this user."""
+        groups = ",".join(map(str, self.groups))
+        return ["setpriv", "--reuid", str(self.uid), "--regid", str(self.gid), "--groups", groups]
+
 
 @dataclass(frozen=True)
 class Tool:

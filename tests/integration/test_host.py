@@ -121,12 +121,9 @@ def test_host_mounts_below_system_directories(fresh_store: Tool) -> None:
     """A mount that appears below a data root must not stop an environment, and its content shows."""
     if not _can_mount():
         pytest.skip("only root can mount")
-    account = fresh_store.account
     environment = fresh_store.environment("test")
     succeeded(fresh_store.run("create", environment.name, limit=BASE_LIMIT))
-    groups = ["--groups", ",".join(map(str, account.groups))]
-    become = ["setpriv", "--reuid", str(account.uid), "--regid", str(account.gid), *groups]
-    prefix = ["unshare", "--mount", "sh", "-ec", _MOUNTS, "sh", *become]
+    prefix = ["unshare", "--mount", "sh", "-ec", _MOUNTS, "sh", *fresh_store.account.setpriv()]
     files = ("/usr/local/share/file", "/var/opt/file")
     command = ("sh", "-ec", 'cat "$@"; sort --version', "sh", *files)
     result = environment.exec(*command, prefix=prefix, limit=BASE_LIMIT)

@@ -64,10 +64,7 @@ class Host:
 
     def prefix(self) -> Sequence[str]:
         """What starts the tool there."""
-        account = self._account
-        groups = ["--groups", ",".join(map(str, account.groups))]
-        become = ["setpriv", "--reuid", str(account.uid), "--regid", str(account.gid), *groups]
-        return ["unshare", "--mount", "sh", "-ec", _HOST, "sh", str(self._directory), *become]
+        return ["unshare", "--mount", "sh", "-ec", _HOST, "sh", str(self._directory), *self._account.setpriv()]
 
     def heard(self) -> list[str]:
         """The calls of one of the managers."""
