@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from pathlib import Path
 from sysenv_ns import children, mountinfo, namespace
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import SOURCE_PREFIX, Environment, Store
+
+_END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,12 @@ def find(environment: Environment) -> int | None:
     state = read_state(environment.path)
     if state is not None and _is_first(state) and environment.source in _sources(_mount_table(state.pid)):
         return state.pid
-    groups = _elsewhere()
+    groups, leaving = _elsewhere()
     if state is not None and environment.source in _sources_in(groups.get(state.namespace, ()), thorough=True):
         return groups[state.namespace][0]
     others = [pid for pids in groups.values() if environment.source in _sources_in(pids) for pid in pids]
     if not others:
+        _await_end([*leaving, *(pid for pids in groups.values() for pid in pids if _is_leaving(pid))])
         return None
     # The state file is lost, or only sandboxes live on: starting would mount the upper a second time.
     joinable = [pid for pid in others if namespace.is_of_a_session(pid, environment.id_map is not None)]
@@ -108,7 +113,7 @@ def processes(store: Store) -> dict[str, tuple[Process, ...]]:
     states = [read_state(store.envs / name) for name in store.names()]
     recorded = {state.namespace for state in states if state is not None}
     found: dict[str, tuple[Process, ...]] = {}
-    for inode, pids in _elsewhere().items():
+    for inode, pids in _elsewhere()[0].items():
         for source in _sources_in(pids, thorough=inode in recorded):
             found[source] = (*found.get(source, ()), *(Process(pid, _command(pid)) for pid in pids))
     return found
@@ -118,15 +123,47 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
-def _elsewhere() -> dict[int, list[int]]:
-    """All processes in other mount namespaces than ours, by these: the only ones worth a look at their mounts."""
+def _elsewhere() -> tuple[dict[int, list[int]], list[int]]:
+    """All processes in other mount namespaces than ours, by these, and those that have just left theirs, to end."""
     own = _namespace(os.getpid())
     groups: dict[int, list[int]] = {}
+    leaving: list[int] = []
     for pid in _pids():
-        inode = _namespace(pid)
-        if inode is not None and inode != own:
-            groups.setdefault(inode, []).append(pid)
-    return groups
+        try:
+            inode = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        except FileNotFoundError:
+            leaving.append(pid)
+        except OSError:  # not ours to look at
+            continue
+        else:
+            if inode != own:
+                groups.setdefault(inode, []).append(pid)
+    return groups, leaving
+
+
+def _is_leaving(pid: int) -> bool:
+    """Whether a process is ending and has no mount namespace any more, or is gone."""
+    return _namespace(pid) is None
+
+
+def _await_end(pids: Sequence[int]) -> None:
+    """Wait for processes that are ending: the last one of a namespace takes its mounts down after it has left it.
+
+    Mounting the same upper before that is what the kernel warns of ("in-use"). In do_exit(), exit_task_namespaces()
+    comes before exit_task_work(), which does the unmounting, and exit_notify(), which the descriptor tells of.
+    """
+    deadline = time.monotonic() + _END_PATIENCE
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:  # it is gone
+            continue
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(max(0, int(1000 * (deadline - time.monotonic()))))
+        finally:
+            os.close(descriptor)
 
 
 def _namespace(pid: int) -> int | None:
