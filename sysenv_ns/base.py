@@ -29,7 +29,7 @@ from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Host, LayerPlan, Tree
 from sysenv_ns.mountinfo import is_below
-from sysenv_ns.records import Batch
+from sysenv_ns.records import Batch, Data
 from sysenv_ns.store import Store, file_lock, sync_directory, write_json
 
 FORMAT_VERSION = 1
@@ -86,7 +86,7 @@ class Base:
                 self._publish(staging, path)
         return Layer(path)
 
-    def layers(self, host: Host, progress: ProgressBar) -> tuple[Layer, ...]:
+    def layers(self, host: Host, data: Data, progress: ProgressBar) -> tuple[Layer, ...]:
         """The current layers, uppermost first; what is missing or stale is built, and only then shows progress.
 
         Raises SysenvError.
@@ -101,7 +101,7 @@ class Base:
                     if stale[number]:
                         weight = sum(tree.policy.weight for tree in stale[number])
                         current[number] = self._refresh(
-                            plan, current[number], stale[number], _part(report, done / total, weight / total)
+                            plan, current[number], stale[number], data, _part(report, done / total, weight / total)
                         )
                         done += weight
             self._collect_garbage({layer.name for layer in current if layer})
@@ -116,21 +116,25 @@ class Base:
         suffixes = [name[len(prefix) :] for name in os.listdir(self.path) if name.startswith(prefix)]
         return [int(suffix) for suffix in suffixes if suffix.isdecimal()]
 
-    def _refresh(self, plan: LayerPlan, layer: Path | None, stale: Sequence[Tree], progress: Progress) -> Path:
+    def _refresh(
+        self, plan: LayerPlan, layer: Path | None, stale: Sequence[Tree], data: Data, progress: Progress
+    ) -> Path:
         """Mirror the stale trees into the layer, or, when it is mounted or of one tree, all into a new one."""
         if layer is None or len(plan.trees) == 1 or layer.name in self._mounted():
             number = max(self._numbers(plan), default=0) + 1
             with self._staging() as staging:
-                self._mirror(plan.trees, (), staging, progress)
+                self._mirror(plan.trees, (), data, staging, progress)
                 self._publish(staging, self.path / f"{plan.name}-{number}")
             return self.path / f"{plan.name}-{number}"
         kept = [root for tree in plan.trees if tree not in stale for root in _read(layer, tree)["roots"]]
         with self._staging() as staging:
-            self._mirror(stale, kept, staging, progress)
+            self._mirror(stale, kept, data, staging, progress)
             self._swap(layer, stale, staging)
         return layer
 
-    def _mirror(self, trees: Sequence[Tree], earlier_roots: Sequence[str], staging: Path, progress: Progress) -> None:
+    def _mirror(
+        self, trees: Sequence[Tree], earlier_roots: Sequence[str], data: Data, staging: Path, progress: Progress
+    ) -> None:
         assert self._id_map is not None
         id_map = self._id_map
         total = sum(tree.policy.weight for tree in trees)
@@ -144,7 +148,7 @@ class Base:
                     # Before the walk: what changes while it goes on makes the layer stale.
                     index.watched |= {path: _signature(path) for path in policy.PACKAGE_DATABASES}
                 share = _part(progress, done / total, tree.policy.weight / total)
-                yield from survey.Walk(tree, id_map, index, share).batches()
+                yield from survey.Walk(tree, id_map, data, index, share).batches()
                 roots += [root for root in index.roots if root not in roots]
                 done += tree.policy.weight
                 indexes.append(index)
@@ -152,8 +156,8 @@ class Base:
         building.write(batches(), staging / "tree", id_map, sync=True)
         for tree, index in zip(trees, indexes, strict=True):
             write_json(staging / f"{_slug(tree)}.index.json", {"stubs": index.stubs, "left_out": index.left_out})
-            data = {"version": FORMAT_VERSION, "plan": _plan(tree), "roots": index.roots, "watched": index.watched}
-            write_json(staging / f"{_slug(tree)}.json", data)
+            made_from = {"version": FORMAT_VERSION, "plan": _plan(tree), "roots": index.roots, "watched": index.watched}
+            write_json(staging / f"{_slug(tree)}.json", made_from)
 
     def _swap(self, layer: Path, trees: Sequence[Tree], staging: Path) -> None:
         """Put new trees in the place of old ones; without its description a tree counts as missing meanwhile."""

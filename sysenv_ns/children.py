@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
 # has no name for (it forgot to import warnings); its C half is all that is needed.
 import _prctl
 
-from sysenv_ns.errors import SysenvError
+from sysenv_ns.errors import SysenvError, reason
 
 
 class Child:
@@ -46,6 +47,51 @@ class Child:
 def call(function: Callable[[], object], name: str) -> object:
     """Run `function` in a child and return its result (anything JSON can carry)."""
     return Child(function, name).wait()
+
+
+def complaint(path: str, arguments: list[str], variables: Mapping[str, str]) -> str | None:
+    """Run a program and return what it said, or its status; None when it ended well."""
+    read_end, write_end = os.pipe()
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, write_end, 1), (os.POSIX_SPAWN_DUP2, write_end, 2)]
+        pid = os.posix_spawn(path, arguments, variables, file_actions=actions)
+    except OSError as error:
+        os.close(read_end)
+        return reason(error)
+    finally:
+        os.close(write_end)
+    with os.fdopen(read_end, "r", errors="replace") as stream:
+        said = stream.read().strip()
+    _, status = os.waitpid(pid, 0)
+    return None if status == 0 else said or f"status {os.waitstatus_to_exitcode(status)}"
+
+
+def start_detached(function: Callable[[], object]) -> int:
+    """Run `function` in a process that is nobody's child: a program may wait for all of its own.
+
+    Returns the process that starts it, for `reap`; its status is not 0 when it could not.
+    """
+    starter = os.fork()
+    if starter == 0:
+        status = 1
+        try:
+            if os.fork() == 0:
+                function()
+            status = 0
+        finally:
+            os._exit(status)
+    return starter
+
+
+def leave_session(kept: Collection[int], name: str) -> None:
+    """Keep nothing of a session: no terminal, no pipe whose other end waits for its end, no directory, no lock."""
+    os.setsid()
+    _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
+    os.chdir("/")
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor not in kept:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(descriptor)
 
 
 def reap(pid: int) -> int | None:

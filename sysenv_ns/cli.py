@@ -7,15 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sysenv_ns import __version__
+from sysenv_ns import __version__, sudo
 from sysenv_ns.base import Progress
-from sysenv_ns.errors import EXIT_FAILURE, SysenvError, reason
+from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
 from sysenv_ns.store import Environment, Store, check_name, location
+from sysenv_ns.sudo import Caller
 
 EXIT_BEFORE_COMMAND = 125
 
@@ -24,6 +26,7 @@ EXIT_BEFORE_COMMAND = 125
 class _Context:
     store: Store
     reporter: Reporter
+    caller: Caller | None
 
 
 def _notice(text: str) -> None:
@@ -61,7 +64,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoke_or_rerun(ctx)
         except SysenvError as error:
             failure = error
         except BrokenPipeError:  # click ends quietly
@@ -75,19 +78,34 @@ class _Group(click.Group):
         default = EXIT_BEFORE_COMMAND if before_command else EXIT_FAILURE
         return ctx.exit(default if failure.exit_status is None else failure.exit_status)
 
+    def _invoke_or_rerun(self, ctx: click.Context) -> Any:
+        """Where only root can do it, sudo is used; never silently."""
+        arguments = [*ctx._protected_args, *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except NeedsRoot as need:
+            if not sudo.available() or os.geteuid() == 0:
+                raise
+            _notice(f"{need.message}: continuing with sudo")
+            verbose = ["--verbose"] if ctx.params["verbose"] else []
+            sudo.rerun(ctx.obj.store, [*verbose, *arguments])
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sysenv-ns", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Print every mount operation as it is done.")
+@click.option("--request", hidden=True, type=click.Path(path_type=Path), help="What sysenv-ns gives to sudo.")
 @click.pass_context
-def main(context: click.Context, verbose: bool) -> None:
+def main(context: click.Context, verbose: bool, request: Path | None) -> None:
     """A virtualenv for system packages, without root.
 
     Inside an environment everything is as on this machine, but what is written to system directories stays in the
     environment.
     """
     operation = _operation if verbose else lambda text: None
-    context.obj = _Context(Store(location()), Reporter(_notice, operation, _progress))
+    caller = sudo.receive(request) if request else None
+    store = Store(location(), caller.uid if caller else None)
+    context.obj = _Context(store, Reporter(_notice, operation, _progress), caller)
 
 
 _NAME = click.argument("name")
@@ -131,7 +149,7 @@ def create(context: _Context, name: str, driver: str, id_map: str) -> None:
 @click.pass_obj
 def shell(context: _Context, name: str, identity: Any, driver: str, id_map: str) -> None:
     """Start a shell in an environment, which is made when it does not exist."""
-    _enter(context, name, Command(None, identity), driver, id_map)
+    _enter(context, name, Command(None, identity, context.caller), driver, id_map)
 
 
 @main.command(name="exec", context_settings={"allow_interspersed_args": False})
@@ -148,7 +166,7 @@ def exec_(context: _Context, name: str, arguments: tuple[str, ...], identity: An
         arguments = arguments[1:]
     if not arguments:
         raise click.UsageError("Missing argument 'COMMAND'.")
-    _enter(context, name, Command(arguments, identity), driver, id_map)
+    _enter(context, name, Command(arguments, identity, context.caller), driver, id_map)
 
 
 def _enter(context: _Context, name: str, command: Command, driver: str, id_map: str) -> None:

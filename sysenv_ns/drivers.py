@@ -1,25 +1,18 @@
-"""The ways in which a file's data gets into an environment; one Driver each, chosen by trying.
-
-stub and root are here. reflink, copy, fuse and the way through sudo have their names, and say that they are to come.
-"""
+"""The ways in which a file's data gets into an environment; one Driver each. Which one works, doctor.py finds out."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from sysenv_ns import layout, standins, survey
 from sysenv_ns.base import Base, ProgressBar
-from sysenv_ns.errors import SysenvError
 from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
-from sysenv_ns.records import Addition
+from sysenv_ns.records import Addition, Data
 from sysenv_ns.store import Environment, Store
-
-NAMES = ("stub", "reflink", "copy", "fuse", "root")
 
 
 @dataclass(frozen=True)
@@ -45,29 +38,36 @@ class Driver(Protocol):
         """Make the base now, so that the first start is as fast as all others. Raises SysenvError."""
 
 
-class Stub:
-    """A base of metadata stubs over data-only lowers: the host's own files (Linux 6.16)."""
+@dataclass(frozen=True)
+class Layered:
+    """Environments above a base that mirrors the host; `data` is how the data of larger files gets into it."""
+
+    data: Data
 
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
+        """See Driver."""
         base = Base(store, environment.driver, environment.id_map)
         with base.lock():
             own = base.own_layer(host)
-            layers = base.layers(host, progress)
-            roots = tuple(dict.fromkeys(root for layer in layers for root in layer.roots))
+            layers = base.layers(host, self.data, progress)
+            below = ("/",) if self.data == "host" else ()
             root = layout.Root(
                 source=environment.source,
-                lowers=(str(own.tree), *(str(layer.tree) for layer in layers)),
-                data_roots=roots,
+                lowers=(str(own.tree), *(str(layer.tree) for layer in layers), *below),
+                data_roots=tuple(dict.fromkeys(root for layer in layers for root in layer.roots)),
                 directory=str(environment.path),
                 unprivileged=True,
+                fuse=self.data == "host",
             )
             yield Prepared(layout.plan(host, root), tuple(layer.name for layer in layers))
 
     def additions(self) -> tuple[Addition, ...]:
+        """See Driver."""
         return ()
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
+        """See Driver."""
         with self.prepare(store, environment, survey.host(environment.id_map), progress):
             pass
 
@@ -77,8 +77,7 @@ class Root:
 
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
-        if os.geteuid() != 0:
-            raise SysenvError("the driver root needs to be run by root", "use --driver auto, or run it with sudo")
+        """See Driver."""
         for mount in layout.further_mounts(host):
             for name in ("upper", "work"):
                 directory = environment.path / "mounts" / layout.mount_slug(mount.point) / name
@@ -93,22 +92,25 @@ class Root:
         yield Prepared(layout.plan(host, root), ())
 
     def additions(self) -> tuple[Addition, ...]:
+        """See Driver."""
         # Not a layer of their own: overlayfs refuses a lower that lies below another one (ELOOP), and / is above all.
-        return standins.host_additions(False, layout.hosts_own(survey.host(None)))
+        return standins.root_additions(layout.hosts_own(survey.host(None)))
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """The host itself is the base."""
 
 
-_DRIVERS: dict[str, Driver] = {"stub": Stub(), "root": Root()}
+# In the order in which an ordinary user is given them; copy is only for those who ask for it.
+_DRIVERS: dict[str, Driver] = {
+    "stub": Layered("stub"),  # Linux 6.16
+    "reflink": Layered("copy"),  # the store on the btrfs or xfs that /usr lies on
+    "fuse": Layered("host"),
+    "root": Root(),
+    "copy": Layered("copy"),
+}
+NAMES = tuple(_DRIVERS)
 
 
 def get(name: str) -> Driver:
-    """The driver of that name. Raises SysenvError for those that are still to come."""
-    try:
-        return _DRIVERS[name]
-    except KeyError:
-        raise SysenvError(
-            f"the driver {name} is not part of this version",
-            f"use one of: {', '.join(_DRIVERS)}",
-        ) from None
+    """The driver of that name, one of NAMES."""
+    return _DRIVERS[name]

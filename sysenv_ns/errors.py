@@ -23,6 +23,10 @@ class SysenvError(Exception):
         self.exit_status = exit_status
 
 
+class NeedsRoot(SysenvError):
+    """What was asked for can only be done by real root; the message says why."""
+
+
 def reason(error: OSError) -> str:
     """The reason of an OSError with its symbolic name, without the paths: `No space left on device (ENOSPC)`."""
     if error.errno is None:

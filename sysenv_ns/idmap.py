@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns import children
+from sysenv_ns.errors import SysenvError
 
 Kind = Literal["full", "single"]
 
@@ -178,23 +179,6 @@ def install_full(pid: int, id_map: IdMap) -> None:
         if path is None:
             raise SysenvError(f"{program} is not installed any more", UIDMAP_HINT)
         numbers = [str(n) for e in extents for n in (e.inside, e.outside, e.count)]
-        complaint = _run(path, [program, str(pid), *numbers])
+        complaint = children.complaint(path, [program, str(pid), *numbers], os.environ)
         if complaint is not None:
             raise SysenvError(f"{program} refused the id map: {complaint}", UIDMAP_HINT)
-
-
-def _run(path: str, arguments: list[str]) -> str | None:
-    """None when the program ended with status 0, else what it said."""
-    read_end, write_end = os.pipe()
-    try:
-        actions = [(os.POSIX_SPAWN_DUP2, write_end, 1), (os.POSIX_SPAWN_DUP2, write_end, 2)]
-        pid = os.posix_spawn(path, arguments, os.environ, file_actions=actions)
-    except OSError as error:
-        os.close(read_end)
-        return reason(error)
-    finally:
-        os.close(write_end)
-    with os.fdopen(read_end, "r", errors="replace") as stream:
-        said = stream.read().strip()
-    _, status = os.waitpid(pid, 0)
-    return None if status == 0 else said or f"status {os.waitstatus_to_exitcode(status)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sysenv_ns import mountinfo, policy
+from sysenv_ns.fuse import FuseOverlay
 from sysenv_ns.mountinfo import Mount, is_below
 from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
 from sysenv_ns.policy import TreePolicy
@@ -175,12 +176,17 @@ class Root:
     data_roots: tuple[str, ...]
     directory: str  # the environment's: upper/, work/, and mounts/ for further overlays
     unprivileged: bool
+    fuse: bool = False  # served by fuse-overlayfs instead of the kernel
 
 
 def plan(host: Host, root: Root) -> tuple[Operation, ...]:
     """Everything that is mounted or made for a session, in order; the first operation is the root itself."""
     upper, work = f"{root.directory}/upper", f"{root.directory}/work"
-    overlay = Overlay("/", root.source, root.lowers, root.data_roots, upper, work, root.unprivileged)
+    overlay: Operation
+    if root.fuse:
+        overlay = FuseOverlay("/", root.source, root.lowers, upper, work)
+    else:
+        overlay = Overlay("/", root.source, root.lowers, root.data_roots, upper, work, root.unprivileged)
     further = () if root.unprivileged else tuple(_further_overlays(host, root))
     etc = () if root.unprivileged else tuple(_etc_binds(host))
     return (overlay, *further, *_binds(host, root.unprivileged), *etc, *_run(host.run))

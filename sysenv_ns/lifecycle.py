@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins
+from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins, sudo
 from sysenv_ns.base import Base
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
@@ -51,7 +51,7 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
     drivers.get(driver).build_base(store, environment, reporter.progress)
     staging = removal.trash_path(store.trash, f"new-{name}")
     try:
-        staging.mkdir(mode=0o700)
+        staging.mkdir(mode=0o755)  # the store is closed; what root makes by way of sudo shall be readable
         for directory in ("upper", "work", "root"):
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
@@ -109,6 +109,7 @@ def stop(store: Store, name: str, grace: float) -> list[Process]:
     Raises SysenvError when one cannot be ended.
     """
     environment = store.load(name)
+    sudo.require(environment)
     ended: dict[int, Process] = {}
     deadline = time.monotonic() + grace
     signalled: set[int] = set()
@@ -142,6 +143,7 @@ def remove(store: Store, name: str) -> None:
     except SysenvError:
         _remove_damaged(store, path)
         return
+    sudo.require(environment)
     with store.lock(name):
         processes = running.processes(store).get(environment.source)
         if processes:
@@ -172,6 +174,8 @@ def remove_unused_bases(store: Store) -> list[str]:
 
 def _remove_damaged(store: Store, path: Path) -> None:
     """Without its id map the owner of its files is unknown: try the maps that this user can have."""
+    if path.lstat().st_uid == 0 != os.geteuid():
+        raise NeedsRoot(f"{path} belongs to root", "run sysenv-ns with sudo")
     _driver, id_map = doctor.choose(store, "auto", "auto")
     _delete(_to_trash(store, path), id_map)
 

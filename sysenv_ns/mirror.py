@@ -95,8 +95,9 @@ def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str
     except FileNotFoundError:  # removed since the directory was read
         return
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
-    while os.sendfile(descriptor, source, None, 1 << 24):
-        pass
+    if not syscalls.clone_file(source, descriptor):
+        while os.sendfile(descriptor, source, None, 1 << 24):
+            pass
     os.close(source)
     _finish(descriptor, mode, uid, gid, mtime)
 

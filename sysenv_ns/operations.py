@@ -88,7 +88,7 @@ class Overlay:
             return context.mount()
 
     def attach(self, root: int, mount: int | None) -> None:
-        _attach(root, self.target, mount, directory=True)
+        attach_mount(root, self.target, mount, directory=True)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Bind:
         return mount
 
     def attach(self, root: int, mount: int | None) -> None:
-        _attach(root, self.target, mount, self.directory)
+        attach_mount(root, self.target, mount, self.directory)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Tmpfs:
             return context.mount()
 
     def attach(self, root: int, mount: int | None) -> None:
-        _attach(root, self.target, mount, directory=True)
+        attach_mount(root, self.target, mount, directory=True)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,8 @@ def _named(operation: Operation, action: Callable[[], _T]) -> _T:
         ) from error
 
 
-def _attach(root: int, target: str, mount: int | None, directory: bool) -> None:
+def attach_mount(root: int, target: str, mount: int | None, directory: bool) -> None:
+    """Attach a detached mount below a root, on a mount point that is made when it is missing. Raises OSError."""
     assert mount is not None
     # Symbolic links of the environment are its own: resolved inside its root, not the host's.
     try:

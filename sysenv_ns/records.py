@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 Kind = str
 DIRECTORY, COPY, STUB, SYMLINK, FIFO, LINK, BIG = "d", "c", "s", "l", "p", "h", "b"
+
+# How the data of larger files gets into a base: named by a stub, copied (where the file system can, shared), or left
+# out, because the host's own / lies below the base.
+Data = Literal["stub", "copy", "host"]
 
 # (kind, name, mode, uid, gid, mtime_ns, payload): uid and gid as they shall be inside; the payload is the content of
 # a copy, (size, redirect) of a stub, the target of a symlink, the first path of a hard link (relative to the layer).

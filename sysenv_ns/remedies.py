@@ -16,10 +16,15 @@ MOUNT_NAMESPACE = "creating a mount namespace"
 PROPAGATION = "making the mounts private"
 OVERLAY = "mounting an overlay"
 
+_NEEDED = {
+    "stub": "Linux 6.16 or later with overlayfs",
+    "reflink": "Linux 5.11 or later with overlayfs",
+    "copy": "Linux 5.11 or later with overlayfs",
+}
 _NO_UPPER = {"overlay", "fuse", "nfs", "nfs4", "cifs", "smb3", "vfat", "exfat", "fuseblk", "9p", "virtiofs"}
 
 
-def remedy(stage: str, error: OSError, store: Path | None = None) -> str:
+def remedy(stage: str, error: OSError, store: Path | None = None, driver: str = "") -> str:
     """One remedy for a failed stage, as text that the user can act on."""
     number = error.errno
     if _is_set("kernel/apparmor_restrict_unprivileged_userns", "1") and number in (errno.EPERM, errno.EACCES):
@@ -27,7 +32,7 @@ def remedy(stage: str, error: OSError, store: Path | None = None) -> str:
     if stage in (USER_NAMESPACE, MOUNT_NAMESPACE):
         return _namespace(number)
     if stage == OVERLAY and store is not None:
-        return _overlay(number, store)
+        return _overlay(number, store, driver)
     return "run `sysenv-ns doctor` and report what it prints"
 
 
@@ -43,12 +48,20 @@ def _namespace(number: int | None) -> str:
     return "it is forbidden in a chroot: leave that; else ask who set this system's policy to allow user namespaces"
 
 
-def _overlay(number: int | None, store: Path) -> str:
+def fuse_device(error: OSError) -> str:
+    """What to do about a /dev/fuse that cannot be opened."""
+    if error.errno == errno.ENOENT:
+        return "load the module: sudo modprobe fuse; a container needs --device /dev/fuse"
+    return "let users open it, as most distributions do: sudo chmod 666 /dev/fuse"
+
+
+def _overlay(number: int | None, store: Path, driver: str) -> str:
     fstype = filesystem(store)
     if fstype in _NO_UPPER:
         return f"{store} lies on {fstype}, which cannot hold an environment: set SYSENV_NS_HOME to a local disk"
     if number in (errno.EINVAL, errno.EPERM, errno.ENODEV):
-        return "the driver stub needs Linux 6.16 or later with overlayfs; other drivers are to come, or run it as root"
+        needed = _NEEDED.get(driver, "root with all capabilities")
+        return f"the driver {driver} needs {needed}; `sysenv-ns doctor` shows which drivers work here"
     return f"look at the kernel's log (dmesg) and at the file system of {store}"
 
 

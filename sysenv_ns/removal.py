@@ -37,5 +37,7 @@ def empty_trash(trash: Path, id_map: IdMap | None) -> None:
     """Delete what interrupted commands have left in the trash. Raises OSError, SysenvError."""
     for path in trash.iterdir():
         owner = path.suffixes[-2:-1] or [""]
-        if owner[0][1:].isdecimal() and not Path("/proc", owner[0][1:]).exists():
+        dead = owner[0][1:].isdecimal() and not Path("/proc", owner[0][1:]).exists()
+        # What root has left there by way of sudo, only root can delete.
+        if dead and (os.geteuid() == 0 or path.lstat().st_uid == os.geteuid()):
             remove_tree(path, id_map)

@@ -74,7 +74,7 @@ def find(environment: Environment) -> int | None:
     state = read_state(environment.path)
     if state is not None and _is_first(state) and environment.source in _sources(_mount_table(state.pid)):
         return state.pid
-    groups, leaving = _elsewhere()
+    groups, leaving, _ = _elsewhere()
     if state is not None and environment.source in _sources_in(groups.get(state.namespace, ()), thorough=True):
         return groups[state.namespace][0]
     others = [pid for pids in groups.values() if environment.source in _sources_in(pids) for pid in pids]
@@ -112,10 +112,16 @@ def processes(store: Store) -> dict[str, tuple[Process, ...]]:
     """
     states = [read_state(store.envs / name) for name in store.names()]
     recorded = {state.namespace for state in states if state is not None}
+    groups, _, hidden = _elsewhere()
     found: dict[str, tuple[Process, ...]] = {}
-    for inode, pids in _elsewhere()[0].items():
+    for inode, pids in groups.items():
         for source in _sources_in(pids, thorough=inode in recorded):
             found[source] = (*found.get(source, ()), *(Process(pid, _command(pid)) for pid in pids))
+    if os.geteuid() != 0 and recorded - groups.keys():
+        # Of root's, by way of sudo, only the mounts can be read.
+        for pid in hidden:
+            for source in _sources(_mount_table(pid)):
+                found[source] = (*found.get(source, ()), Process(pid, _command(pid)))
     return found
 
 
@@ -123,22 +129,25 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
-def _elsewhere() -> tuple[dict[int, list[int]], list[int]]:
-    """All processes in other mount namespaces than ours, by these, and those that have just left theirs, to end."""
+def _elsewhere() -> tuple[dict[int, list[int]], list[int], list[int]]:
+    """All processes in other mount namespaces than ours, by these; those that have just left theirs, to end; and those
+    that are not ours to look at.
+    """
     own = _namespace(os.getpid())
     groups: dict[int, list[int]] = {}
     leaving: list[int] = []
+    hidden: list[int] = []
     for pid in _pids():
         try:
             inode = os.stat(f"/proc/{pid}/ns/mnt").st_ino
         except FileNotFoundError:
             leaving.append(pid)
-        except OSError:  # not ours to look at
-            continue
+        except OSError:
+            hidden.append(pid)
         else:
             if inode != own:
                 groups.setdefault(inode, []).append(pid)
-    return groups, leaving
+    return groups, leaving, hidden
 
 
 def _is_leaving(pid: int) -> bool:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, survey
+from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, sudo, survey
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.standins import ROOT_PATH
 from sysenv_ns.store import Environment, Store
+from sysenv_ns.sudo import Caller
 
 Identity = Literal["root", "me"]
 
@@ -36,14 +37,19 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments; None is the login shell. `identity` is who runs it; None leaves it to the verb."""
+    """A program with its arguments; None is the login shell. `identity` is who runs it; None leaves it to the verb.
+
+    `caller` is whom root acts for by way of sudo.
+    """
 
     arguments: tuple[str, ...] | None
     identity: Identity | None
+    caller: Caller | None = None
 
 
 def run(store: Store, environment: Environment, command: Command, reporter: Reporter) -> NoReturn:
     """Enter the environment, starting it if it does not run, and become the command. Raises SysenvError."""
+    sudo.require(environment)
     identity = _identity(environment, command)
     directory = _current_directory()
     # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
@@ -59,6 +65,10 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
             namespace.become_root()
         if emulated is not None:
             emulated.load()
+        if command.caller is not None:
+            os.umask(command.caller.umask)
+        if identity == "me" and command.caller is not None:
+            command.caller.become()
         _become(command, variables)
 
 
@@ -112,7 +122,8 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
         path = [services.PROGRAMS, *(p for p in variables.get("PATH", "").split(":") if p)]
         variables["PATH"] = ":".join([*path, *(p for p in ROOT_PATH.split(":") if p not in path)])
         # In the single map the shell's root is the caller, at home; otherwise root must not litter the caller's home.
-        if environment.id_map is not None and (command.arguments is not None or command.identity == "root"):
+        others = environment.id_map is not None or command.caller is not None  # root is somebody else than the caller
+        if others and (command.arguments is not None or command.identity == "root"):
             variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
     return variables
 

@@ -20,10 +20,14 @@ root	ALL=(ALL:ALL) ALL
 @includedir /etc/sudoers.d
 """
 
-_SUDOERS_EVERYBODY = f"""\
-# Made by sysenv-ns: everybody may be root here, and root of this environment is no one on the host.
+_SUDO_VARIABLES = f"""\
+# Made by sysenv-ns: what runs by sudo shall know that it is in an environment.
 Defaults	env_keep += "SYSENV_NS {" ".join(services.VARIABLES)}"
 Defaults	secure_path="{services.PROGRAMS}:{ROOT_PATH}"
+"""
+
+_SUDO_EVERYBODY = """\
+# Everybody may be root here: root of this environment is no one on the host.
 ALL	ALL=(ALL:ALL) NOPASSWD: ALL
 """
 
@@ -95,7 +99,7 @@ def additions(root_only: bool, host_sudo: bool, setpriv: str | None) -> tuple[Ad
 
     `root_only`: nobody but root exists inside (the single id map).
     """
-    files = [Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDOERS_EVERYBODY)]
+    files = [Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDO_VARIABLES + _SUDO_EVERYBODY)]
     if root_only:
         files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns", 0o644, _APT_SANDBOX))
     if not host_sudo:
@@ -109,6 +113,12 @@ def host_additions(root_only: bool, bound: Iterable[str]) -> tuple[Addition, ...
     """Everything that an environment of this host has in addition; `bound` are the paths that stay the host's own."""
     becoming_root = additions(root_only, find_program("sudo") is not None, find_program("setpriv"))
     return (*services.additions(bound), *becoming_root)
+
+
+def root_additions(bound: Iterable[str]) -> tuple[Addition, ...]:
+    """The same for the driver root, whose root is the host's: who may become that, the host's own sudo says."""
+    sudo = (Addition("etc/sudoers.d/sysenv-ns", 0o440, _SUDO_VARIABLES),) if find_program("sudo") else ()
+    return (*services.additions(bound), *sudo)
 
 
 def prompt(name: str) -> Addition:

@@ -88,8 +88,10 @@ def location() -> Path:
 class Store:
     """The store's directories. Its mode is 0700: a setuid-root file of an upper is, seen from the host, setuid-you."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: int | None = None) -> None:
+        """`owner`: the user whose store it is, where that is not the calling one."""
         self.path = path
+        self._owner = os.geteuid() if owner is None else owner
         self.envs = path / "envs"
         self.base = path / "base"
         self.trash = path / "trash"
@@ -99,7 +101,7 @@ class Store:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self.path.stat()
-            if status.st_uid != os.geteuid():
+            if status.st_uid != self._owner:
                 raise SysenvError(f"{self.path} belongs to somebody else", "set SYSENV_NS_HOME to a directory of yours")
             if stat.S_IMODE(status.st_mode) != 0o700:
                 self.path.chmod(0o700)

@@ -18,8 +18,6 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import _prctl  # see children.py
-
 from sysenv_ns import children, namespace, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.syscalls import Notification
@@ -42,16 +40,7 @@ class Supervisor:
 
     def __init__(self, calls: Calls) -> None:
         self._socket, theirs = _socket.socketpair()
-        self._starter = os.fork()
-        if self._starter == 0:
-            status = 1
-            try:
-                self._socket.close()
-                if os.fork() == 0:  # nobody's child: a program may wait for all of its own
-                    _serve(theirs, calls)
-                status = 0
-            finally:
-                os._exit(status)
+        self._starter = children.start_detached(lambda: _serve(theirs, calls))
         theirs.close()
 
     def wait(self) -> None:
@@ -72,7 +61,7 @@ class Supervisor:
 
 
 def _serve(connection: _socket.socket, calls: Calls) -> None:
-    _detach(connection.fileno())
+    children.leave_session({connection.fileno()}, "sysenv-ns-calls")
     _, ancillary, _, _ = connection.recvmsg(1, _socket.CMSG_SPACE(4))
     connection.close()
     if not ancillary:  # the session failed before it came to its command
@@ -91,19 +80,6 @@ def _serve(connection: _socket.socket, calls: Calls) -> None:
                 _act(listener, call, action)
         except OSError:  # its thread was killed meanwhile
             continue
-
-
-def _detach(kept: int) -> None:
-    """Keep nothing of the session: no terminal, no pipe whose other end waits for its end, no directory, no lock."""
-    os.setsid()
-    _prctl.prctl(_prctl.PR_SET_NAME, "sysenv-ns-calls")
-    os.chdir("/")
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) != kept:
-            try:
-                os.close(int(name))
-            except OSError:  # the one that listed them
-                continue
 
 
 def _act(listener: int, call: Notification, action: _Action) -> None:

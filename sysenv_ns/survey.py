@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from sysenv_ns import layout, mountinfo, policy, standins
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Entry, EntryKind, Host, RunEntry, Tree
-from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Kind, Record
+from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Data, Kind, Record
+
+# An empty file of this name makes a directory opaque for fuse-overlayfs (fuse-overlayfs(1)).
+OPAQUE = ".wh..wh..opq"
 
 
 def host(id_map: IdMap | None) -> Host:
@@ -137,12 +140,17 @@ def signature(status: os.stat_result) -> list[int]:
     return [status.st_ctime_ns, size, status.st_ino]
 
 
+def _readable(path: str, status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_IROTH) or os.access(path, os.R_OK)
+
+
 class Walk:
     """One pass over a host tree, yielding a Batch for every directory, parents first."""
 
-    def __init__(self, tree: Tree, id_map: IdMap, index: Index, progress: Callable[[float], None]) -> None:
+    def __init__(self, tree: Tree, id_map: IdMap, data: Data, index: Index, progress: Callable[[float], None]) -> None:
         self._tree = tree
         self._id_map = id_map
+        self._data = data
         self._index = index
         self._progress = progress
         self._first_links: dict[tuple[int, int], str] = {}
@@ -161,16 +169,20 @@ class Walk:
         """`begin` to `end` is this directory's share of the progress: the total is not known in a single pass."""
         directories: list[tuple[str, os.stat_result]] = []
         entries: list[Record] = []
+        whole = False  # whether the mirror of this directory is all that there is to see
         if path not in self._tree.stops or path == self._tree.path:
             self._watch(path, status, depth, self._tree.policy.watch_depth)
+            whole = layout.copy_limit(path) == policy.UNLIMITED
             try:
                 self._read(path, depth, entries, directories)
             except FileNotFoundError:  # removed since its parent was read
                 directories, entries = [], []
             except PermissionError:
                 # Readable but not searchable, or not readable at all: a private, empty stand-in.
-                directories, entries = [], []
+                directories, entries, whole = [], [], True
                 self._index.unreadable.append(path)
+        if self._data == "host" and whole:
+            entries.append(self._record(COPY, OPAQUE, status, b""))
         yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries)
         share = (end - begin) / (len(directories) or 1)
         for number, (name, child) in enumerate(directories):
@@ -184,7 +196,7 @@ class Walk:
         self, directory: str, depth: int, entries: list[Record], directories: list[tuple[str, os.stat_result]]
     ) -> None:
         limit = layout.copy_limit(directory)
-        root = layout.data_root(directory, self._tree.blocked)
+        root = layout.data_root(directory, self._tree.blocked) if self._data == "stub" else None
         prefix = directory.rstrip("/")
         for entry in os.scandir(directory):
             try:
@@ -207,26 +219,31 @@ class Walk:
             return self._record(SYMLINK, name, status, os.readlink(path))
         if stat.S_ISFIFO(mode):
             return self._record(FIFO, name, status, None)
-        if not stat.S_ISREG(mode):
-            # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
-            self._index.left_out.append(path)
-            return None
+        if stat.S_ISREG(mode):
+            return self._regular(path, name, status, limit, root)
+        # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
+        self._index.left_out.append(path)
+        return None
+
+    def _regular(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
         if path in self._tree.stops:
             return self._record(COPY, name, status, b"")
+        if self._data == "host" and limit < policy.UNLIMITED and _readable(path, status):
+            return None
         if status.st_nlink > 1:
             first = self._first_links.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
                 return self._record(LINK, name, status, first.lstrip("/"))
-        return self._regular(path, name, status, limit, root)
+        return self._content_of(path, name, status, limit, root)
 
-    def _regular(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record:
+    def _content_of(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record:
         size = status.st_size
         own = standins.content(path)
         if own is not None and not os.access(path, os.R_OK):
             return self._record(COPY, name, status, own)
         if size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS):
             return self._record(COPY, name, status, b"")
-        if root is not None and size > limit and (status.st_mode & stat.S_IROTH or os.access(path, os.R_OK)):
+        if root is not None and size > limit and _readable(path, status):
             relative = path[len(root) :].lstrip("/")
             self._index.use(root)
             if not self._index.clashes(root, relative):

@@ -7,6 +7,7 @@ from 424 on all architectures share one table (Linux 5.1, asm-generic/unistd.h).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -46,6 +47,9 @@ RESOLVE_IN_ROOT = 0x10
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+# ioctl_ficlone(2)
+_FICLONE = 0x40049409
 
 # capset(2)
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -232,6 +236,18 @@ def seccomp_respond(listener: int, ident: int, error: int | None) -> None:
     """End a waiting system call with success (0) or an errno, or let the kernel carry it out (None; Linux 5.5)."""
     flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE if error is None else 0
     fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, _RESPONSE.pack(ident, 0, -(error or 0), flags))
+
+
+def clone_file(source: int, target: int) -> bool:
+    """FICLONE, ioctl_ficlone(2): share all data of one file with another; False where the file systems cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        # EXDEV: another file system (before Linux 5.18: another mount); EINVAL: no regular file, or not aligned.
+        if error.errno in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
+            return False
+        raise
+    return True
 
 
 class FilesystemContext:

@@ -175,13 +175,14 @@ def test_create_refuses_an_existing_name(run: Run, environments: Store) -> None:
         assert f"hint: enter it with: sysenv-ns shell {name}" in result.stderr
 
 
-@pytest.mark.parametrize(("command", "status"), [(("create", "new"), 1), (("exec", "new", "true"), 125)])
-def test_a_driver_that_is_not_there_leaves_nothing(
-    run: Run, store: Store, command: tuple[str, ...], status: int
+@pytest.mark.parametrize("command", [("create", "new"), ("exec", "new", "true")])
+@pytest.mark.parametrize(("driver", "id_map", "hint"), [("fuse", "full", "single"), ("root", "full", "leave out")])
+def test_a_driver_that_cannot_be_had_leaves_nothing(
+    run: Run, store: Store, command: tuple[str, ...], driver: str, id_map: str, hint: str
 ) -> None:
-    result = run(command[0], "--driver", "fuse", *command[1:])
-    assert result.exit_code == status
-    assert "hint: use one of: stub, root" in result.stderr
+    result = run(command[0], "--driver", driver, "--id-map", id_map, *command[1:])
+    assert result.exit_code == 2
+    assert f"hint: {hint}" in result.stderr or f"hint: use --id-map {hint}" in result.stderr
     assert store.names() == []
     assert list(store.trash.iterdir()) == []
 

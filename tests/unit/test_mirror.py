@@ -206,7 +206,7 @@ def test_what_disappears_during_the_walk_is_left_out(source: Path) -> None:
     for name in ("a", "b"):
         (source / name).mkdir()
         (source / name / "file").touch()
-    walk = survey.Walk(tree(source), SINGLE, survey.Index(()), lambda fraction: None).batches()
+    walk = survey.Walk(tree(source), SINGLE, "stub", survey.Index(()), lambda fraction: None).batches()
     seen = []
     for batch in walk:
         seen.append(batch.directory)

@@ -69,7 +69,7 @@ def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str
 )
 def test_overlay(monkeypatch: pytest.MonkeyPatch, fstype: str, number: int, expected: str) -> None:
     on_a_host(monkeypatch, fstype=fstype)
-    assert expected in remedies.remedy(remedies.OVERLAY, OSError(number, "reason"), STORE)
+    assert expected in remedies.remedy(remedies.OVERLAY, OSError(number, "reason"), STORE, "stub")
 
 
 def test_anything_else_is_for_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_a_clashing_file_is_copied(tmp_path: Path) -> None:
         (path / "same").write_bytes(str(path).encode() * 1000)
     (source / "different").write_bytes(b"x" * 5000)
     index = survey.Index([str(earlier)])
-    batches = list(survey.Walk(tree(source), SINGLE, index, lambda fraction: None).batches())
+    batches = list(survey.Walk(tree(source), SINGLE, "stub", index, lambda fraction: None).batches())
     kinds = {entry[1]: entry[0] for entry in batches[-1].entries}
     assert kinds == {"same": COPY, "different": "s"}
     assert list(index.stubs) == [str(source / "different")]
@@ -137,7 +137,7 @@ def test_devices_are_left_out() -> None:
 def shallow_walk(path: str) -> Iterator[Batch]:
     stops = frozenset(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     source = Tree(path, OTHER_TREES, stops, frozenset({"/", path}))
-    return survey.Walk(source, SINGLE, survey.Index(()), lambda fraction: None).batches()
+    return survey.Walk(source, SINGLE, "stub", survey.Index(()), lambda fraction: None).batches()
 
 
 @pytest.mark.parametrize("home", ["/no-such-home", "/nonexistent/you", "/", "/usr/share", "relative"])

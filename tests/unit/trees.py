@@ -34,7 +34,7 @@ class Mirror:
         self.index = survey.Index(())
         self.progress: list[float] = []
         self._source = source.path
-        walk = survey.Walk(source, id_map, self.index, self.progress.append)
+        walk = survey.Walk(source, id_map, "stub", self.index, self.progress.append)
         self.batches: list[Batch] = list(walk.batches())
 
     def write(self, target: Path) -> Path:

@@ -1,0 +1,141 @@
+"""Tries a driver for real, in a child and in a throwaway directory of the store; leaves nothing behind.
+
+A setting can lie, and so can a version number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sysenv_ns import children, emulation, fuse, mirror, namespace, remedies, removal, syscalls
+from sysenv_ns.errors import NeedsRoot, SysenvError, reason
+from sysenv_ns.fuse import FuseOverlay
+from sysenv_ns.idmap import IdMap
+from sysenv_ns.operations import Operation, Overlay
+from sysenv_ns.records import DIRECTORY, STUB
+from sysenv_ns.store import Store
+
+_SIZE = 10_000  # bytes: more than a file that would be copied
+_DATA = b"sysenv-ns\n" * (_SIZE // 10)
+_HOST_FILE = "/bin/sh"
+
+
+def try_driver(store: Store, driver: str, id_map: IdMap | None) -> None:
+    """Do with a driver what an environment does. Raises SysenvError naming the stage that failed, and NeedsRoot."""
+    if driver == "root" and os.geteuid() != 0:
+        raise NeedsRoot("the driver root needs to be run by root", "run it with sudo, or use another driver")
+    if driver == "fuse":
+        _need_fuse()
+    path = removal.trash_path(store.trash, "probe")
+    path.mkdir(mode=0o700)
+
+    def inside() -> None:
+        import shutil
+
+        try:
+            _PROBES[driver](path)
+        except OSError as error:
+            stage = remedies.OVERLAY
+            remedy = remedies.remedy(stage, error, store.path, driver)
+            raise SysenvError(f"{stage} failed: {reason(error)}", remedy) from error
+        finally:
+            shutil.rmtree(path)  # here, where its files belong to root
+
+    try:
+        namespace.run_inside(id_map, inside, "sysenv-ns-probe")
+    finally:
+        if path.exists():  # there was no namespace to fill it in
+            path.rmdir()
+
+
+def try_emulation(id_map: IdMap) -> None:
+    """Load the filter of the single map. Raises SysenvError."""
+    emulated = emulation.Emulation("single")
+
+    def inside() -> None:
+        namespace.enter(id_map)
+        emulated.load()
+
+    children.call(inside, "sysenv-ns-probe")
+
+
+def _need_fuse() -> None:
+    fuse.program()
+    try:
+        os.close(os.open(fuse.DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise SysenvError(f"opening {fuse.DEVICE} failed: {reason(error)}", remedies.fuse_device(error)) from error
+
+
+def _stub(path: Path) -> None:
+    (path / "data").mkdir()
+    (path / "data" / "file").write_bytes(_DATA)
+    writer = mirror.Writer(str(path / "lower"))
+    writer.add("", (DIRECTORY, "", 0o755, 0, 0, 0, None), [(STUB, "file", 0o644, 0, 0, 0, (_SIZE, "/file"))])
+    _mount(_overlay(path, data_roots=(str(path / "data"),)), path, "file")
+
+
+def _reflink(path: Path) -> None:
+    (path / "lower").mkdir()
+    with open(_HOST_FILE, "rb") as source, open(path / "lower" / "file", "wb") as target:
+        shared = syscalls.clone_file(source.fileno(), target.fileno())
+    if not shared:
+        raise SysenvError(
+            "the store cannot share data with the system's files (reflink)",
+            "put the store on the same btrfs or xfs as /usr: set SYSENV_NS_HOME",
+        )
+    _mount(_overlay(path), path, "file")
+
+
+def _copy(path: Path) -> None:
+    (path / "lower").mkdir()
+    (path / "lower" / "file").write_bytes(_DATA)
+    _mount(_overlay(path), path, "file")
+
+
+def _fuse(path: Path) -> None:
+    (path / "lower").mkdir()
+    (path / "lower" / "file").write_bytes(_DATA)
+    overlay = FuseOverlay("/", "sysenv-ns:probe", (str(path / "lower"), "/"), str(path / "upper"), str(path / "work"))
+    _mount(overlay, path, "file")
+
+
+def _root(path: Path) -> None:
+    (path / "lower").mkdir()
+    (path / "lower" / "file").write_bytes(_DATA)
+    _mount(_overlay(path, unprivileged=False), path, "file")
+
+
+_PROBES: dict[str, Callable[[Path], None]] = {
+    "stub": _stub,
+    "reflink": _reflink,
+    "copy": _copy,
+    "fuse": _fuse,
+    "root": _root,
+}
+
+
+def _overlay(path: Path, data_roots: tuple[str, ...] = (), unprivileged: bool = True) -> Overlay:
+    lowers, upper, work = (str(path / "lower"),), str(path / "upper"), str(path / "work")
+    return Overlay("/", "sysenv-ns:probe", lowers, data_roots, upper, work, unprivileged)
+
+
+def _mount(overlay: Operation, path: Path, name: str) -> None:
+    """Read a file of the lower through the overlay, and write to it."""
+    for directory in ("upper", "work"):
+        (path / directory).mkdir()
+    mount = overlay.prepare()
+    assert mount is not None
+    try:
+        expected = (path / "data" / name if (path / "data").exists() else path / "lower" / name).read_bytes()
+        descriptor = os.open(name, os.O_RDWR, dir_fd=mount)
+        found = os.pread(descriptor, len(expected) + 1, 0)
+        os.write(descriptor, b"changed")
+        os.close(descriptor)
+        if found != expected:
+            raise SysenvError("a file of the base does not show its data here", "report this with `uname -a`")
+        os.mkdir("directory", dir_fd=mount)
+    finally:
+        os.close(mount)
