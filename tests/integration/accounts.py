@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from .support import USER_PREFIX, Account, processes_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SUBORDINATE_IDS = 65536
+_BOUND = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$1" "$2"; shift 2; exec "$@"', "sh")
 
 
 def group_name() -> str:
@@ -99,6 +101,22 @@ def _end_processes(owned: list[range]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def with_fuse(account: Account, directory: Path) -> tuple[str, ...]:
+    """The beginning of a command as this user with a /dev/fuse that may be opened, as on most machines."""
+    node = directory / "fuse"
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 229))
+    node.chmod(0o666)
+    return (*_BOUND, str(node), "/dev/fuse", *account.setpriv())
+
+
+def with_sudo(account: Account, directory: Path) -> tuple[str, ...]:
+    """The beginning of a command as this user, who may use sudo; nobody else sees this rule."""
+    sudoers = directory / "sudoers"
+    sudoers.write_text(f"{Path('/etc/sudoers').read_text()}\n{account.name} ALL=(ALL:ALL) NOPASSWD: ALL\n")
+    sudoers.chmod(0o440)
+    return (*_BOUND, str(sudoers), "/etc/sudoers", *account.setpriv())
 
 
 def copy_of_checkout(directory: Path) -> Path:

@@ -31,11 +31,19 @@ from .support import (
 # "disk" is "full" with its store on a disk; the others' lies in memory where there is room, which saves minutes: some
 # disks delete the hundred thousand files of a base slower than they are made.
 _USUAL = ("full", "single", "root") if ROOT_RUN else ("full", "single")
-_MODES = (*_USUAL, "disk")
+# "fuse" is "single" with that driver, "sudo" a user with the driver root.
+_MODES = (*_USUAL, "disk", "fuse", "sudo")
+_MODES_OF = {"stub": _MODES, "root": ("root",), "fuse": ("single",)}  # others: ("full", "single")
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 8 << 30  # bytes
 _numbers = itertools.count(1)
 _tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The driver of the environments that ordinary users make."""
+    help_ = "run all tests with this driver that can be run with it (stub)"
+    parser.addoption("--driver", choices=("stub", "reflink", "copy", "fuse", "root"), default="stub", help=help_)
 
 
 def pytest_configure() -> None:
@@ -52,7 +60,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in {"tool", "shared_environment"} & set(metafunc.fixturenames):
         marker = metafunc.definition.get_closest_marker("modes")
         wanted = marker.args if marker else _USUAL
-        metafunc.parametrize(fixture, [mode for mode in wanted if mode in _MODES], indirect=True)
+        possible = _MODES_OF.get(metafunc.config.getoption("--driver"), ("full", "single"))
+        metafunc.parametrize(fixture, [m for m in wanted if m in _MODES and m in possible], indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -108,16 +117,32 @@ def _host_untouched(users: dict[str, Account]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tools(users: dict[str, Account], shared: Path, _host_untouched: None) -> Iterator[dict[str, Tool]]:
+def tools(
+    users: dict[str, Account], shared: Path, pytestconfig: pytest.Config, _host_untouched: None
+) -> Iterator[dict[str, Tool]]:
     """The tool in each mode; one store a user for the whole session, as the first start builds the base."""
     launcher = accounts.copy_of_checkout(shared / "checkout")
+    driver = pytestconfig.getoption("--driver")
     found = {}
     for mode, account in users.items():
         options = () if ROOT_RUN else ("--id-map", mode)
-        parent = _IN_MEMORY if mode != "root" and _fits_in_memory() else account.home
-        found[mode] = Tool(mode, account, launcher, parent / f"sysenv-test-{os.getpid()}-{mode}", options)
-    full = found["full"]
+        parent = _IN_MEMORY if mode != "root" and driver != "reflink" and _fits_in_memory() else account.home
+        tool = Tool(mode, account, launcher, parent / f"sysenv-test-{os.getpid()}-{mode}", options)
+        if mode == "root":
+            found[mode] = replace(tool, driver="root")
+        else:
+            chosen = () if driver == "stub" else ("--driver", driver)
+            found[mode] = replace(tool, driver=driver, options=(*options, *chosen))
+    full, single = found["full"], found["single"]
     found["disk"] = replace(full, store=full.account.home / "sysenv-test-disk")
+    fuse = accounts.with_fuse(single.account, shared) if ROOT_RUN else ()
+    if driver == "fuse":
+        found["single"] = replace(single, prefix=fuse)
+    store = single.store.with_name(f"sysenv-test-{os.getpid()}-fuse")
+    found["fuse"] = replace(single, store=store, driver="fuse", options=("--driver", "fuse"), prefix=fuse)
+    sudo = accounts.with_sudo(full.account, shared) if ROOT_RUN else ()
+    store = full.account.home / "sysenv-test-sudo"
+    found["sudo"] = replace(full, mode="root", store=store, driver="root", options=("--driver", "root"), prefix=sudo)
     yield found
     for tool in found.values():
         _delete_store(tool)

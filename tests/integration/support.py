@@ -53,13 +53,18 @@ class Account:
 
 @dataclass(frozen=True)
 class Tool:
-    """sysenv-ns, as one user and with one way to map ids: "full", "single", or "root" for the driver root."""
+    """sysenv-ns, as one user and with one way to map ids: "full", "single", or "root" for the driver root.
+
+    `prefix` precedes each command, and has to become the user.
+    """
 
     mode: str
     account: Account
     launcher: Path
     store: Path
     options: tuple[str, ...] = ()  # for making an environment
+    driver: str = "stub"
+    prefix: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
         """A clean environment, as after logging in."""
@@ -79,6 +84,7 @@ class Tool:
     def start(self, *arguments: Argument, cwd: Path | None = None, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start the tool with pipes; it leads a session of its own, so that all of it can be ended."""
         pipe = subprocess.PIPE
+        prefix = prefix or self.prefix
         become = {} if prefix else self.account.become()
         return subprocess.Popen(
             [*prefix, str(self.launcher), *arguments],

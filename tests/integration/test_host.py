@@ -19,7 +19,7 @@ _LARGE = 4
 _SAMPLE = 300
 
 
-@pytest.mark.modes("full", "single", "disk")
+@pytest.mark.modes("full", "single", "disk", "fuse", "sudo")
 def test_files_read_as_on_the_host(environment: Environment) -> None:
     """Each file of /usr/bin, the largest and a sample of /usr/lib: content, mode, size and time."""
     libraries = _readable(environment.tool, "/usr/lib")
@@ -41,6 +41,7 @@ def _readable(tool: Tool, directory: str) -> list[str]:
     return [path for _, path in sorted(((int(size), path) for size, path in pairs), reverse=True)]
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 @pytest.mark.parametrize("directory", ["/", "/usr", "/usr/bin", "/usr/lib", "/usr/share", "/var/lib", "/etc"])
 def test_directories_list_as_on_the_host(environment: Environment, directory: str) -> None:
     added = {"policy-rc.d", "debian_chroot", "sysenv-ns", "sudo"}
@@ -50,11 +51,13 @@ def test_directories_list_as_on_the_host(environment: Environment, directory: st
     assert inside - outside <= added
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 @pytest.mark.parametrize("path", ["/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/os-release"])
 def test_configuration_is_the_hosts(environment: Environment, path: str) -> None:
     assert environment.sh('cat "$1"', path) == Path(path).read_text()
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_run_is_private(environment: Environment) -> None:
     environment.sh("touch /run/sysenv-test /run/lock/sysenv-test; mkdir /run/sysenv-test.d")
     assert not list(Path("/run").glob("sysenv-test*"))
@@ -86,7 +89,7 @@ _CHANGES = (
 )
 
 
-@pytest.mark.modes("full", "single", "disk", "root")
+@pytest.mark.modes("full", "single", "disk", "root", "fuse", "sudo")
 def test_changes_stay_and_stay_inside(environment: Environment) -> None:
     """Each change is there in the next session, which mounts everything anew; the fingerprint watches the host."""
     for change, _ in _CHANGES:

@@ -104,6 +104,7 @@ def _start_many(environment: Environment, count: int) -> None:
     assert _kernel_complaints(begin) == []
 
 
+@pytest.mark.modes("full", "single", "root", "fuse")
 def test_last_one_out_ends_it(environment: Environment) -> None:
     first, second = _sleeper(environment), _sleeper(environment)
     _end(first)
@@ -116,6 +117,7 @@ def test_last_one_out_ends_it(environment: Environment) -> None:
     assert "sysenv-ns:" not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
     tool = environment.tool
     succeeded(environment.exec("python3", "-c", _DAEMON))
@@ -135,6 +137,7 @@ def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
     assert "was not running" in succeeded(tool.run("stop", environment.name)).stderr
 
 
+@pytest.mark.modes("full", "single", "root", "fuse")
 def test_stop_kills_what_does_not_end(environment: Environment) -> None:
     tool = environment.tool
     obedient = _sleeper(environment)

@@ -14,11 +14,12 @@ import pytest
 from .support import BASE_LIMIT, ROOT_RUN, Environment, Tool, describe, finish, refused, succeeded, wait_for
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_list_and_status(environment: Environment) -> None:
     tool = environment.tool
     status = tool.status(environment.name)
-    kind, driver = {"full": ("full", "stub"), "single": ("single", "stub"), "root": (None, "root")}[tool.mode]
-    assert (status["name"], status["driver"], status["id_map"]) == (environment.name, driver, kind)
+    kind = None if tool.mode == "root" else tool.mode
+    assert (status["name"], status["driver"], status["id_map"]) == (environment.name, tool.driver, kind)
     assert (status["running"], status["processes"], status["problem"]) == (False, [], "")
     assert status in json.loads(succeeded(tool.run("list", "--json")).stdout)
     assert environment.name in succeeded(tool.run("list")).stdout
@@ -55,6 +56,7 @@ def test_damaged_description(tool: Tool) -> None:
     assert not (tool.store / "envs" / "damaged").exists()
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_remove_leaves_nothing(tool: Tool) -> None:
     """Neither of files with many owners nor of directories that nobody may enter."""
     environment = tool.environment("full-of-files")
@@ -72,6 +74,7 @@ def test_remove_leaves_nothing(tool: Tool) -> None:
     assert list((tool.store / "trash").iterdir()) == []
 
 
+@pytest.mark.modes("full", "single", "root", "fuse")
 def test_second_session_joins_the_first(environment: Environment) -> None:
     tool = environment.tool
     first = tool.start("exec", environment.name, "--", "sh", "-c", "echo one > /run/first; echo ready; exec sleep 300")
@@ -98,6 +101,7 @@ def test_a_daemon_outlives_the_session(environment: Environment) -> None:
     assert environment.sh("cat /run/kept") == "kept\n"
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_many_sessions_at_once(environment: Environment) -> None:
     script = "echo $$ >> /opt/pids; sleep 1"
     sessions = [environment.tool.start("exec", environment.name, "--", "sh", "-c", script) for _ in range(6)]

@@ -17,7 +17,7 @@ def _on_host(program: str) -> bool:
     return shutil.which(program, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/usr/games") is not None
 
 
-@pytest.mark.modes("full", "single", "disk", "root")
+@pytest.mark.modes("full", "single", "disk", "root", "fuse", "sudo")
 def test_install(environment: Environment) -> None:
     before = _DATABASE.read_bytes()
     environment.install("hello", "nginx-light", "redis-server")

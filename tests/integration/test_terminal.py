@@ -263,6 +263,7 @@ def test_terminal_that_is_closed(environment: Environment) -> None:
     wait_for(lambda: environment.tool.status(environment.name)["running"] is False)
 
 
+@pytest.mark.modes("full", "single", "root", "fuse")
 def test_exit_status_of_every_kind(environment: Environment) -> None:
     for status in (0, 1, 2, 64, 124, 125, 126, 127, 128, 130, 200, 255):
         result = environment.exec("sh", "-c", f"exit {status}")
@@ -278,6 +279,7 @@ def test_ended_by_a_signal(environment: Environment) -> None:
     assert result.stdout == "143\n"
 
 
+@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
 def test_stdin_is_a_file(environment: Environment, place: Path) -> None:
     (place / "input").write_text("one\ntwo\n")
     script = 'exec 3<"$1"; "$TOOL" exec "$NAME" -- head -c 4 <&3; cat <&3'

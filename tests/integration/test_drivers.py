@@ -1,0 +1,146 @@
+"""What only some drivers have: the server of fuse, and the way to the driver root through sudo."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .support import (
+    ROOT_RUN,
+    START_LIMIT,
+    Environment,
+    Tool,
+    describe,
+    finish,
+    processes_of,
+    refused,
+    succeeded,
+    wait_for,
+)
+
+_CHROOT = """
+mount --bind "$1" "$2"
+mkdir -p "$3"
+mount --rbind / "$3"
+root=$3
+shift 3
+exec /usr/sbin/chroot "$root" "$@"
+"""
+
+
+def _servers(tool: Tool) -> list[str]:
+    """The command lines of the user's processes that serve an overlay."""
+    uid = tool.account.uid
+    lines = (Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in processes_of(range(uid, uid + 1)))
+    return [line for line in lines if "fuse-overlayfs" in line]
+
+
+@pytest.mark.modes("fuse")
+def test_server_ends_with_the_environment(environment: Environment) -> None:
+    session = environment.tool.start("exec", environment.name, "--", "sh", "-c", "echo ready; exec sleep 300")
+    assert session.stdout is not None
+    assert session.stdout.readline() == "ready\n"
+    assert len(_servers(environment.tool)) == 1
+    assert [process["pid"] for process in environment.tool.status(environment.name)["processes"]] == [session.pid]
+    session.kill()
+    finish(session)
+    wait_for(lambda: _servers(environment.tool) == [])
+
+
+@pytest.mark.modes("fuse")
+def test_next_session_finds_what_the_last_one_wrote(environment: Environment) -> None:
+    """A server that is still writing is waited for."""
+    for number in range(10):
+        environment.sh(
+            'dd if=/dev/zero of=/opt/$1 bs=1M count=8 status=none; test "$(ls /opt | wc -l)" -gt "$1"', str(number)
+        )
+    assert environment.sh("cat /opt/[0-9] | wc -c") == f"{10 * 8 << 20}\n"
+
+
+@pytest.mark.modes("fuse")
+def test_fuse_that_may_not_be_opened(tool: Tool, shared: Path) -> None:
+    if not ROOT_RUN:
+        pytest.skip("only root can make a device")
+    node = shared / "closed-fuse"
+    os.mknod(node, stat.S_IFCHR | 0o600, os.makedev(10, 229))
+    command = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$1" /dev/fuse; shift; exec "$@"', "sh", str(node))
+    closed = replace(tool, prefix=(*command, *tool.account.setpriv()))
+    refused(closed.run("create", "--driver", "fuse", "closed"), 1, "/dev/fuse", "EACCES", "chmod 666")
+    result = closed.run("doctor")
+    assert "driver fuse     no: opening /dev/fuse failed" in result.stdout, describe(result)
+
+
+@pytest.mark.modes("sudo")
+def test_sudo_is_announced(environment: Environment) -> None:
+    result = succeeded(environment.exec("true"))
+    assert result.stderr == f"sysenv-ns: {environment.name} has the driver root: continuing with sudo\n"
+    assert list((environment.tool.store / "trash").iterdir()) == []
+
+
+@pytest.mark.modes("sudo")
+def test_the_users_own_shell_again(environment: Environment) -> None:
+    """The command finds what the caller had; who may become root inside, the host's sudo says."""
+    account = environment.tool.account
+    script = "id -u; id -g; id -G; echo $HOME; umask; pwd; sudo -n id -u; sudo -n sh -c 'echo $SYSENV_NS'"
+    assert environment.me(script).split() == [
+        *(str(account.uid), str(account.gid), *map(str, sorted(account.groups, key=lambda g: g != account.gid))),
+        *(str(account.home), "0022", str(account.home), "0", environment.name),
+    ]
+    environment.sh("touch /usr/of-root")
+    assert environment.me("stat -c %u /usr/of-root; test ! -w /usr/of-root") == "0\n"
+    other = environment.exec("setpriv", "--reuid", "33", "--regid", "33", "--clear-groups", "sudo", "-n", "true")
+    assert other.returncode != 0
+
+
+@pytest.mark.modes("sudo")
+def test_variables_go_through_sudo(environment: Environment) -> None:
+    odd = {"EMPTY": "", "TWO": "a\nb", "BYTES": "\udcff", "PYTHONPATH": "/x", "SECRET": "word"}
+    prefix = (*environment.tool.prefix, "env", *(f"{name}={value}" for name, value in odd.items()))
+    script = 'printf "%s|" "$EMPTY" "$TWO" "$BYTES" "$PYTHONPATH" "$SECRET" "$@"'
+    for identity in ("--me", "--root"):
+        result = environment.exec("sh", "-c", script, "sh", "x y", "", prefix=prefix, identity=identity)
+        assert succeeded(result).stdout == "|a\nb|\udcff|/x|word|x y||"
+
+
+@pytest.mark.modes("sudo")
+def test_sessions_through_sudo_share_the_environment(environment: Environment) -> None:
+    first = environment.tool.start(
+        "exec", environment.name, "--", "sh", "-c", "echo one > /run/x; echo r; exec sleep 300"
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "r\n"
+    assert environment.sh("cat /run/x") == "one\n"
+    commands = [process["command"] for process in environment.tool.status(environment.name)["processes"]]
+    assert commands == ["sleep 300"]
+    refused(environment.tool.run("remove", environment.name), 1, "running")
+    succeeded(environment.tool.run("stop", environment.name))
+    finish(first)
+    assert environment.tool.status(environment.name)["running"] is False
+
+
+@pytest.mark.modes("sudo")
+def test_exit_statuses_through_sudo(environment: Environment) -> None:
+    for status in (0, 1, 7, 125, 255):
+        assert environment.exec("sh", "-c", f"exit {status}").returncode == status
+    assert environment.exec("no-such-command").returncode == 127
+
+
+@pytest.mark.modes("sudo")
+def test_sudo_where_nothing_else_works(tool: Tool, shared: Path) -> None:
+    """In a chroot nobody may make a user namespace: sudo is used, after saying why, unless a driver is demanded."""
+    if not ROOT_RUN:
+        pytest.skip("only root can make a chroot")
+    sudoers = tool.prefix[6]
+    prefix = ("unshare", "--mount", "sh", "-ec", _CHROOT, "sh", sudoers, "/etc/sudoers", str(shared / "root"))
+    jailed = replace(tool, prefix=(*prefix, *tool.account.setpriv()))
+    refused(jailed.run("create", "--driver", "stub", "jailed"), 1, "user namespace", "EPERM", "chroot")
+    result = succeeded(jailed.run("exec", "jailed", "--", "id", "-u", limit=2 * START_LIMIT))
+    assert result.stdout == "0\n"
+    assert "no driver works here without root (creating a user namespace failed" in result.stderr
+    assert "continuing with sudo" in result.stderr
+    assert tool.status("jailed")["driver"] == "root"
+    succeeded(tool.run("remove", "jailed"))
