@@ -15,7 +15,6 @@ deleted later.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import zlib
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sysenv_ns import building, layout, namespace, policy, removal, running, standins, survey
+from sysenv_ns import building, layout, namespace, policy, remedies, removal, running, standins, survey
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Host, LayerPlan, Tree
@@ -71,7 +70,9 @@ class Base:
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise SysenvError(f"the base {self.path} cannot be made: {reason(error)}") from error
+            raise SysenvError(
+                f"the base {self.path} cannot be made: {reason(error)}", remedies.storage(error, self.path)
+            ) from error
         with file_lock(self.path / "lock"):
             yield
 
@@ -82,7 +83,7 @@ class Base:
         path = self.path / f"own-{_fingerprint(added)}"
         if not path.exists():
             with self._staging() as staging:
-                building.write(building.additions(added), staging / "tree", self._id_map, sync=True)
+                building.write(building.additions(added), staging / "tree", self._id_map, many=False)
                 self._publish(staging, path)
         return Layer(path)
 
@@ -153,7 +154,7 @@ class Base:
                 done += tree.policy.weight
                 indexes.append(index)
 
-        building.write(batches(), staging / "tree", id_map, sync=True)
+        building.write(batches(), staging / "tree", id_map, many=True)
         for tree, index in zip(trees, indexes, strict=True):
             write_json(staging / f"{_slug(tree)}.index.json", {"stubs": index.stubs, "left_out": index.left_out})
             made_from = {"version": FORMAT_VERSION, "plan": _plan(tree), "roots": index.roots, "watched": index.watched}
@@ -186,7 +187,8 @@ class Base:
         except OSError as error:
             raise _build_error(error, self._store.path) from error
         finally:
-            self._discard(staging)
+            if staging.exists():  # in place: a disk that is full may have no room for a rename
+                removal.remove_tree(staging, self._id_map)
 
     def _publish(self, staging: Path, path: Path) -> None:
         os.rename(staging, path)
@@ -290,10 +292,5 @@ def _signature(path: str) -> list[int] | None:
 
 
 def _build_error(error: OSError, store: Path) -> SysenvError:
-    hint = "see `sysenv-ns doctor`"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = f"make room on the file system of {store}, or set SYSENV_NS_HOME to a directory elsewhere"
-    elif error.errno == errno.EOPNOTSUPP:
-        hint = f"the file system of {store} has no user attributes; set SYSENV_NS_HOME to a directory elsewhere"
     where = f" ({error.filename})" if error.filename else ""
-    return SysenvError(f"building the base failed: {reason(error)}{where}", hint)
+    return SysenvError(f"building the base failed: {reason(error)}{where}", remedies.storage(error, store))

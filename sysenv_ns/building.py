@@ -14,10 +14,10 @@ from sysenv_ns.records import COPY, DIRECTORY, Addition, Batch, Record
 _PIPE_BUFFER = 1 << 18  # bytes
 
 
-def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, sync: bool) -> None:
-    """Write batches below `target` as root of a namespace with this map, with `sync` safely so.
+def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, many: bool) -> None:
+    """Write batches below `target` as root of a namespace with this map, so that no power cut takes it away.
 
-    Raises OSError, SysenvError.
+    `many`: it is about very many files. Raises OSError, SysenvError.
     """
     read_end, write_end = os.pipe()
 
@@ -28,8 +28,7 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, sync: bo
         with os.fdopen(read_end, "rb", buffering=_PIPE_BUFFER) as stream:
             writer = mirror.Writer(str(target))
             writer.run(stream)
-        if sync:
-            writer.sync()
+        writer.sync(many)
 
     child = children.Child(inside, "sysenv-ns-base")
     os.close(read_end)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, sudo
+from sysenv_ns import __version__, remedies, sudo
 from sysenv_ns.base import Progress
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
@@ -70,7 +70,8 @@ class _Group(click.Group):
         except BrokenPipeError:  # click ends quietly
             raise
         except OSError as error:
-            failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", "`sysenv-ns -v` shows more")
+            hint = remedies.storage(error, location())
+            failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", hint)
         _notice(failure.message)
         if failure.hint:
             click.echo(f"hint: {failure.hint}", err=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, removal, running, standins, sudo
+from sysenv_ns import building, doctor, drivers, idmap, namespace, remedies, removal, running, standins, sudo
 from sysenv_ns.base import Base
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
@@ -56,13 +56,11 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
         added = (standins.prompt(name), *drivers.get(driver).additions())
-        building.write(building.additions(added), staging / "upper", id_map, sync=False)
+        building.write(building.additions(added), staging / "upper", id_map, many=False)
         store.add(environment, staging)
     except OSError as error:
         _discard(staging, id_map)
-        raise SysenvError(
-            f"creating {name} failed: {reason(error)}", f"look at the file system of {store.path}"
-        ) from error
+        raise SysenvError(f"creating {name} failed: {reason(error)}", remedies.storage(error, store.path)) from error
     except BaseException:
         _discard(staging, id_map)
         raise
@@ -149,9 +147,7 @@ def remove(store: Store, name: str) -> None:
         if processes:
             listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
             raise SysenvError(f"{name} is running: {listed}", f"leave it, or end its processes: sysenv-ns stop {name}")
-        # While it still has its name: without the id map its files could only be lost, not deleted.
-        namespace.run_inside(environment.id_map, lambda: None, "sysenv-ns-rm")
-        trashed = _to_trash(store, path)
+        trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
 
@@ -166,21 +162,28 @@ def remove_unused_bases(store: Store) -> list[str]:
     for path in sorted(set(store.base.iterdir()) - used) if store.base.is_dir() else ():
         id_map = idmap.single(os.getuid(), os.getgid()) if "-single-" in path.name else idmap.detect_full()
         with file_lock(path / "lock"):
-            trashed = _to_trash(store, path)
+            trashed = _to_trash(store, path, id_map)
         _delete(trashed, id_map)
         removed.append(path.name)
     return removed
 
 
 def _remove_damaged(store: Store, path: Path) -> None:
-    """Without its id map the owner of its files is unknown: try the maps that this user can have."""
+    """Its description does not tell the id map of its files, but their owner does. Raises SysenvError."""
     if path.lstat().st_uid == 0 != os.geteuid():
         raise NeedsRoot(f"{path} belongs to root", "run sysenv-ns with sudo")
-    _driver, id_map = doctor.choose(store, "auto", "auto")
-    _delete(_to_trash(store, path), id_map)
+    if os.geteuid() == 0 or not (path / "upper").exists():
+        _driver, id_map = doctor.choose(store, "auto", "auto")
+    elif (path / "upper").stat().st_uid == os.getuid():
+        id_map = idmap.single(os.getuid(), os.getgid())
+    else:
+        id_map = idmap.detect_full()
+    _delete(_to_trash(store, path, id_map), id_map)
 
 
-def _to_trash(store: Store, path: Path) -> Path:
+def _to_trash(store: Store, path: Path, id_map: IdMap | None) -> Path:
+    # While it still has its name: without the id map its files could only be lost, not deleted.
+    namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
     try:
         return removal.move_to_trash(path, store.trash)
     except OSError as error:

@@ -39,13 +39,19 @@ class Writer:
                 os.chmod(path, mode)
             os.utime(path, ns=(mtime, mtime))
 
-    def sync(self) -> None:
-        """Wait until all of it is on the disk, for what a power cut must not leave half. Raises OSError."""
-        descriptor = os.open(self._target, os.O_RDONLY)
-        try:
-            syscalls.syncfs(descriptor)
-        finally:
-            os.close(descriptor)
+    def sync(self, many: bool) -> None:
+        """Wait until all of it is on the disk, for what a power cut must not leave half. Raises OSError.
+
+        With `many` files, that of the whole disk takes less time than that of each.
+        """
+        if many:
+            _with_descriptor(self._target, syscalls.syncfs)
+            return
+        for path, _, _ in self._directories:
+            with os.scandir(path) as entries:
+                files = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
+            for name in (*files, path):
+                _with_descriptor(name, os.fsync)
 
     def add(self, path: str, record: Record, entries: list[Record]) -> None:
         """Write one directory (relative to the target, "" for itself) with its entries. Raises OSError."""
@@ -62,6 +68,14 @@ class Writer:
         os.chdir(target)  # short names below save the kernel a walk for every file
         for kind, *rest in entries:
             _WRITERS[kind](self._target, *rest)
+
+
+def _with_descriptor(path: str, action: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        action(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _own(path: str | int, uid: int, gid: int, mode: int, was: int) -> None:

@@ -1,4 +1,4 @@
-"""What a user can do about a stage that the kernel or its policy refused; looks at settings, changes none.
+"""What a user can do about what the kernel, its policy or a disk refused; looks at settings, changes none.
 
 A setting explains a failure; it never predicts one.
 """
@@ -34,6 +34,20 @@ def remedy(stage: str, error: OSError, store: Path | None = None, driver: str = 
     if stage == OVERLAY and store is not None:
         return _overlay(number, store, driver)
     return "run `sysenv-ns doctor` and report what it prints"
+
+
+def storage(error: OSError, path: Path) -> str:
+    """What to do when files at `path` cannot be written."""
+    elsewhere = "set SYSENV_NS_HOME to a directory elsewhere"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"make room on the file system of {path}, or {elsewhere}"
+    if error.errno == errno.EROFS:
+        return f"make the file system of {path} writable, or {elsewhere}"
+    if error.errno == errno.EOPNOTSUPP:
+        return f"the file system of {path} has no user attributes: {elsewhere}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"make {path} yours, or {elsewhere}"
+    return f"look at the file system of {path}, or {elsewhere}"
 
 
 def _namespace(number: int | None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from sysenv_ns import namespace
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
 
 
@@ -34,10 +36,12 @@ def move_to_trash(path: Path, trash: Path) -> Path:
 
 
 def empty_trash(trash: Path, id_map: IdMap | None) -> None:
-    """Delete what interrupted commands have left in the trash. Raises OSError, SysenvError."""
+    """Delete what interrupted commands have left in the trash, as far as this map can.
+
+    What remains is of another map, whose next removal deletes it, or was reported when it could not be deleted.
+    """
     for path in trash.iterdir():
         owner = path.suffixes[-2:-1] or [""]
-        dead = owner[0][1:].isdecimal() and not Path("/proc", owner[0][1:]).exists()
-        # What root has left there by way of sudo, only root can delete.
-        if dead and (os.geteuid() == 0 or path.lstat().st_uid == os.geteuid()):
-            remove_tree(path, id_map)
+        if owner[0][1:].isdecimal() and not Path("/proc", owner[0][1:]).exists():
+            with contextlib.suppress(OSError, SysenvError):
+                remove_tree(path, id_map)

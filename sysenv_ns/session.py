@@ -74,6 +74,8 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
 
 def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     """Move this process into a new root made of the environment's layers. Raises SysenvError."""
+    for directory in (environment.work, environment.root):  # nothing is kept in them
+        directory.mkdir(mode=0o755, exist_ok=True)
     host = survey.host(environment.id_map)
     driver = drivers.get(environment.driver)
     with driver.prepare(store, environment, host, reporter.progress) as prepared:

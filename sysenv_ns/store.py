@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sysenv_ns import remedies
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import Extent, IdMap
 
@@ -109,8 +110,7 @@ class Store:
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SysenvError(
-                f"the store {self.path} cannot be written: {reason(error)}",
-                "set SYSENV_NS_HOME to a directory where you may write",
+                f"the store {self.path} cannot be written: {reason(error)}", remedies.storage(error, self.path)
             ) from error
 
     def names(self) -> list[str]:
@@ -160,6 +160,8 @@ class Store:
             ident, driver, created = str(data["ident"]), str(data["driver"]), float(data["created"])
             if (id_map is None) != (driver == "root"):
                 raise ValueError(f"driver {driver} and id map do not fit")
+            if not (path / "upper").is_dir():
+                raise SysenvError(f"the environment {name} has lost its files: there is no {path}/upper", hint)
             return Environment(name, ident, driver, id_map, created, path)
         except OSError as error:
             raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
@@ -224,7 +226,7 @@ def file_lock(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise SysenvError(f"{path} cannot be locked: {reason(error)}") from error
+        raise SysenvError(f"{path} cannot be locked: {reason(error)}", remedies.storage(error, path)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import disks
 from .support import USER_PREFIX, Account, processes_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -70,9 +71,10 @@ def _remove_left_over() -> None:
     for match in filter(None, map(pattern.match, names)):
         if not Path("/proc", match[1]).exists():
             _remove(match[0])
-    for path in Path("/dev/shm").glob("sysenv-*-*"):
+    for path in (*Path("/dev/shm").glob("sysenv-*-*"), *Path("/var/tmp").glob("sysenv-disk-*")):
         number = path.name.split("-")[2]
         if number.isdecimal() and not Path("/proc", number).exists():
+            disks.remove_left_over(number)
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ import pytest
 from . import accounts
 from .support import (
     BASE_LIMIT,
+    IN_MEMORY,
     MUST_WORK,
     ROOT_RUN,
     Account,
@@ -25,6 +26,7 @@ from .support import (
     Fingerprint,
     Tool,
     describe,
+    fits_in_memory,
     succeeded,
 )
 
@@ -34,8 +36,7 @@ _USUAL = ("full", "single", "root") if ROOT_RUN else ("full", "single")
 # "fuse" is "single" with that driver, "sudo" a user with the driver root.
 _MODES = (*_USUAL, "disk", "fuse", "sudo")
 _MODES_OF = {"stub": _MODES, "root": ("root",), "fuse": ("single",)}  # others: ("full", "single")
-_IN_MEMORY = Path("/dev/shm")
-_ROOM = 8 << 30  # bytes
+_ROOM = 8 << 30  # bytes: two bases, and what the larger tests install
 _numbers = itertools.count(1)
 _tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
 
@@ -126,7 +127,8 @@ def tools(
     found = {}
     for mode, account in users.items():
         options = () if ROOT_RUN else ("--id-map", mode)
-        parent = _IN_MEMORY if mode != "root" and driver != "reflink" and _fits_in_memory() else account.home
+        in_memory = mode != "root" and driver != "reflink" and fits_in_memory(_ROOM)
+        parent = IN_MEMORY if in_memory else account.home
         tool = Tool(mode, account, launcher, parent / f"sysenv-test-{os.getpid()}-{mode}", options)
         if mode == "root":
             found[mode] = replace(tool, driver="root")
@@ -191,7 +193,7 @@ def shared_environment(request: pytest.FixtureRequest, tools: dict[str, Tool]) -
 @pytest.fixture
 def fresh_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store that does not exist yet; in memory where possible, as its base is built and deleted."""
-    parent = _IN_MEMORY if _fits_in_memory() else tool.account.home
+    parent = IN_MEMORY if fits_in_memory(_ROOM) else tool.account.home
     fresh = replace(tool, store=parent / f"sysenv-fresh-{os.getpid()}-{next(_numbers)}")
     yield fresh
     _delete_store(fresh)
@@ -200,21 +202,14 @@ def fresh_store(tool: Tool) -> Iterator[Tool]:
 @pytest.fixture
 def memory_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store on a file system in memory."""
-    if not os.access(_IN_MEMORY, os.W_OK):
-        pytest.skip(f"there is no {_IN_MEMORY}")
-    path = _IN_MEMORY / f"sysenv-test-{os.getpid()}"
+    if not os.access(IN_MEMORY, os.W_OK):
+        pytest.skip(f"there is no {IN_MEMORY}")
+    path = IN_MEMORY / f"sysenv-test-{os.getpid()}"
     path.mkdir(mode=0o700)
     os.chown(path, tool.account.uid, tool.account.gid)
     fresh = replace(tool, store=path)
     yield fresh
     _delete_store(fresh)
-
-
-def _fits_in_memory() -> bool:
-    """Whether two bases do, and what the larger tests install."""
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    free = next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)
-    return os.access(_IN_MEMORY, os.W_OK) and min(free, shutil.disk_usage(_IN_MEMORY).free) > _ROOM
 
 
 def _delete_store(tool: Tool) -> None:

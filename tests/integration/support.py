@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ Argument = str | bytes
 Result = subprocess.CompletedProcess[str]
 
 ROOT_RUN = os.geteuid() == 0
+IN_MEMORY = Path("/dev/shm")
 MUST_WORK = os.environ.get("SYSENV_MUST_WORK") == "1"
 START_LIMIT = 60.0  # seconds for a command that does nothing long itself
 BASE_LIMIT = 300.0  # seconds for a first start, which builds the base
@@ -121,7 +123,7 @@ class Tool:
 
     def at(self, store: Path) -> Tool:
         """The same tool with another store."""
-        return Tool(self.mode, self.account, self.launcher, store, self.options)
+        return replace(self, store=store)
 
     def environment(self, name: str) -> Environment:
         """An environment of that name, whether it exists or not."""
@@ -198,6 +200,21 @@ def refused(result: Result, status: int, *words: str) -> None:
     assert all(word in result.stderr for word in words), describe(result)
 
 
+def sleeper(environment: Environment, *command: str) -> subprocess.Popen[str]:
+    """A session that stays; `command` precedes the program that sleeps."""
+    script = "echo ready; exec sleep 300"
+    process = environment.tool.start("exec", environment.name, "--", *command, "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> Result:
+    """Kill a session."""
+    process.kill()
+    return finish(process)
+
+
 def describe(result: Result) -> str:
     """A result for a failure's message."""
     return f"{result.args!r}: status {result.returncode}\n{tail(result.stdout)}\n{tail(result.stderr)}"
@@ -214,6 +231,13 @@ def wait_for(condition: Callable[[], bool], limit: float = START_LIMIT) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def fits_in_memory(size: int) -> bool:
+    """Whether so many bytes have room in a file system in memory."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    free = next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)
+    return os.access(IN_MEMORY, os.W_OK) and min(free, shutil.disk_usage(IN_MEMORY).free) > size
 
 
 def processes_of(uids: range) -> list[int]:

@@ -23,8 +23,10 @@ from .support import (
     Result,
     Tool,
     describe,
+    end,
     finish,
     refused,
+    sleeper,
     succeeded,
     wait_for,
 )
@@ -64,20 +66,6 @@ def _root_device(mountinfo: str) -> str:
     return match[1]
 
 
-def _sleeper(environment: Environment, *command: str) -> subprocess.Popen[str]:
-    """A session that stays; `command` precedes the program that sleeps."""
-    script = "echo ready; exec sleep 300"
-    process = environment.tool.start("exec", environment.name, "--", *command, "sh", "-c", script)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def _end(process: subprocess.Popen[str]) -> Result:
-    process.kill()
-    return finish(process)
-
-
 @pytest.mark.modes("full", "single", "root")
 def test_two_hundred_sessions_from_ten_at_once(environment: Environment) -> None:
     _start_many(environment, 200)
@@ -106,11 +94,11 @@ def _start_many(environment: Environment, count: int) -> None:
 
 @pytest.mark.modes("full", "single", "root", "fuse")
 def test_last_one_out_ends_it(environment: Environment) -> None:
-    first, second = _sleeper(environment), _sleeper(environment)
-    _end(first)
+    first, second = sleeper(environment), sleeper(environment)
+    end(first)
     assert environment.tool.status(environment.name)["running"] is True
     environment.sh('test "$(readlink /proc/self/ns/mnt)" = "$(readlink "/proc/$1/ns/mnt")"', str(second.pid))
-    _end(second)
+    end(second)
     status = environment.tool.status(environment.name)
     assert (status["running"], status["processes"]) == (False, [])
     assert "stopped" in succeeded(environment.tool.run("status", environment.name)).stdout
@@ -140,7 +128,7 @@ def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
 @pytest.mark.modes("full", "single", "root", "fuse")
 def test_stop_kills_what_does_not_end(environment: Environment) -> None:
     tool = environment.tool
-    obedient = _sleeper(environment)
+    obedient = sleeper(environment)
     stubborn = tool.start("exec", environment.name, "--", "sh", "-c", _STUBBORN)
     assert stubborn.stdout is not None
     assert stubborn.stdout.readline() == "ready\n"
@@ -156,7 +144,7 @@ def test_stop_kills_what_does_not_end(environment: Environment) -> None:
 
 
 def test_stop_ends_a_stopped_process(environment: Environment) -> None:
-    process = _sleeper(environment)
+    process = sleeper(environment)
     os.kill(process.pid, signal.SIGSTOP)
     succeeded(environment.tool.run("stop", environment.name, "--time", "30"))
     assert finish(process).returncode == -signal.SIGTERM
@@ -194,7 +182,7 @@ def test_only_a_sandbox_is_left(environment: Environment) -> None:
     """A process with mount and user namespaces of its own keeps the overlay mounted, and nobody can join it."""
     unshare = ("unshare", "--mount") if environment.tool.mode == "root" else ("unshare", "--map-root-user", "--mount")
     begin = _uptime()
-    sandbox = _sleeper(environment, *unshare)
+    sandbox = sleeper(environment, *unshare)
     device = _root_device(Path(f"/proc/{sandbox.pid}/mountinfo").read_text())
     assert [p["pid"] for p in environment.tool.status(environment.name)["processes"]] == [sandbox.pid]
     refused(environment.tool.run("remove", environment.name), 1, "running")
@@ -204,7 +192,7 @@ def test_only_a_sandbox_is_left(environment: Environment) -> None:
     else:
         refused(result, 125, environment.name, "stop")
     assert _kernel_complaints(begin) == []
-    _end(sandbox)
+    end(sandbox)
     succeeded(environment.exec("true"))
 
 
@@ -213,13 +201,13 @@ def test_lost_state_of_a_running_environment(environment: Environment, damage: s
     """The state file is a hint only: a new session joins nevertheless."""
     state = environment.tool.store / "envs" / environment.name / "state.json"
     begin = _uptime()
-    process = _sleeper(environment)
+    process = sleeper(environment)
     device = _root_device(Path(f"/proc/{process.pid}/mountinfo").read_text())
     _damage_state(state, damage)
     result = succeeded(environment.exec("cat", "/proc/self/mountinfo"))
     assert _root_device(result.stdout) == device, "the environment is mounted a second time"
     assert _kernel_complaints(begin) == []
-    _end(process)
+    end(process)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "reused pid", "reused pid and start time"])
@@ -283,11 +271,11 @@ def test_two_users_at_once(tool: Tool, tools: dict[str, Tool]) -> None:
         sessions.append(user.start(*command))
     for user, session in zip(both, sessions, strict=True):
         assert succeeded(finish(session, limit=BASE_LIMIT)).stdout == f"{user.mode}\n"
-    sleeper = _sleeper(tool.environment("same-name"))
+    session = sleeper(tool.environment("same-name"))
     assert both[1].status("same-name")["running"] is False
     succeeded(both[1].run("stop", "same-name"))
-    assert sleeper.poll() is None
-    _end(sleeper)
+    assert session.poll() is None
+    end(session)
     for user in both:
         user.end("same-name")
 
@@ -295,10 +283,10 @@ def test_two_users_at_once(tool: Tool, tools: dict[str, Tool]) -> None:
 def test_sessions_in_a_store_in_memory(memory_store: Tool) -> None:
     succeeded(memory_store.run("create", *memory_store.options, "test", limit=BASE_LIMIT))
     environment = memory_store.environment("test")
-    sleeper = _sleeper(environment)
+    session = sleeper(environment)
     environment.sh("echo text > /usr/x; mv /usr/x /usr/y")
     succeeded(memory_store.run("stop", "test", limit=START_LIMIT))
-    finish(sleeper)
+    finish(session)
     assert environment.sh("cat /usr/y") == "text\n"
     memory_store.end("test")
 

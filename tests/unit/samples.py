@@ -45,10 +45,10 @@ def host(
 
 
 def add_environment(store: Store, name: str, id_map: idmap.IdMap | None = FULL, driver: str = "stub") -> Environment:
-    """An environment in the store, as `create` leaves it but without its directories."""
+    """An environment in the store, as `create` leaves it but for its work directories."""
     store.prepare()
     environment = Environment(name, "0123abcd", driver, id_map, 1_700_000_000.0, store.envs / name)
     staging = store.trash / f"new-{name}"
-    staging.mkdir()
+    (staging / "upper").mkdir(parents=True)
     store.add(environment, staging)
     return environment

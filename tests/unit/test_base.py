@@ -180,7 +180,7 @@ def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"), [(28, "make room"), (122, "make room"), (95, "user attributes"), (5, "doctor")]
+    ("number", "hint"), [(28, "make room"), (122, "make room"), (95, "user attributes"), (5, "look at")]
 )
 def test_a_failed_build_says_what_to_do(number: int, hint: str) -> None:
     error = base._build_error(OSError(number, "reason", "/some/file"), Path("/store"))

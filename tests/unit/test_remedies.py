@@ -49,6 +49,24 @@ def test_namespaces(
     assert expected in remedies.remedy(stage, OSError(number, "reason"))
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EROFS, "writable"),
+        (errno.EOPNOTSUPP, "user attributes"),
+        (errno.EACCES, "yours"),
+        (errno.EIO, "look at"),
+    ],
+)
+def test_storage(number: int, expected: str) -> None:
+    text = remedies.storage(OSError(number, "reason"), STORE)
+    assert expected in text
+    assert str(STORE) in text
+    assert "SYSENV_NS_HOME" in text
+
+
 @pytest.mark.parametrize("stage", [remedies.ID_MAP, remedies.PROPAGATION, remedies.OVERLAY])
 def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     on_a_host(monkeypatch, APPARMOR)

@@ -46,7 +46,7 @@ def test_state_is_read_as_it_was_recorded(store: Store) -> None:
     state = running.read_state(environment.path)
     namespace = os.stat("/proc/self/ns/mnt").st_ino
     assert state == State(os.getpid(), running._start_time(os.getpid()) or 0, namespace, ("stubs-1",))
-    assert sorted(os.listdir(environment.path)) == ["env.json", "state.json"]
+    assert sorted(os.listdir(environment.path)) == ["env.json", "state.json", "upper"]
 
 
 @pytest.mark.parametrize(

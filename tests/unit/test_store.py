@@ -111,6 +111,13 @@ def test_an_environment_is_loaded_as_it_was_added(store: Store, id_map: IdMap | 
     assert environment.upper == store.envs / "proj" / "upper"
 
 
+def test_an_environment_without_its_files_is_damaged(store: Store) -> None:
+    add_environment(store, "proj").upper.rmdir()
+    with pytest.raises(SysenvError, match="lost its files") as caught:
+        store.load("proj")
+    assert "remove proj" in caught.value.hint
+
+
 def changed(**changes: object) -> Callable[[dict[str, Any]], bytes]:
     return lambda data: json.dumps(data | changes).encode()
 

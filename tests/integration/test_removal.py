@@ -1,0 +1,209 @@
+"""remove: of what runs, is removed already, is damaged, belongs to lost ids or lies elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .support import ROOT_RUN, Environment, Tool, describe, end, finish, refused, sleeper, succeeded
+
+_HIDE = """
+for path in $1; do mount --bind /dev/null "$path"; done
+shift
+exec "$@"
+"""
+
+
+@pytest.fixture
+def doomed(tool: Tool) -> Iterator[Environment]:
+    """An environment with something in it, which a test may remove or damage."""
+    environment = tool.environment("doomed")
+    succeeded(tool.run("create", *tool.options, environment.name))
+    environment.sh("cp -r /usr/share/common-licenses /srv/copied; rm -r /usr/share/doc; chown -R 33:33 /srv/copied")
+    yield environment
+    if os.path.lexists(_directory(environment)):
+        tool.end(environment.name)
+
+
+def _directory(environment: Environment) -> Path:
+    return environment.tool.store / "envs" / environment.name
+
+
+def _assert_gone(environment: Environment) -> None:
+    assert environment.name not in os.listdir(environment.tool.store / "envs")
+    assert os.listdir(environment.tool.store / "trash") == []
+
+
+def test_several_removes_at_once(doomed: Environment) -> None:
+    """One removes it, the others find it gone."""
+    removes = [doomed.tool.start("remove", doomed.name) for _ in range(6)]
+    results = [finish(process) for process in removes]
+    assert sorted(result.returncode for result in results) == [0, 1, 1, 1, 1, 1], [*map(describe, results)]
+    for result in results:
+        if result.returncode == 0:
+            assert result.stderr == f"sysenv-ns: removed {doomed.name}\n"
+        else:
+            refused(result, 1, f"there is no environment {doomed.name}")
+    _assert_gone(doomed)
+
+
+def test_removes_and_starts_at_once(doomed: Environment) -> None:
+    """Whoever comes first: it runs and stays, or it is gone and made anew; nothing is mounted without its files."""
+    tool = doomed.tool
+    command = ("exec", *tool.options, doomed.name, "--", "sh", "-c", "touch /usr/x && sleep 0.2 && test -e /usr/x")
+    processes = [tool.start(*(command if number % 2 else ("remove", doomed.name))) for number in range(10)]
+    results = [finish(process) for process in processes]
+    for number, result in enumerate(results):
+        if result.returncode != 0:
+            words = ("environment",) if number % 2 else ()
+            refused(result, 125 if number % 2 else 1, doomed.name, *words)
+    assert [name for name in os.listdir(tool.store / "trash") if name.startswith(doomed.name)] == []
+
+
+def test_names_that_can_be_removed_are(doomed: Environment) -> None:
+    """One of several that is not there or runs is told; what comes before it is gone."""
+    tool = doomed.tool
+    succeeded(tool.run("create", *tool.options, "running"))
+    session = sleeper(tool.environment("running"))
+    refused(tool.run("remove", doomed.name, "running"), 1, "running is running", str(session.pid))
+    _assert_gone(doomed)
+    end(session)
+    tool.end("running")
+
+
+@pytest.mark.parametrize("damage", ["env.json", "upper", "work", "root", "lock", "unreadable", "directory", "empty"])
+def test_damaged(doomed: Environment, damage: str) -> None:
+    """It is listed, entering it works or says what is wrong, and it can be removed."""
+    tool, path = doomed.tool, _directory(doomed)
+    _damage(tool, path, damage)
+    assert doomed.name in succeeded(tool.run("list")).stdout
+    assert tool.status(doomed.name)["running"] is False
+    entered = doomed.exec("cat", "/srv/copied/GPL-3")
+    if entered.returncode == 0:
+        assert damage in ("work", "root", "lock")
+        assert entered.stdout == Path("/usr/share/common-licenses/GPL-3").read_text()
+    else:
+        refused(entered, 125, str(path), f"sysenv-ns remove {doomed.name}")
+        assert damage not in ("work", "root", "lock")
+    succeeded(tool.run("remove", doomed.name))
+    _assert_gone(doomed)
+
+
+def _damage(tool: Tool, path: Path, damage: str) -> None:
+    if damage == "unreadable":
+        (path / "env.json").chmod(0)
+        if tool.account.uid == 0:  # who can read it all the same
+            (path / "env.json").write_bytes(b"\xff\xfe")
+    elif damage == "directory":
+        (path / "env.json").unlink()
+        (path / "env.json").mkdir()
+        os.chown(path / "env.json", tool.account.uid, tool.account.gid)
+    elif damage == "empty":
+        shutil.rmtree(path)
+        path.mkdir()
+        os.chown(path, tool.account.uid, tool.account.gid)
+    elif (path / damage).is_dir():
+        shutil.rmtree(path / damage) if ROOT_RUN else subprocess.run(
+            ["unshare", "--map-auto", "--map-root-user", "rm", "-r", path / damage], check=True
+        )
+    else:
+        (path / damage).unlink()
+
+
+@pytest.mark.modes("full")
+@pytest.mark.parametrize("lost", ["/etc/subuid /etc/subgid", "/usr/bin/newuidmap /usr/bin/newgidmap"])
+def test_subordinate_ids_are_gone(doomed: Environment, lost: str) -> None:
+    """It says what to do and loses nothing: when they are back, everything is."""
+    if not ROOT_RUN:
+        pytest.skip("only root can hide files")
+    tool = doomed.tool
+    hidden = ["unshare", "--mount", "sh", "-ec", _HIDE, "sh", lost, *tool.account.setpriv()]
+    for status, *arguments in (
+        ("125", "exec", doomed.name, "--", "true"),
+        ("125", "shell", doomed.name),
+        ("1", "remove", doomed.name),
+        ("1", "create", "--id-map", "full", "another"),
+    ):
+        refused(tool.run(*arguments, prefix=hidden), int(status), "new", "uidmap", "usermod --add-subuids")
+    listed = json.loads(succeeded(tool.run("list", "--json", prefix=hidden)).stdout)
+    assert [entry["problem"] for entry in listed if entry["name"] == doomed.name] == [""]
+    # The single map is there for new ones.
+    succeeded(tool.run("exec", "another", "--", "true", prefix=hidden, limit=300))
+    succeeded(tool.run("remove", "another", prefix=hidden))
+    assert doomed.sh("stat -c %U /srv/copied/GPL-3") == "www-data\n"
+    (_directory(doomed) / "env.json").write_text("{")
+    refused(tool.run("remove", doomed.name, prefix=hidden), 1, "uidmap", "usermod --add-subuids")
+    assert (_directory(doomed) / "upper/srv/copied/GPL-3").exists()
+    succeeded(tool.run("remove", doomed.name))
+    _assert_gone(doomed)
+
+
+@pytest.mark.modes("full", "single")
+def test_a_file_that_only_real_root_can_delete(doomed: Environment) -> None:
+    """It is told once, with the place, and is in nobody's way afterwards."""
+    if not ROOT_RUN:
+        pytest.skip("only root can make it")
+    tool, foreign = doomed.tool, _directory(doomed) / "upper/srv/foreign"
+    foreign.mkdir(0o755)
+    (foreign / "file").touch()
+    refused(tool.run("remove", doomed.name), 1, str(tool.store / "trash"), "as root")
+    (left,) = (tool.store / "trash").iterdir()
+    try:
+        succeeded(tool.run("create", *tool.options, "other"))
+        assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
+    finally:
+        shutil.rmtree(left)
+
+
+@pytest.mark.modes("full")
+def test_what_a_killed_remove_left_of_another_id_map(doomed: Environment) -> None:
+    """Which the map at hand cannot delete; one that can does it later."""
+    tool = doomed.tool
+    left = tool.store / "trash" / f"{doomed.name}.4194304.00000000"  # no process can have that id
+    _directory(doomed).rename(left)
+    for id_map in ("single", "full"):
+        assert left.exists()
+        succeeded(tool.run("create", "--id-map", id_map, "other", limit=300))
+        assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
+    _assert_gone(doomed)
+
+
+@pytest.mark.parametrize("link", ["to a directory", "to an environment", "dangling"])
+def test_a_symbolic_link_is_not_followed(doomed: Environment, tmp_path: Path, link: str) -> None:
+    tool = doomed.tool
+    (tmp_path / "kept").write_text("kept\n")
+    target = {"to a directory": tmp_path, "to an environment": _directory(doomed), "dangling": tmp_path / "missing"}[
+        link
+    ]
+    path = tool.store / "envs" / "link"
+    path.symlink_to(target)
+    try:
+        for status, *arguments in (
+            ("1", "remove", "link"),
+            ("125", "exec", "link", "--", "true"),
+            ("1", "stop", "link"),
+        ):
+            refused(tool.run(*arguments), int(status), str(path), "remove it by hand")
+        refused(tool.run("create", *tool.options, "link"), 1, "exists")
+        assert "not a directory" in tool.status("link")["problem"]
+        assert doomed.name in succeeded(tool.run("list")).stdout
+    finally:
+        path.unlink()
+    assert (tmp_path / "kept").read_text() == "kept\n"
+    doomed.sh("test -e /srv/copied/GPL-3")
+
+
+def test_symbolic_links_inside_are_not_followed(doomed: Environment, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / "kept").write_text("kept\n")
+    doomed.sh('ln -s "$1" /srv/link; ln -s "$1/kept" /srv/file', str(tmp_path))
+    (_directory(doomed) / "more").symlink_to(tmp_path)
+    succeeded(doomed.tool.run("remove", doomed.name))
+    _assert_gone(doomed)
+    assert (tmp_path / "kept").read_text() == "kept\n"
