@@ -28,7 +28,7 @@ def _as_user(environment: Environment) -> Any:
     return become
 
 
-def terminal(environment: Environment, *command: str, variables: Mapping[str, str] | None = None) -> Any:
+def spawn(environment: Environment, *command: str, variables: Mapping[str, str] | None = None) -> Any:
     """A program in a new terminal, as the test's user."""
     return pexpect.spawn(
         command[0],
@@ -44,7 +44,7 @@ def terminal(environment: Environment, *command: str, variables: Mapping[str, st
 
 def inside(environment: Environment, *command: str) -> Any:
     """A command of the environment in a new terminal."""
-    return terminal(environment, str(environment.tool.launcher), "exec", environment.name, "--", *command)
+    return spawn(environment, str(environment.tool.launcher), "exec", environment.name, "--", *command)
 
 
 def close(program: Any) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -255,9 +254,6 @@ def test_sandboxes_work_inside(environment: Environment) -> None:
     environment.sh("unshare --map-root-user --mount sh -ec 'mount -t tmpfs none /mnt; touch /mnt/x; test ! -e /mnt/y'")
     if environment.tool.mode == "full":
         environment.me("unshare --map-root-user --mount true")
-    if shutil.which("bwrap"):
-        environment.sh("bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all true")
-        environment.sh("bwrap --dev-bind / / sh -c 'touch /usr/from-bwrap'; test -e /usr/from-bwrap")
 
 
 @pytest.mark.modes("full")

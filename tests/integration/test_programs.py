@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .support import Environment, succeeded
-from .terminals import close, inside, terminal
+from .terminals import close, inside, spawn
 
 pytestmark = pytest.mark.slow
 _PACKAGES = ("zsh", "fish", "htop", "vim-tiny", "bubblewrap", "podman", "chromium")
@@ -45,7 +45,7 @@ def test_job_control_in_a_shell(programs: Environment, shell: str, place: Path) 
     # Their own settings would ask questions at a first start.
     (place / ".zshrc").write_text("PROMPT='in> '\n")
     variables = {"SHELL": f"/usr/bin/{shell}", "ZDOTDIR": str(place), "XDG_CONFIG_HOME": str(place)}
-    session = terminal(programs, str(programs.tool.launcher), "shell", programs.name, variables=variables)
+    session = spawn(programs, str(programs.tool.launcher), "shell", programs.name, variables=variables)
     session.sendline("echo rea''dy")
     session.expect("[\r\n]ready")
     session.sendline("sh -c 'echo beg''un; exec sleep 300'")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
-import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 
-from .support import START_LIMIT, Environment, Result, describe, finish, succeeded, wait_for
+from .support import START_LIMIT, Environment, Result, describe, end, finish, sleeper, succeeded, wait_for
+from .terminals import close, inside, spawn
 
-_PATIENCE = 60  # seconds for what a terminal shall show
 _READY = ("sh", "-c", "echo ready; exec sleep 300")
+_NOT_DEADLY = {
+    *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH),
+    *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+}
 _HANDLER = """
 import os, signal, sys
 def handle(number, frame):
@@ -30,39 +32,6 @@ print("ready", os.getpid(), flush=True)
 while True:
     signal.pause()
 """
-
-
-def _as_user(environment: Environment) -> Any:
-    """A function that makes a child the test's user, without core dumps."""
-    account = environment.tool.account
-
-    def become() -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if account.uid != os.geteuid():
-            os.setgroups(account.groups)
-            os.setresgid(account.gid, account.gid, account.gid)
-            os.setresuid(account.uid, account.uid, account.uid)
-
-    return become
-
-
-def _terminal(environment: Environment, *command: str, variables: Mapping[str, str] | None = None) -> Any:
-    """A program in a new terminal, as the test's user."""
-    return pexpect.spawn(
-        command[0],
-        list(command[1:]),
-        env={**environment.tool.variables(), **(variables or {})},
-        cwd=str(environment.tool.account.home),
-        timeout=_PATIENCE,
-        encoding="utf-8",
-        preexec_fn=_as_user(environment),
-        dimensions=(24, 200),
-    )
-
-
-def _inside(environment: Environment, *command: str) -> Any:
-    """A command of the environment in a new terminal."""
-    return _terminal(environment, str(environment.tool.launcher), "exec", environment.name, "--", *command)
 
 
 def _outside(environment: Environment, script: str, *arguments: str) -> Result:
@@ -88,11 +57,6 @@ def _run(environment: Environment, command: list[str], variables: Mapping[str, s
     return finish(process)
 
 
-def _close(terminal: Any) -> None:
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-
-
 @pytest.fixture(autouse=True)
 def _usual_signals() -> Iterator[None]:
     """A shell makes what it runs in the background ignore these, and with pytest all that it starts."""
@@ -114,13 +78,13 @@ def place(environment: Environment) -> Iterator[Path]:
 
 def test_command_is_the_process_that_was_started(environment: Environment) -> None:
     """Nothing stands between the terminal and the command."""
-    terminal = _inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGINT)))
+    terminal = inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGINT)))
     terminal.expect(r"ready (\d+)\r\n")
     assert int(terminal.match[1]) == terminal.pid
     group = os.getpgid(terminal.pid)
     assert [pid for pid in _processes_in_group(group) if pid != terminal.pid] == []
     terminal.kill(signal.SIGKILL)
-    _close(terminal)
+    close(terminal)
 
 
 def _processes_in_group(group: int) -> list[int]:
@@ -135,27 +99,27 @@ def _processes_in_group(group: int) -> list[int]:
 
 
 def test_keys_reach_the_command(environment: Environment) -> None:
-    terminal = _inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGINT)), str(int(signal.SIGQUIT)))
+    terminal = inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGINT)), str(int(signal.SIGQUIT)))
     terminal.expect("ready")
     for key, number in (("c", signal.SIGINT), ("\\", signal.SIGQUIT), ("c", signal.SIGINT)):
         terminal.sendcontrol(key)
         terminal.expect(f"caught {int(number)} ")
     terminal.kill(signal.SIGKILL)
-    _close(terminal)
+    close(terminal)
     assert terminal.signalstatus == signal.SIGKILL
 
 
 @pytest.mark.parametrize(("key", "number"), [("c", signal.SIGINT), ("\\", signal.SIGQUIT)])
 def test_keys_end_the_command(environment: Environment, key: str, number: signal.Signals) -> None:
-    terminal = _inside(environment, *_READY)
+    terminal = inside(environment, *_READY)
     terminal.expect("ready")
     terminal.sendcontrol(key)
-    _close(terminal)
+    close(terminal)
     assert (terminal.exitstatus, terminal.signalstatus) == (None, number)
 
 
 def test_suspended_in_a_shell_of_the_host(environment: Environment) -> None:
-    terminal = _terminal(environment, "bash", "--norc", "-i", variables={"PS1": "host> "})
+    terminal = spawn(environment, "bash", "--norc", "-i", variables={"PS1": "host> "})
     terminal.expect("host> ")
     terminal.sendline(f"{environment.tool.launcher} exec {environment.name} -- sh -c 'echo ready; exec cat'")
     terminal.expect("ready\r\n")
@@ -176,21 +140,12 @@ def test_suspended_in_a_shell_of_the_host(environment: Environment) -> None:
     terminal.sendline("echo status=$?")
     terminal.expect("status=0\r\n")
     terminal.sendline("exit")
-    _close(terminal)
+    close(terminal)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_job_control_in_a_shell(environment: Environment, shell: str, place: Path) -> None:
-    path = shutil.which(shell)
-    if path is None:
-        if shell == "bash":
-            pytest.skip("there is no bash")
-        return  # not part of every system
-    # Their own settings would ask questions at a first start.
-    (place / ".zshrc").write_text("PROMPT='in> '\n")
-    variables = {"SHELL": path, "ZDOTDIR": str(place), "XDG_CONFIG_HOME": str(place)}
-    command = (str(environment.tool.launcher), "shell", environment.name)
-    terminal = _terminal(environment, *command, variables=variables)
+def test_job_control_in_a_shell(environment: Environment) -> None:
+    """Other shells, and more programs that need a terminal: test_programs.py."""
+    terminal = spawn(environment, str(environment.tool.launcher), "shell", environment.name)
     terminal.sendline("echo rea''dy")
     terminal.expect("[\r\n]ready")
     terminal.sendline("sh -c 'echo beg''un; exec sleep 300'")
@@ -205,18 +160,18 @@ def test_job_control_in_a_shell(environment: Environment, shell: str, place: Pat
     terminal.sendline("echo aft''er")
     terminal.expect("[\r\n]after")
     terminal.sendline("exit 5")
-    _close(terminal)
+    close(terminal)
     assert terminal.exitstatus == 5
 
 
 def test_size_of_the_window(environment: Environment) -> None:
-    terminal = _inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGWINCH)))
+    terminal = inside(environment, "python3", "-c", _HANDLER, str(int(signal.SIGWINCH)))
     terminal.expect("ready")
     terminal.setwinsize(30, 100)
     terminal.expect(f"caught {int(signal.SIGWINCH)} 100 30\r\n")
     terminal.kill(signal.SIGKILL)
-    _close(terminal)
-    assert succeeded_output(_inside(environment, "stty", "size")) == "24 200"
+    close(terminal)
+    assert succeeded_output(inside(environment, "stty", "size")) == "24 200"
 
 
 def succeeded_output(terminal: Any) -> str:
@@ -229,18 +184,10 @@ def succeeded_output(terminal: Any) -> str:
 
 
 def test_full_screen_program(environment: Environment) -> None:
-    if shutil.which("vim"):
-        terminal = _inside(environment, "vim", "-u", "NONE", "-N", "-n", "/usr/local/notes")
-        terminal.expect(re.escape("/usr/local/notes"))
-        terminal.send("ihello from vim\x1b:wq\r")
-        _close(terminal)
-        assert terminal.exitstatus == 0
-        assert environment.sh("cat /usr/local/notes") == "hello from vim\n"
-        assert not Path("/usr/local/notes").exists()
-    terminal = _inside(environment, "top")
+    terminal = inside(environment, "top")
     terminal.expect("PID")
     terminal.send("q")
-    _close(terminal)
+    close(terminal)
     assert terminal.exitstatus == 0
 
 
@@ -257,7 +204,7 @@ def test_signals_to_the_tool_reach_the_command(environment: Environment, number:
 
 def test_terminal_that_is_closed(environment: Environment) -> None:
     """The command gets SIGHUP as any would, and nothing stays behind."""
-    terminal = _inside(environment, *_READY)
+    terminal = inside(environment, *_READY)
     terminal.expect("ready")
     terminal.close(force=False)
     wait_for(lambda: environment.tool.status(environment.name)["running"] is False)
@@ -265,16 +212,22 @@ def test_terminal_that_is_closed(environment: Environment) -> None:
 
 @pytest.mark.modes("full", "single", "root", "fuse")
 def test_exit_status_of_every_kind(environment: Environment) -> None:
-    for status in (0, 1, 2, 64, 124, 125, 126, 127, 128, 130, 200, 255):
-        result = environment.exec("sh", "-c", f"exit {status}")
-        assert (result.returncode, result.stderr) == (status, "")
+    """Each of a session of its own; all of them in one mode, as the way is the same."""
+    statuses = range(256) if environment.tool.mode == "full" else (0, 1, 2, 64, 125, 126, 127, 128, 130, 255)
+    session = sleeper(environment)  # the others join
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda status: environment.exec("sh", "-c", f"exit {status}"), statuses))
+    assert [(result.returncode, result.stderr) for result in results] == [(status, "") for status in statuses]
+    end(session)
 
 
 def test_ended_by_a_signal(environment: Environment) -> None:
-    """The signal itself, not 128 and its number: the caller's shell makes that."""
-    for name in ("HUP", "INT", "QUIT", "KILL", "TERM", "USR1", "SEGV", "ABRT", "PIPE"):
-        result = environment.exec("sh", "-c", f"ulimit -c 0; kill -{name} $$")
-        assert (result.returncode, result.stderr) == (-signal.Signals[f"SIG{name}"], ""), name
+    """Each that ends a process; the signal itself, not 128 and its number: the caller's shell makes that."""
+    numbers = sorted(signal.valid_signals() - _NOT_DEADLY)
+    assert len(numbers) > 50
+    for number in numbers if environment.tool.mode == "full" else numbers[:25]:
+        result = environment.exec("sh", "-c", f"ulimit -c 0; kill -{int(number)} $$")
+        assert (result.returncode, result.stderr) == (-number, ""), number
     result = _outside(environment, '"$TOOL" exec "$NAME" -- sh -c "kill -TERM \\$\\$"; echo $?')
     assert result.stdout == "143\n"
 
@@ -369,6 +322,15 @@ def test_environment_variables_are_kept(environment: Environment, locale: dict[s
         inside.pop(name)
         variables.pop(name)
     assert inside == variables
+
+
+def test_current_directory_that_is_gone(environment: Environment, place: Path) -> None:
+    """Everywhere, not only inside: the command starts in its home, and the tool says so."""
+    script = 'mkdir "$1/gone"; cd "$1/gone"; rmdir "$1/gone"; "$TOOL" exec "$NAME" -- sh -c "pwd -P; echo $HOME"'
+    result = succeeded(_outside(environment, script.replace("$HOME", "\\$HOME"), str(place)))
+    where, home = result.stdout.split()
+    assert where == home
+    assert "does not exist inside; now in" in result.stderr
 
 
 def test_limits_are_kept(environment: Environment) -> None:
