@@ -85,7 +85,7 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     try:
         environment = store.load(name)
     except SysenvError as error:
-        return Status(name, "", None, 0.0, str(path), (), error.message)
+        return Status(name, "", None, 0.0, str(path), running.of_damaged(path), error.message)
     kind = environment.id_map.kind if environment.id_map else None
     processes = found.get(environment.source, ())
     return Status(name, environment.driver, kind, environment.created, str(path), processes)
@@ -139,17 +139,23 @@ def remove(store: Store, name: str) -> None:
     try:
         environment = store.load(name)
     except SysenvError:
+        processes = running.of_damaged(path)
+        _refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
         _remove_damaged(store, path)
         return
     sudo.require(environment)
     with store.lock(name):
-        processes = running.processes(store).get(environment.source)
-        if processes:
-            listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
-            raise SysenvError(f"{name} is running: {listed}", f"leave it, or end its processes: sysenv-ns stop {name}")
+        processes = running.processes(store).get(environment.source, ())
+        _refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
+
+
+def _refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:
+    if processes:
+        listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
+        raise SysenvError(f"{name} is running: {listed}", hint)
 
 
 def remove_unused_bases(store: Store) -> list[str]:

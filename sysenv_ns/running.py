@@ -125,6 +125,13 @@ def processes(store: Store) -> dict[str, tuple[Process, ...]]:
     return found
 
 
+def of_damaged(environment_path: Path) -> tuple[Process, ...]:
+    """The processes of an environment whose name in mount tables is lost: those where its state file says."""
+    state = read_state(environment_path)
+    pids = _elsewhere()[0].get(state.namespace, ()) if state is not None else ()
+    return tuple(Process(pid, _command(pid)) for pid in pids) if _sources_in(pids, thorough=True) else ()
+
+
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 

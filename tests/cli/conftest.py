@@ -28,7 +28,7 @@ def environments(store: Store) -> Store:
     store.prepare()
     for name in ("damaged", "whole"):
         staging = store.trash / name
-        staging.mkdir()
+        (staging / "upper").mkdir(parents=True)
         store.add(Environment(name, "0", "root", None, 1_700_000_000.0, store.envs / name), staging)
     (store.envs / "damaged" / "env.json").write_text("")
     return store

@@ -217,7 +217,7 @@ def test_a_new_environment_in_a_store_that_cannot_be_written(
     monkeypatch.setenv("SYSENV_NS_HOME", "/proc/no-such-place")
     result = run("create", "new")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "hint: set SYSENV_NS_HOME" in result.stderr
+    assert "or set SYSENV_NS_HOME" in result.stderr
 
 
 def test_an_unexpected_error_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,17 @@ def test_damaged(doomed: Environment, damage: str) -> None:
     _assert_gone(doomed)
 
 
+def test_damaged_while_it_runs(doomed: Environment) -> None:
+    """The files below a mounted overlay are not taken away."""
+    session = sleeper(doomed)
+    (_directory(doomed) / "env.json").write_text("{")
+    refused(doomed.tool.run("remove", doomed.name), 1, "running", str(session.pid), "kill")
+    assert [process["pid"] for process in doomed.tool.status(doomed.name)["processes"]] == [session.pid]
+    end(session)
+    succeeded(doomed.tool.run("remove", doomed.name))
+    _assert_gone(doomed)
+
+
 def _damage(tool: Tool, path: Path, damage: str) -> None:
     if damage == "unreadable":
         (path / "env.json").chmod(0)
