@@ -40,7 +40,8 @@ def diagnose(store: Store) -> Diagnosis:
     for kind in _KINDS:
         findings.append(_try(f"id map {kind}", lambda kind=kind: maps.update({kind: _id_map(kind)})))  # type: ignore[misc]
     findings.append(_try("root emulation", lambda: _emulation(maps.get("single"))))
-    findings.append(_try("sudo", sudo.check))
+    if os.geteuid() != 0:
+        findings.append(_try("sudo", sudo.check))
     working = {finding.subject: finding.works for finding in findings}
     tried = [(name, _try(f"driver {name}", lambda name=name: _driver(store, name, maps))) for name in drivers.NAMES]  # type: ignore[misc]
     works = {name for name, finding in tried if finding.works}

@@ -20,6 +20,7 @@ from sysenv_ns.store import Store
 _SIZE = 10_000  # bytes: more than a file that would be copied
 _DATA = b"sysenv-ns\n" * (_SIZE // 10)
 _HOST_FILE = "/bin/sh"
+_HOST_DATABASE = "etc/passwd"
 
 
 def try_driver(store: Store, driver: str, id_map: IdMap | None) -> None:
@@ -74,38 +75,40 @@ def _stub(path: Path) -> None:
     (path / "data" / "file").write_bytes(_DATA)
     writer = mirror.Writer(str(path / "lower"))
     writer.add("", (DIRECTORY, "", 0o755, 0, 0, 0, None), [(STUB, "file", 0o644, 0, 0, 0, (_SIZE, "/file"))])
-    _mount(_overlay(path, data_roots=(str(path / "data"),)), path, "file")
+    _use(_overlay(path, data_roots=(str(path / "data"),)), path)
 
 
 def _reflink(path: Path) -> None:
-    (path / "lower").mkdir()
-    with open(_HOST_FILE, "rb") as source, open(path / "lower" / "file", "wb") as target:
+    with open(_HOST_FILE, "rb") as source, open(path / "shared", "wb") as target:
         shared = syscalls.clone_file(source.fileno(), target.fileno())
     if not shared:
         raise SysenvError(
             "the store cannot share data with the system's files (reflink)",
             "put the store on the same btrfs or xfs as /usr: set SYSENV_NS_HOME",
         )
-    _mount(_overlay(path), path, "file")
+    _copy(path)
 
 
 def _copy(path: Path) -> None:
-    (path / "lower").mkdir()
-    (path / "lower" / "file").write_bytes(_DATA)
-    _mount(_overlay(path), path, "file")
+    _use(_overlay(path), path)
 
 
 def _fuse(path: Path) -> None:
-    (path / "lower").mkdir()
-    (path / "lower" / "file").write_bytes(_DATA)
-    overlay = FuseOverlay("/", "sysenv-ns:probe", (str(path / "lower"), "/"), str(path / "upper"), str(path / "work"))
-    _mount(overlay, path, "file")
+    lowers = (str(path / "lower"), "/")
+    _use(FuseOverlay("/", "sysenv-ns:probe", lowers, str(path / "upper"), str(path / "work")), path)
 
 
 def _root(path: Path) -> None:
-    (path / "lower").mkdir()
-    (path / "lower" / "file").write_bytes(_DATA)
-    _mount(_overlay(path, unprivileged=False), path, "file")
+    _use(_overlay(path, unprivileged=False), path)
+    # In a user namespace the system's files may belong to nobody, and then cannot be changed.
+    for name in ("upper", "work"):
+        (path / f"system-{name}").mkdir()
+    upper, work = str(path / "system-upper"), str(path / "system-work")
+    mount = Overlay("/", "sysenv-ns:probe", ("/",), (), upper, work, unprivileged=False).prepare()
+    try:
+        os.close(os.open(_HOST_DATABASE, os.O_RDWR, dir_fd=mount))
+    finally:
+        os.close(mount)
 
 
 _PROBES: dict[str, Callable[[Path], None]] = {
@@ -122,20 +125,23 @@ def _overlay(path: Path, data_roots: tuple[str, ...] = (), unprivileged: bool = 
     return Overlay("/", "sysenv-ns:probe", lowers, data_roots, upper, work, unprivileged)
 
 
-def _mount(overlay: Operation, path: Path, name: str) -> None:
-    """Read a file of the lower through the overlay, and write to it."""
-    for directory in ("upper", "work"):
-        (path / directory).mkdir()
+def _use(overlay: Operation, path: Path) -> None:
+    """Read a file of the lower through the overlay, write to it, and make a directory anew."""
+    for name in ("lower", "upper", "work"):
+        (path / name).mkdir(exist_ok=True)
+    (path / "lower" / "directory").mkdir()
+    if not (path / "lower" / "file").exists():
+        (path / "lower" / "file").write_bytes(_DATA)
     mount = overlay.prepare()
     assert mount is not None
     try:
-        expected = (path / "data" / name if (path / "data").exists() else path / "lower" / name).read_bytes()
-        descriptor = os.open(name, os.O_RDWR, dir_fd=mount)
-        found = os.pread(descriptor, len(expected) + 1, 0)
+        descriptor = os.open("file", os.O_RDWR, dir_fd=mount)
+        found = os.pread(descriptor, 2 * _SIZE, 0)
         os.write(descriptor, b"changed")
         os.close(descriptor)
-        if found != expected:
+        if found != _DATA:
             raise SysenvError("a file of the base does not show its data here", "report this with `uname -a`")
+        os.rmdir("directory", dir_fd=mount)
         os.mkdir("directory", dir_fd=mount)
     finally:
         os.close(mount)

@@ -17,9 +17,9 @@ PROPAGATION = "making the mounts private"
 OVERLAY = "mounting an overlay"
 
 _NEEDED = {
-    "stub": "Linux 6.16 or later with overlayfs",
-    "reflink": "Linux 5.11 or later with overlayfs",
-    "copy": "Linux 5.11 or later with overlayfs",
+    "stub": "Linux 6.16 or later",
+    "reflink": "Linux 5.11 or later",
+    "copy": "Linux 5.11 or later",
 }
 _NO_UPPER = {"overlay", "fuse", "nfs", "nfs4", "cifs", "smb3", "vfat", "exfat", "fuseblk", "9p", "virtiofs"}
 
@@ -73,9 +73,10 @@ def _overlay(number: int | None, store: Path, driver: str) -> str:
     fstype = filesystem(store)
     if fstype in _NO_UPPER:
         return f"{store} lies on {fstype}, which cannot hold an environment: set SYSENV_NS_HOME to a local disk"
+    if driver == "root":
+        return "root of a container or user namespace may lack what it needs: use another driver (see doctor)"
     if number in (errno.EINVAL, errno.EPERM, errno.ENODEV):
-        needed = _NEEDED.get(driver, "root with all capabilities")
-        return f"the driver {driver} needs {needed}; `sysenv-ns doctor` shows which drivers work here"
+        return f"the driver {driver} needs {_NEEDED[driver]} with overlayfs; `sysenv-ns doctor` shows what works here"
     return f"look at the kernel's log (dmesg) and at the file system of {store}"
 
 

@@ -52,7 +52,7 @@ def check() -> None:
     """Raise SysenvError unless this user may use sudo, as far as that can be seen without a password."""
     said = children.complaint(_program(), ["sudo", "-n", "true"], {"PATH": _PATH, "LC_ALL": "C"})
     if said and "password" not in said:
-        raise SysenvError(f"sudo refuses: {said}", _HINT)
+        raise SysenvError(f"sudo refuses: {said.splitlines()[0]}", _HINT)
 
 
 def available() -> bool:
