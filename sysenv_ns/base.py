@@ -142,15 +142,18 @@ class Base:
         indexes: list[survey.Index] = []
 
         def batches() -> Iterator[Batch]:
-            roots, done = list(earlier_roots), 0
+            from sysenv_ns import roots  # not needed by a start
+
+            surplus = roots.surplus_roots(trees, policy.DATA_ROOTS - len(earlier_roots))
+            found, done = list(earlier_roots), 0
             for tree in trees:
-                index = survey.Index(roots)
+                index = survey.Index(found, surplus)
                 if tree.policy.watch_packages:
                     # Before the walk: what changes while it goes on makes the layer stale.
                     index.watched |= {path: _signature(path) for path in policy.PACKAGE_DATABASES}
                 share = _part(progress, done / total, tree.policy.weight / total)
                 yield from survey.Walk(tree, id_map, data, index, share).batches()
-                roots += [root for root in index.roots if root not in roots]
+                found += [root for root in index.roots if root not in found]
                 done += tree.policy.weight
                 indexes.append(index)
 
@@ -281,7 +284,7 @@ def _slug(tree: Tree) -> str:
 
 def _plan(tree: Tree) -> dict[str, Any]:
     """What of the plan goes into a mirror, as JSON gives it back."""
-    return {"stops": sorted(tree.stops), "blocked": sorted(tree.blocked)}
+    return {"stops": sorted(tree.stops), "blocked": sorted(tree.blocked), "copied": sorted(tree.copied)}
 
 
 def _signature(path: str) -> list[int] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from sysenv_ns import mountinfo, policy
 from sysenv_ns.fuse import FuseOverlay
-from sysenv_ns.mountinfo import Mount, is_below
+from sysenv_ns.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
 from sysenv_ns.policy import TreePolicy
 
@@ -44,10 +45,28 @@ class Host:
     mounts: tuple[Mount, ...]
     top: tuple[Entry, ...]  # of /
     home: str  # absolute, symbolic links resolved
-    stores: tuple[str, ...]  # those of policy.HOST_STORES that exist
+    stores: tuple[str, ...]  # those of policy.HOST_STORES that exist, and what else is to be bound
     run: tuple[RunEntry, ...] = ()  # of /run, parents first
     mounted_files: frozenset[str] = frozenset()  # mount points that are not directories
+    unreachable: frozenset[str] = frozenset()  # mount points in directories that the user cannot enter
     missing_trees: frozenset[str] = frozenset()  # those of policy.TREES that are no directories here
+
+    @cached_property
+    def visible(self) -> tuple[Mount, ...]:
+        """The mounts that a path can reach."""
+        return mountinfo.visible(self.mounts)
+
+    @cached_property
+    def automounts(self) -> frozenset[str]:
+        """Where an automounter has its triggers; what lies on them comes and goes with its use."""
+        return frozenset(mount.point for mount in self.mounts if mount.fstype == "autofs")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Absolute paths whose treatment is not left to the policy."""
+
+    bound: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,7 @@ class Tree:
     policy: TreePolicy
     stops: frozenset[str]  # what stays empty: another tree or a mount provides its content
     blocked: frozenset[str]  # directories with a mount below: overlayfs refuses them as a data-only lower
+    copied: frozenset[str] = frozenset()  # in and below these nothing can be a data-only lower
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,7 @@ def bound_paths(host: Host) -> tuple[str, ...]:
     overlaid = overlaid_directories(host)
     paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry)]
     paths += host.stores
-    paths += [m.point for m in mountinfo.visible(host.mounts) if _is_foreign(m, host, overlaid)]
+    paths += [m.point for m in host.visible if _is_foreign(m, host, overlaid)]
     paths.append(host.home)
     return outermost(path for path in paths if path != "/")
 
@@ -108,17 +128,25 @@ def outermost(paths: Iterable[str]) -> tuple[str, ...]:
 def _is_foreign(mount: Mount, host: Host, overlaid: Sequence[str]) -> bool:
     """Whether a mount lies in a system directory and is not part of the system itself."""
     holder = next((d for d in overlaid if mount.point == d or is_below(mount.point, d)), None)
-    if holder is None or holder == "/etc" or mount.point.startswith("/etc/"):
-        return False  # /etc is copied through the mounts, so that packages may replace what is mounted there
-    return not is_system_data(mount) or mount.point in host.mounted_files
+    if holder is None or mount.point in host.unreachable:
+        return False
+    if holder == "/etc" and mount.point not in host.automounts:
+        return False  # it is copied through the mounts, so that packages may replace what is mounted there
+    return not is_system_data(mount, host)
 
 
-def is_system_data(mount: Mount) -> bool:
-    """Whether a mount below a system directory is a disk of the system (/usr, /var/log ...), not a guest there.
+def is_system_data(mount: Mount, host: Host) -> bool:
+    """Whether a mount below a system directory is a part of the system (/usr, /var/log ...), not a guest there.
 
-    A bind mount shows as a disk with a root other than /; so does a btrfs subvolume, which is none.
+    A bind mount shows as a disk with a root other than /; so does a btrfs subvolume, which is none. One of a whole
+    system directory is how image-based systems mount their /usr and /var.
     """
-    return mount.fstype in policy.DISK_FILESYSTEMS and (mount.root == "/" or mount.fstype == "btrfs")
+    if mount.point in host.automounts or mount.point in host.mounted_files:
+        return False
+    if any(path == mount.point or is_below(path, mount.point) for path in policy.WRITTEN):
+        return True
+    whole = mount.root == "/" or mount.fstype == "btrfs" or mount.point in policy.TREES
+    return mount.fstype in policy.DISK_FILESYSTEMS and (whole or policy.OVERLAID.fullmatch(mount.point[1:]) is not None)
 
 
 def layers(host: Host) -> tuple[LayerPlan, ...]:
@@ -127,43 +155,66 @@ def layers(host: Host) -> tuple[LayerPlan, ...]:
     possible = (path for path in policy.TREES if path not in host.missing_trees)
     inner = [path for path in possible if any(is_below(path, directory) for directory in directories)]
     # /usr first: the stubs of the first data-only lower depend on no other one, so /usr is rarely mirrored anew.
-    paths = sorted({"/", *directories, *inner}, key=lambda path: (path.split("/")[1] != "usr", path))
+    bound = bound_paths(host)
+    own = {path for path in (*directories, *inner) if path not in bound and not any(is_below(path, b) for b in bound)}
+    paths = sorted({"/", *own}, key=lambda path: (path.split("/")[1] != "usr", path))
     every_directory = (f"/{entry.path}" for entry in host.top if entry.kind == "directory")
-    stops = frozenset({*bound_paths(host), *paths, *every_directory})
+    stops = frozenset({*bound, *paths, *every_directory})
     # A store of the host may get mounts at any moment (docker starting a container): as if it had one already.
-    points = {mount.point for mount in host.mounts} | set(host.stores)
-    blocked = frozenset(ancestor for point in points for ancestor in _ancestors(point))
-    copied = set(policy.COPIED_LAYERS.values())
-    plans = [LayerPlan(name, (_tree(path, stops, blocked),)) for name, path in policy.COPIED_LAYERS.items()]
-    stubbed = tuple(_tree(path, stops, blocked) for path in paths if path not in copied)
-    return (*plans, LayerPlan("stubs", stubbed))
+    points = {mount.point for mount in host.mounts} | {*host.stores, host.home}
+    blocked = frozenset(ancestor for point in points for ancestor in ancestors(point))
+    copied = second_sights(host)
+    own_layers = policy.COPIED_LAYERS.items()
+    plans = [LayerPlan(name, (_tree(path, stops, blocked, copied),)) for name, path in own_layers]
+    stubbed = (_tree(path, stops, blocked, copied) for path in paths if path not in dict(own_layers).values())
+    return (*plans, LayerPlan("stubs", tuple(stubbed)))
 
 
-def _tree(path: str, stops: frozenset[str], blocked: frozenset[str]) -> Tree:
+def second_sights(host: Host) -> frozenset[str]:
+    """Where a disk of the system shows what another place of it shows too: overlayfs refuses overlapping layers."""
+    points = {*overlaid_directories(host), *(mount.point for mount in further_mounts(host))}
+    found: list[tuple[str, str, str]] = []  # path on the disk, disk, point
+    for point in points:
+        if (mount := mountinfo.containing(point, host.visible)) is not None:
+            path = f"{mount.root.rstrip('/')}{point[len(mount.point.rstrip('/')) :]}"
+            found.append((path or "/", mount.device, point))
+    found.sort()  # what holds another one comes first
+    return frozenset(
+        point
+        for number, (path, device, point) in enumerate(found)
+        if any(
+            _overlap(outer, path, outer_point, point) for outer, disk, outer_point in found[:number] if disk == device
+        )
+    )
+
+
+def _overlap(outer: str, path: str, outer_point: str, point: str) -> bool:
+    """Whether two places show the same directory, other than one below the other as on the disk itself."""
+    if path != outer and not is_below(path, outer):
+        return False
+    return point != f"{outer_point}{path[len(outer.rstrip('/')) :]}"
+
+
+def _tree(path: str, stops: frozenset[str], blocked: frozenset[str], copied: frozenset[str]) -> Tree:
     """The tree with what concerns it: what changes elsewhere must not make it stale."""
     return Tree(
         path,
         policy.TREES.get(path, policy.OTHER_TREES),
         stops=frozenset(p for p in stops if is_below(p, path)) if path != "/" else stops - {"/"},
         blocked=frozenset(p for p in blocked if p in ("/", path) or is_below(p, path) or is_below(path, p)),
+        copied=frozenset(p for p in copied if p == path or is_below(p, path) or is_below(path, p)),
     )
-
-
-def _ancestors(path: str) -> Iterator[str]:
-    while path != "/":
-        path = path.rpartition("/")[0] or "/"
-        yield path
 
 
 def data_root(directory: str, blocked: frozenset[str]) -> str | None:
     """The data-only lower that serves the files of `directory`: its topmost ancestor without mounts below."""
-    chain = [directory, *_ancestors(directory)]
+    chain = [directory, *ancestors(directory)]
     return next((path for path in reversed(chain) if path not in blocked), None)
 
 
 def copy_limit(path: str) -> int:
     """Up to which size (bytes) the files of directory `path` are copied into the base instead of stubbed."""
-    chain = [path, *_ancestors(path)]
+    chain = [path, *ancestors(path)]
     return next((policy.COPY_LIMITS[p] for p in chain if p in policy.COPY_LIMITS), policy.BLOCK)
 
 
@@ -196,11 +247,11 @@ def further_mounts(host: Host) -> tuple[Mount, ...]:
     """The disks of the system below / that, where no base layer merges them, need an overlay each: outer ones first."""
     overlaid = overlaid_directories(host)
     bound = bound_paths(host)
-    inside = [m for m in mountinfo.visible(host.mounts) if any(m.point == d or is_below(m.point, d) for d in overlaid)]
+    inside = [m for m in host.visible if any(m.point == d or is_below(m.point, d) for d in overlaid)]
     return tuple(
         mount
         for mount in sorted(inside, key=lambda m: m.point)
-        if is_system_data(mount) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
+        if is_system_data(mount, host) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
     )
 
 
@@ -233,8 +284,9 @@ def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:
 
 def _etc_binds(host: Host) -> Iterator[Bind]:
     """For the driver root: the overlay over / shows what lies below these mounts, in a container empty files."""
-    for mount in mountinfo.visible(host.mounts):
-        if is_below(mount.point, "/etc") and not is_system_data(mount):
+    bound = bound_paths(host)
+    for mount in host.visible:
+        if is_below(mount.point, "/etc") and not is_system_data(mount, host) and mount.point not in bound:
             yield Bind(mount.point, mount.point, mount.point not in host.mounted_files, readonly=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,27 +62,29 @@ def is_below(path: str, directory: str) -> bool:
     return path != directory and path.startswith(directory.rstrip("/") + "/")
 
 
+def ancestors(path: str) -> Iterator[str]:
+    """The directories above an absolute path, innermost first."""
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
+
+
 def visible(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
-    """The mounts that a path can reach: without those that a later mount covers."""
-    parents = {mount.mount_id: mount.parent_id for mount in mounts}
-    shown: list[Mount] = []
-    for mount in mounts:
-        shown = [m for m in shown if not _covers(mount, m, parents)]
-        shown.append(mount)
-    return tuple(shown)
+    """The mounts that a path can reach: without those that another mount covers, on the same point or above."""
+    by_id = {mount.mount_id: mount for mount in mounts}
+    taken = {(m.parent_id, m.point) for m in mounts if m.parent_id != m.mount_id}
+    return tuple(m for m in mounts if (m.mount_id, m.point) not in taken and _is_reachable(m, by_id, taken))
 
 
-def _covers(later: Mount, earlier: Mount, parents: dict[int, int]) -> bool:
-    if earlier.point != later.point and not is_below(earlier.point, later.point):
-        return False
-    # The table is in the order of creation, not of nesting: a mount made first may have been moved onto the later one.
-    ancestor: int | None = earlier.mount_id
-    while ancestor is not None:
-        if ancestor == later.mount_id:
-            return False
-        following = parents.get(ancestor)
-        ancestor = following if following != ancestor else None
-    return True
+def _is_reachable(mount: Mount, by_id: Mapping[int, Mount], taken: Container[tuple[int, str]]) -> bool:
+    """Whether no mount lies on a directory above this one, or above one that it is mounted on."""
+    # By the parents: the table's order, that of creation, says nothing of a mount that has been moved.
+    while not any((mount.parent_id, directory) in taken for directory in ancestors(mount.point)):
+        parent = by_id.get(mount.parent_id)
+        if parent is None or parent is mount:
+            return True
+        mount = parent
+    return False
 
 
 def containing(path: str, mounts: Iterable[Mount]) -> Mount | None:

@@ -25,8 +25,16 @@ HOST_STORES = (
 )
 
 # File systems that hold system data when mounted below a system directory. All others there are foreign
-# (tmpfs, FUSE, NFS, squashfs images, other overlays) and are bound.
+# (tmpfs, FUSE, NFS, squashfs images, other overlays) and are bound, unless they hold one of the places below.
 DISK_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "nilfs2", "bcachefs"})
+
+# What every installation writes to: a file system that holds one of these is the system's, of whatever type it is (a
+# tmpfs on /var/log, an overlay that an extension image puts on /usr).
+WRITTEN = (
+    *("/usr/bin", "/usr/lib", "/usr/share", "/var/cache/apt/archives", "/var/cache/debconf", "/var/cache/dnf"),
+    *("/var/cache/pacman/pkg", "/var/lib/apk", "/var/lib/apt/lists", "/var/lib/dpkg", "/var/lib/pacman"),
+    *("/var/lib/rpm", "/var/log", "/var/spool"),
+)
 
 # Files up to this size (bytes) are copied into the base: on ext4 a stub's attributes take a block anyway.
 BLOCK = 4096
@@ -50,6 +58,9 @@ COPY_LIMITS = {
     "/var/lib/rpm": UNLIMITED,
     "/var/log": UNLIMITED,
 }
+# A host mount splits a data-only lower: its siblings become one each. overlayfs takes 500 layers, and searches them
+# one by one for the data of a stub; the files of smaller directories beyond this number are copied.
+DATA_ROOTS = 128
 # Logs above this size (bytes) are left empty: a copy would cost gigabytes, a stub would lie when the log grows.
 LOG_LIMIT = MEBIBYTE
 LOGS = "/var/log"

@@ -17,6 +17,7 @@ from typing import Literal, NoReturn
 from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, sudo, survey
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
+from sysenv_ns.layout import Places
 from sysenv_ns.standins import ROOT_PATH
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.sudo import Caller
@@ -76,7 +77,7 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     """Move this process into a new root made of the environment's layers. Raises SysenvError."""
     for directory in (environment.work, environment.root):  # nothing is kept in them
         directory.mkdir(mode=0o755, exist_ok=True)
-    host = survey.host(environment.id_map)
+    host = survey.host(environment.id_map, Places(bound=(os.path.realpath(store.path),)))
     driver = drivers.get(environment.driver)
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
         namespace.enter(environment.id_map)

@@ -9,29 +9,52 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from sysenv_ns import layout, mountinfo, policy, standins
 from sysenv_ns.idmap import IdMap
-from sysenv_ns.layout import Entry, EntryKind, Host, RunEntry, Tree
+from sysenv_ns.layout import Entry, EntryKind, Host, Places, RunEntry, Tree
+from sysenv_ns.mountinfo import Mount
 from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Data, Kind, Record
 
 # An empty file of this name makes a directory opaque for fuse-overlayfs (fuse-overlayfs(1)).
 OPAQUE = ".wh..wh..opq"
 
+_POLICY_ALONE = Places()
 
-def host(id_map: IdMap | None) -> Host:
+
+def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
     """Survey what the plan depends on; owners in /run are translated with `id_map`. Raises OSError."""
+    stores = (*policy.HOST_STORES, *places.bound)
     mounts = mountinfo.read()
     points = {mount.point for mount in mounts}
+    kinds = {mount.point: _mount_kind(mount) for mount in mountinfo.visible(mounts)}
     return Host(
         mounts=mounts,
         top=tuple(_entries("/")),
         home=_home(),
-        stores=tuple(path for path in policy.HOST_STORES if os.path.isdir(path) and not os.path.islink(path)),
+        stores=tuple(path for path in stores if os.path.isdir(path) and not os.path.islink(path)),
         run=tuple(_run_entries("", points, id_map)),
-        mounted_files=frozenset(p for p in points if os.path.lexists(p) and not os.path.isdir(p)),
+        mounted_files=frozenset(point for point, kind in kinds.items() if kind == "file"),
+        unreachable=frozenset(point for point, kind in kinds.items() if kind is None),
         missing_trees=frozenset(p for p in policy.TREES if os.path.islink(p) or not os.path.isdir(p)),
     )
+
+
+def _mount_kind(mount: Mount) -> EntryKind | None:
+    """Whether a directory or a file is mounted there; None when the user cannot go there.
+
+    Not stat(2), which another user's or a dead FUSE file system refuses; nor O_DIRECTORY on an automounter's trigger,
+    which that would set off (open(2), O_PATH).
+    """
+    flags = os.O_PATH | os.O_NOFOLLOW | (0 if mount.fstype == "autofs" else os.O_DIRECTORY)
+    try:
+        os.close(os.open(mount.point, flags))
+    except NotADirectoryError:
+        return "file"
+    except OSError:
+        return None
+    return "directory"
 
 
 def _home() -> str:
@@ -42,8 +65,12 @@ def _home() -> str:
 
 def _entries(directory: str) -> Iterator[Entry]:
     for entry in sorted(os.scandir(directory), key=lambda e: e.name):
-        status = entry.stat(follow_symlinks=False)
-        yield Entry(entry.name, _kind(status.st_mode), status.st_size)
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:  # gone, or a mounted file system that refuses: then a directory can be bound all the same
+            yield Entry(entry.name, "directory" if entry.is_dir(follow_symlinks=False) else "other")
+        else:
+            yield Entry(entry.name, _kind(status.st_mode), status.st_size)
 
 
 def _kind(mode: int) -> EntryKind:
@@ -94,14 +121,22 @@ def _run_entry(path: str, mount_points: set[str], id_map: IdMap | None) -> RunEn
 class Index:
     """What a walk saw: the roots its stubs need and the signatures that tell later whether they still hold."""
 
-    def __init__(self, earlier_roots: Iterable[str]) -> None:
+    def __init__(self, earlier_roots: Iterable[str], surplus_roots: AbstractSet[str] = frozenset()) -> None:
         self.roots: list[str] = []
         self.watched: dict[str, list[int] | None] = {}
         self.stubs: dict[str, list[int]] = {}
         self.left_out: list[str] = []
         self.unreadable: list[str] = []
         self._searched = list(earlier_roots)
+        self._surplus = surplus_roots
         self._names: dict[str, frozenset[str]] = {}
+
+    def data_root(self, directory: str, tree: Tree) -> str | None:
+        """The data-only lower that serves the files of a directory; None when they must be copied."""
+        if any(directory == path or mountinfo.is_below(directory, path) for path in tree.copied):
+            return None
+        root = layout.data_root(directory, tree.blocked)
+        return None if root in self._surplus else root
 
     def use(self, root: str) -> None:
         """Note that a stub of this tree is served by `root`."""
@@ -174,7 +209,7 @@ class Walk:
             self._watch(path, status, depth, self._tree.policy.watch_depth)
             whole = layout.copy_limit(path) == policy.UNLIMITED
             try:
-                self._read(path, depth, entries, directories)
+                self._read(path, status, depth, entries, directories)
             except FileNotFoundError:  # removed since its parent was read
                 directories, entries = [], []
             except PermissionError:
@@ -188,22 +223,37 @@ class Walk:
         for number, (name, child) in enumerate(directories):
             start = begin + number * share
             child_path = f"{path}/{name}" if path != "/" else f"/{name}"
-            yield from self._directory(child_path, child, depth + 1, start, start + share)
+            # What may be exchanged as a whole, another file system, is watched like a directory at the tree's top.
+            child_depth = depth + 1 if child.st_dev == status.st_dev else 1
+            yield from self._directory(child_path, child, child_depth, start, start + share)
         if depth < 4:
             self._progress(end)
 
     def _read(
-        self, directory: str, depth: int, entries: list[Record], directories: list[tuple[str, os.stat_result]]
+        self,
+        directory: str,
+        own: os.stat_result,
+        depth: int,
+        entries: list[Record],
+        directories: list[tuple[str, os.stat_result]],
     ) -> None:
         limit = layout.copy_limit(directory)
-        root = layout.data_root(directory, self._tree.blocked) if self._data == "stub" else None
+        root = self._index.data_root(directory, self._tree) if self._data == "stub" else None
         prefix = directory.rstrip("/")
         for entry in os.scandir(directory):
+            path = f"{prefix}/{entry.name}"
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # the host goes on living
                 continue
-            path = f"{prefix}/{entry.name}"
+            except OSError:
+                if not os.access(directory, os.X_OK):
+                    raise
+                # A mounted file system that refuses (another user's, dead): it is bound on top, in /etc it is left out.
+                if path not in self._tree.stops:
+                    self._index.left_out.append(path)
+                    continue
+                status = own
             if path in policy.LEFT_OUT:
                 continue
             if stat.S_ISDIR(status.st_mode):

@@ -28,6 +28,7 @@ OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_NO_AUTOMOUNT = 0x800
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
@@ -138,8 +139,8 @@ def syncfs(fd: int) -> None:
 
 
 def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -> int:
-    """open_tree(2) (Linux 5.2): with `clone` a detached bind mount of `path`."""
-    flags = OPEN_TREE_CLOEXEC | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
+    """open_tree(2) (Linux 5.2): with `clone` a detached bind mount of `path`, where an automount stays untriggered."""
+    flags = OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
     flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
     return _syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
 

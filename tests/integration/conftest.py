@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from . import accounts
+from . import accounts, machines
+from .machines import Machine
 from .support import (
     BASE_LIMIT,
     IN_MEMORY,
@@ -37,6 +38,7 @@ _USUAL = ("full", "single", "root") if ROOT_RUN else ("full", "single")
 _MODES = (*_USUAL, "disk", "fuse", "sudo")
 _MODES_OF = {"stub": _MODES, "root": ("root",), "fuse": ("single",)}  # others: ("full", "single")
 _ROOM = 8 << 30  # bytes: two bases, and what the larger tests install
+_SMALL_ROOM = 2 << 30  # the same for a small host with its base and a few disks
 _numbers = itertools.count(1)
 _tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
 
@@ -199,6 +201,31 @@ def fresh_store(tool: Tool) -> Iterator[Tool]:
     _delete_store(fresh)
 
 
+@pytest.fixture(scope="session")
+def small_host() -> Iterator[Path]:
+    """The files of a small host."""
+    if not ROOT_RUN:
+        pytest.skip("only root can mount")
+    parent = IN_MEMORY if fits_in_memory(_SMALL_ROOM) else Path("/var/tmp")
+    with tempfile.TemporaryDirectory(prefix=f"sysenv-host-{os.getpid()}-", dir=parent) as directory:
+        root = Path(directory, "root")
+        machines.build(root)
+        yield root
+
+
+@pytest.fixture
+def machine(small_host: Path, tool: Tool) -> Iterator[Machine]:
+    """A small host of the test's own, with a new store beside its files."""
+    number = next(_numbers)
+    root = Path(f"{small_host}-{number}")
+    subprocess.run(["cp", "-a", small_host, root], check=True)
+    fresh = tool.at(Path(f"{small_host.parent}-store-{number}"))
+    with machines.started(root, fresh) as machine:
+        yield machine
+    _delete_tree(root)
+    _delete_store(fresh)
+
+
 @pytest.fixture
 def memory_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store on a file system in memory."""
@@ -212,9 +239,13 @@ def memory_store(tool: Tool) -> Iterator[Tool]:
     _delete_store(fresh)
 
 
+def _delete_tree(path: Path) -> None:
+    subprocess.run(["rm", "-rf", path], check=True, timeout=600)  # thrice as fast as shutil.rmtree
+
+
 def _delete_store(tool: Tool) -> None:
     if ROOT_RUN or not tool.store.exists():
-        subprocess.run(["rm", "-rf", str(tool.store)], check=True, timeout=600)  # thrice as fast as shutil.rmtree
+        _delete_tree(tool.store)
     else:  # files of other ids: only root of a user namespace may
         map_all = ("--map-auto",) if tool.mode == "full" else ()
         command = ["unshare", "--map-root-user", *map_all, "rm", "-rf", str(tool.store)]

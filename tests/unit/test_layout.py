@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,15 +129,101 @@ def test_outermost(paths: list[str], expected: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("name", "system"),
     [
-        ("lvm", {"/", "/usr", "/var", "/var/log", "/home", "/boot", "/usr/local"}),
-        ("btrfs", {"/", "/home", "/var/log"}),
-        ("snap_docker", {"/"}),
+        ("lvm", {"/usr", "/var", "/var/log", "/home", "/boot", "/usr/local"}),
+        ("btrfs", {"/home", "/var/log"}),
+        ("snap_docker", set()),
         ("container", set()),
-        ("wsl2", {"/"}),
+        ("wsl2", set()),
     ],
 )
 def test_system_data_are_disks_and_not_bind_mounts(name: str, system: set[str]) -> None:
-    assert {mount.point for mount in table(name) if layout.is_system_data(mount)} == system
+    found = {mount.point for mount in table(name) if layout.is_system_data(mount, HOSTS[name])}
+    assert found == system | {"/"}
+
+
+def with_mounts(*lines: str, **keywords: Any) -> Host:
+    """The plain host with further lines in its mount table."""
+    text = "".join(f"{number} 28 {line}\n" for number, line in enumerate(lines, 900))
+    return host((*host().mounts, *mountinfo.parse(text.encode())), **keywords)
+
+
+@pytest.mark.parametrize(
+    ("line", "bound"),
+    [
+        ("0:90 / /var/log rw - tmpfs log2ram rw", False),
+        ("0:90 / /var/cache/apt/archives rw - nfs4 filer:/debs rw", False),
+        ("0:90 / /usr ro - overlay sysext rw", False),
+        ("8:1 /ostree/deploy/x/var /var rw - xfs /dev/sda1 rw", False),
+        ("8:1 /srv/local /usr/local rw - ext4 /dev/sda1 rw", False),
+        ("8:1 /srv/opt /opt rw - ext4 /dev/sda1 rw", False),
+        ("8:1 /srv/vendor /opt/vendor rw - ext4 /dev/sda1 rw", True),
+        ("0:90 / /opt rw - nfs4 filer:/opt rw", True),
+        ("0:90 / /var/lib/app rw - tmpfs app rw", True),
+        ("0:90 / /var/logs rw - tmpfs logs rw", True),
+    ],
+)
+def test_what_every_installation_writes_to_is_the_systems(line: str, bound: bool) -> None:
+    system = with_mounts(line)
+    point = system.mounts[-1].point
+    assert (point in layout.bound_paths(system)) is bound
+    assert [mount.point for mount in layout.further_mounts(system)] == ([] if bound else [point])
+
+
+@pytest.mark.parametrize("point", ["/opt/auto", "/etc/auto", "/usr/local", "/boot"])
+def test_an_automount_is_bound_triggered_or_not(point: str) -> None:
+    idle = with_mounts(f"0:90 / {point} rw - autofs systemd-1 rw,direct")
+    busy = with_mounts(f"0:90 / {point} rw - autofs systemd-1 rw,direct", f"8:1 / {point} rw - ext4 /dev/sda1 rw")
+    for system in (idle, busy):
+        assert point in layout.bound_paths(system)
+        assert layout.further_mounts(system) == ()
+
+
+def test_a_mount_that_the_user_cannot_reach_is_not_bound_but_splits_the_data_root() -> None:
+    system = replace(with_mounts("0:90 / /opt/closed/x rw - tmpfs x rw"), unreachable=frozenset({"/opt/closed/x"}))
+    assert "/opt/closed/x" not in layout.bound_paths(system)
+    assert {"/opt", "/opt/closed"} <= blocked(system, "/opt")
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        (["8:1 / /opt rw - ext4 /dev/sda1 rw", "8:1 / /srv rw - ext4 /dev/sda1 rw"], {"/srv"}),
+        (["8:1 / /opt rw - ext4 /dev/sda1 rw", "8:2 / /srv rw - ext4 /dev/sda2 rw"], set()),
+        (["8:1 / /opt rw - ext4 /dev/sda1 rw", "8:1 /var /var rw - ext4 /dev/sda1 rw"], {"/var"}),
+        (["8:1 /data/opt /opt rw - ext4 /dev/sda1 rw", "8:1 /data/var /var rw - ext4 /dev/sda1 rw"], set()),
+        (["259:2 /opt/local /usr/local rw - ext4 /dev/nvme0n1p2 rw"], {"/usr/local"}),
+        (["259:2 /usr/local /usr/local rw - ext4 /dev/nvme0n1p2 rw"], set()),
+        (["259:2 /mnt/local /usr/local rw - ext4 /dev/nvme0n1p2 rw"], set()),
+    ],
+)
+def test_second_sights_of_a_disk(lines: list[str], seconds: set[str]) -> None:
+    system = with_mounts(*lines)
+    assert layout.second_sights(system) == seconds
+    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    assert all(trees[point].copied == {point} for point in seconds)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_usual_hosts_have_no_second_sights(name: str) -> None:
+    assert layout.second_sights(HOSTS[name]) == set()
+
+
+def test_what_is_bound_whole_is_not_mirrored() -> None:
+    system = with_mounts("0:90 / /srv rw - nfs4 filer:/srv rw", home="/root")
+    assert {tree.path for tree in stubs(system).trees} & {"/srv", "/root"} == set()
+
+
+@pytest.mark.parametrize(("home", "stores"), [("/srv/you", ()), ("/home/you", ("/srv/you",))])
+def test_the_directory_of_the_upper_is_in_no_data_root(home: str, stores: tuple[str, ...]) -> None:
+    system = host(home=home, stores=stores)
+    assert layout.data_root("/srv", blocked(system, "/srv")) is None
+    assert layout.data_root("/srv/www", blocked(system, "/srv")) == "/srv/www"
+
+
+def test_a_mounted_file_is_never_a_disk_of_the_system() -> None:
+    # a container on btrfs
+    system = with_mounts("0:90 /@/containers/1/hosts /etc/hosts rw - btrfs /dev/sda1 rw", mounted_files=("/etc/hosts",))
+    assert layout.further_mounts(system) == ()
 
 
 def test_further_mounts_are_the_disks_below_the_root() -> None:

@@ -97,6 +97,25 @@ def test_covered_mounts_are_not_visible() -> None:
     assert shown == ["/dev/nvme0n1p2", "second", "filer:/export", "moved", "games"]
 
 
+def test_visible_does_not_depend_on_the_order() -> None:
+    mounts = table("masked")
+    assert set(mountinfo.visible(mounts[::-1])) == set(mountinfo.visible(mounts))
+
+
+def test_a_mount_on_a_covered_one_is_covered() -> None:
+    mounts = mountinfo.parse(
+        b"28 1 8:1 / / rw - ext4 root rw\n40 28 0:40 / /a rw - tmpfs lower rw\n41 40 0:41 / /a/b/c rw - tmpfs x rw\n"
+        b"42 40 0:42 / /a/b rw - tmpfs upper rw\n43 42 0:43 / /a/b/c rw - tmpfs y rw\n44 28 0:44 / /ab rw - tmpfs z rw"
+    )
+    assert [mount.mount_id for mount in mountinfo.visible(mounts)] == [28, 40, 42, 43, 44]
+
+
+def test_the_parent_of_a_mount_need_not_be_in_the_table() -> None:
+    # in a chroot whose root is no mount
+    mounts = mountinfo.parse(b"40 28 0:40 / /proc rw - proc proc rw\n41 28 0:41 / /proc/x rw - tmpfs x rw\n")
+    assert [mount.mount_id for mount in mountinfo.visible(mounts)] == [40]
+
+
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "masked"])
 def test_without_covered_mounts_all_are_visible(name: str) -> None:
     assert mountinfo.visible(table(name)) == table(name)

@@ -1,0 +1,167 @@
+"""Small hosts with a root and a mount table of their own, in private mount namespaces; only for pytest run by root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .support import BASE_LIMIT, Argument, Environment, Tool, succeeded
+
+# What the tool and the tests run; with what they depend on and the essential packages some 120.
+_PACKAGES = ("adduser", "apt", "attr", "e2fsprogs", "libseccomp2", "mount", "python3", "sudo", "uidmap")
+_TOP = (
+    *("boot", "dev", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
+    *("usr/local/bin", "var/tmp", "var/opt"),
+)
+_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
+# Some of what the packages of a system with an un-merged /usr have in /bin and /lib.
+_IN_BIN = ("bash", "cat", "cp", "dash", "echo", "ls", "mkdir", "mount", "mv", "rm", "sh", "sleep", "touch", "true")
+_IN_LIB = ("libselinux.so.*", "libtinfo.so.*")
+
+_START = """
+root=$1
+shift
+mount --bind "$root" "$root"
+for directory in /dev /proc /sys /tmp "$@"; do
+    mkdir -p "$root$directory"
+    mount --rbind "$directory" "$root$directory"
+done
+cd "$root"
+pivot_root . .
+umount --lazy .
+mount --make-rshared /
+echo ready
+read -r end
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A running small host, and the tool as a user of it."""
+
+    root: Path
+    prefix: tuple[str, ...]  # of a command that its root runs there
+    tool: Tool
+
+    @property
+    def environment(self) -> Environment:
+        """The one that a test uses."""
+        return self.tool.environment("test")
+
+    def create(self) -> Environment:
+        """Make it."""
+        succeeded(self.tool.run("create", "test", limit=BASE_LIMIT))
+        return self.environment
+
+    def sh(self, script: str, *arguments: Argument) -> str:
+        """The output of a shell script that must succeed, run as the machine's root."""
+        return output(*self.prefix, "sh", "-ec", script, "sh", *arguments)
+
+    def image(self, name: str, fstype: str, *options: str, size: str = "512M") -> str:
+        """A disk with a new file system, as a path there; `mount -o loop` takes it."""
+        path = self.root / "mnt" / name
+        output("truncate", f"--size={size}", path)
+        quiet = () if fstype == "vfat" else ("-q",)
+        output(f"mkfs.{fstype}", *quiet, *options, path)
+        return f"/mnt/{name}"
+
+
+@contextlib.contextmanager
+def started(root: Path, tool: Tool) -> Iterator[Machine]:
+    """Run the machine whose files are in `root`: a process holds its mount namespace. /tmp is this host's."""
+    command = ["unshare", "--mount", "sh", "-ec", _START, "sh", str(root), str(tool.account.home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "ready\n"
+            prefix = ("nsenter", f"--target={holder.pid}", "--mount", "--")
+            yield Machine(root, prefix, replace(tool, prefix=(*prefix, *tool.account.setpriv())))
+        finally:
+            holder.kill()
+
+
+def build(root: Path) -> None:
+    """Copy the files of a few packages of this host, and its /etc, to a directory: 150 MB in 6,500 files."""
+    packages = sorted(_closure(_PACKAGES))
+    for name in (*_TOP, "var/lib/dpkg/info"):
+        (root / name).mkdir(parents=True)
+    links = [name for name in _LINKS if Path("/", name).is_symlink()]
+    for name in links:
+        (root / name).symlink_to(Path("/", name).readlink())
+    listed = (line for line in output("dpkg-query", "--listfiles", *packages).splitlines() if line[:1] == "/")
+    info = [str(path) for name in packages for path in Path("/var/lib/dpkg/info").glob(f"{name}[.:]*")]
+    info.append("/var/lib/dpkg/info/format")
+    made = {f"/{name}" for name in (*_TOP, *links, "usr", ".")}
+    real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, {*listed, *info} - made)}
+    _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
+    _copy(root, "--recursion", ["/etc"])
+    (root / "var/lib/dpkg/status").write_text(output("dpkg-query", "--status", *packages))
+    for name in ("tmp", "var/tmp"):
+        (root / name).chmod(0o1777)
+    (root / "root").chmod(0o700)
+
+
+def unmerge_usr(root: Path) -> None:
+    """Make /bin, /sbin and /lib real directories with a part of what such a system has in them."""
+    for name in _LINKS:
+        if (root / name).is_symlink():
+            (root / name).unlink()
+            (root / name).mkdir(mode=0o755)
+    for name in _IN_BIN:
+        (root / "usr/bin" / name).rename(root / "bin" / name)
+    for directory in (root / "usr/lib").glob("*-linux-gnu*"):
+        (root / "lib" / directory.name).mkdir()
+        for path in (found for pattern in _IN_LIB for found in directory.glob(pattern)):
+            path.rename(root / "lib" / directory.name / path.name)
+    for name in ("lib", "lib64"):  # the loader is named by its path in every program
+        for loader in (root / "usr" / name).glob("ld-linux*"):
+            loader.rename(root / name / loader.name)
+            (root / name / loader.name).unlink()
+            (target,) = (root / "usr/lib").glob(f"*/{loader.name}")
+            (root / name / loader.name).symlink_to(f"/{target.relative_to(root)}")
+
+
+def _closure(names: tuple[str, ...]) -> set[str]:
+    """These and the essential packages with all that they depend on, as far as it is installed."""
+    form = "${Package}\t${Essential}\t${Pre-Depends}, ${Depends}\t${Provides}\n"
+    lines = [line.split("\t") for line in output("dpkg-query", "--show", f"--showformat={form}").splitlines()]
+    provided = {virtual: name for name, _, _, provides in lines for virtual in _names(provides)}
+    depends = {name: wanted for name, _, wanted, _ in lines}
+    waiting = [*names, *(name for name, essential, _, _ in lines if essential == "yes")]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in depends:
+            found.add(name)
+            for alternatives in depends[name].split(","):
+                choices = (n if n in depends else provided.get(n) for n in _names(alternatives.replace("|", ",")))
+                waiting += [choice for choice in choices if choice][:1]
+    return found
+
+
+def _names(relation: str) -> list[str]:
+    return [entry.split()[0].partition(":")[0] for entry in relation.split(",") if entry.strip()]
+
+
+def _copy(root: Path, recursion: str, paths: list[str]) -> None:
+    listing = "".join(f"{path[1:]}\0" for path in paths)
+    create = ["tar", "--create", "--directory=/", recursion, "--null", "--files-from=-", "--file=-"]
+    extract = ["tar", "--extract", f"--directory={root}", "--same-permissions", "--file=-"]
+    with subprocess.Popen(create, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as source:
+        assert source.stdin is not None
+        extracting = subprocess.Popen(extract, stdin=source.stdout)
+        source.stdin.write(listing.encode())
+        source.stdin.close()
+        assert extracting.wait() == 0
+    assert source.returncode == 0
+
+
+def output(*command: Argument | Path) -> str:
+    """The output of a command that must succeed."""
+    result = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=300)
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result.stdout
