@@ -12,7 +12,18 @@ from pathlib import Path
 from .support import BASE_LIMIT, Argument, Environment, Tool, succeeded
 
 # What the tool and the tests run; with what they depend on and the essential packages some 120.
-_PACKAGES = ("adduser", "apt", "attr", "e2fsprogs", "libseccomp2", "mount", "python3", "sudo", "uidmap")
+_PACKAGES = (
+    "adduser",
+    "apt",
+    "attr",
+    "e2fsprogs",
+    "fuse-overlayfs",
+    "libseccomp2",
+    "mount",
+    "python3",
+    "sudo",
+    "uidmap",
+)
 _TOP = (
     *("boot", "dev", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
     *("usr/local/bin", "var/tmp", "var/opt"),

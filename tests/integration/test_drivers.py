@@ -1,15 +1,22 @@
-"""What only some drivers have: the server of fuse, and the way to the driver root through sudo."""
+"""All drivers on all file systems; and what only some have: the server of fuse, and the way to root through sudo."""
 
 from __future__ import annotations
 
 import os
 import stat
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from . import machines
+from .debs import Deb, change
+from .disks import disk
+from .machines import Machine
 from .support import (
+    BASE_LIMIT,
     ROOT_RUN,
     START_LIMIT,
     Environment,
@@ -30,6 +37,62 @@ root=$3
 shift 3
 exec /usr/sbin/chroot "$root" "$@"
 """
+
+# What no overlay over the host's own files can do for a user, and dpkg does all the time.
+_CHANGES = """
+ln /usr/bin/sort /usr/bin/sort.old; echo "#!/bin/sh" > /usr/bin/sort.new; mv /usr/bin/sort.new /usr/bin/sort
+chmod 700 /usr/bin/wc; chown 33 /usr/bin/wc; touch -d @0 /usr/bin/wc
+echo more >> "$1"
+rm -r /usr/share/doc; mkdir /usr/share/doc; mv /opt/inner /opt/moved || cp -a /opt/inner /opt/moved
+echo 127.1.1.1 changed >> /etc/hosts
+"""
+_CHECKS = """
+/usr/bin/sort.old --version | head -n 1; stat -c '%a %Y' /usr/bin/wc
+tail -c 5 "$1"; ls -A /usr/share/doc; cat /opt/moved/file; tail -n 1 /etc/hosts
+dpkg-query --show --showformat='${Version}\\n' dash test-package; test-program; dpkg --verify test-package
+"""
+
+
+@pytest.fixture(params=["ext4", "xfs", "btrfs"])
+def host_on_a_disk(request: pytest.FixtureRequest, small_host: Path, tool: Tool) -> Iterator[Machine]:
+    """A small host, its store on the same disk as its system, where everybody may open /dev/fuse."""
+    with disk(request.param, tool.account) as place:
+        root = place.directory / "root"
+        subprocess.run(["cp", "-a", small_host, root], check=True)
+        node = root / "mnt" / "fuse"
+        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 229))
+        node.chmod(0o666)
+        store = root / "srv" / "store"
+        store.mkdir(mode=0o700, parents=True)
+        os.chown(store, tool.account.uid, tool.account.gid)
+        with machines.started(root, tool.at(Path("/srv/store"))) as machine:
+            machine.sh("mount --bind /mnt/fuse /dev/fuse; mkdir /opt/inner; echo inner > /opt/inner/file")
+            yield machine
+
+
+@pytest.mark.modes("full", "single")
+def test_every_driver_on_every_file_system(host_on_a_disk: Machine, request: pytest.FixtureRequest) -> None:
+    machine, tool = host_on_a_disk, host_on_a_disk.tool
+    library = machine.sh("realpath /usr/lib/*/libc.so.6").strip()
+    files = {"/usr/bin/test-program": "#!/bin/sh\necho two\n", "/etc/test.conf": "2\n"}
+    path = Deb("test-package", "2", files=files).build(tool.account.home)
+    shell = machine.sh("dpkg-query --show --showformat='${Version}' dash")
+    before = machine.sh("find /usr /etc /opt /var -exec stat -c '%n %s %Y %a' {} +")
+    drivers = ["stub", "copy", *(["fuse"] if tool.mode == "single" else [])]
+    if request.node.callspec.params["host_on_a_disk"] == "ext4":
+        refused(tool.run("create", "--driver", "reflink", "x", limit=BASE_LIMIT), 1, "reflink", "SYSENV_NS_HOME")
+    else:
+        drivers.append("reflink")
+    for driver in drivers:
+        succeeded(tool.run("create", "--driver", driver, "--id-map", tool.mode, driver, limit=BASE_LIMIT))
+        environment = tool.environment(driver)
+        environment.sh(_CHANGES, library)
+        change(environment, 'dpkg --install "$1"', str(path))
+        version = environment.sh("/usr/bin/sort.old --version | head -n 1")
+        found = environment.sh(_CHECKS, library)
+        assert found == f"{version}700 0\nmore\ninner\n127.1.1.1 changed\n{shell}\n2\ntwo\n", driver
+        tool.end(driver)
+    assert machine.sh("find /usr /etc /opt /var -exec stat -c '%n %s %Y %a' {} +") == before
 
 
 def _servers(tool: Tool) -> list[str]:
