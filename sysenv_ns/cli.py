@@ -88,6 +88,8 @@ class _Group(click.Group):
             if not sudo.available() or os.geteuid() == 0:
                 raise
             _notice(f"{need.message}: continuing with sudo")
+            if need.remedy:
+                click.echo(f"hint: to do without: {need.remedy}", err=True)
             verbose = ["--verbose"] if ctx.params["verbose"] else []
             sudo.rerun(ctx.obj.store, [*verbose, *arguments])
 

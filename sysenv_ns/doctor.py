@@ -73,7 +73,9 @@ def _none_works(failures: list[SysenvError]) -> SysenvError:
     if isinstance(last, NeedsRoot) and len(failures) > 1:
         failures = failures[:-1]
         if sudo.available():
-            return NeedsRoot(f"no driver works here without root ({failures[-1].message})", failures[-1].hint)
+            need = NeedsRoot(f"no driver works here without root ({failures[-1].message})", last.hint)
+            need.remedy = failures[-1].hint
+            return need
     # The last one of those that fail in the same way: where even the single id map fails, it is not the id map.
     return failures[-1]
 

@@ -24,7 +24,12 @@ class SysenvError(Exception):
 
 
 class NeedsRoot(SysenvError):
-    """What was asked for can only be done by real root; the message says why."""
+    """What was asked for can only be done by real root; the message says why.
+
+    `remedy` is what would make it possible without root, where there is such a thing.
+    """
+
+    remedy = ""
 
 
 def reason(error: OSError) -> str:

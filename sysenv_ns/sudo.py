@@ -56,8 +56,8 @@ def check() -> None:
 
 
 def available() -> bool:
-    """Whether there is a sudo to be asked."""
-    return find_program("sudo") is not None
+    """Whether there is a sudo that can be asked."""
+    return find_program("sudo") is not None and not _no_new_privileges()
 
 
 def rerun(store: Store, arguments: Sequence[str]) -> NoReturn:
@@ -99,8 +99,15 @@ def receive(request: Path) -> Caller:
     return Caller(uid, gid, tuple(os.getgrouplist(name, gid)), umask)
 
 
+def _no_new_privileges() -> bool:
+    """Whether no program can make this process root (PR_SET_NO_NEW_PRIVS): in many containers and sandboxes."""
+    return "NoNewPrivs:\t1" in Path("/proc/self/status").read_text()
+
+
 def _program() -> str:
     path = find_program("sudo")
     if path is None:
         raise SysenvError("sudo is not installed", _HINT)
+    if _no_new_privileges():
+        raise SysenvError("sudo cannot make anybody root here (no_new_privs)", "leave the sandbox or container")
     return path

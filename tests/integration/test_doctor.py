@@ -1,0 +1,92 @@
+"""doctor where something is forbidden: it names the stage and one remedy, as do create and exec; nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .support import ROOT_RUN, Tool, describe, refused, succeeded
+
+# unshare(2) and clone(2) fail as under a container engine's usual filter (libseccomp's seccomp_rule_add(3)).
+_FILTER = """
+import ctypes, os, sys
+library = ctypes.CDLL("libseccomp.so.2")
+library.seccomp_init.restype = ctypes.c_void_p
+context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(0x7FFF0000)))  # SCMP_ACT_ALLOW
+number = library.seccomp_syscall_resolve_name(b"unshare")
+assert library.seccomp_rule_add(context, ctypes.c_uint32(0x00050001), number, 0) == 0  # SCMP_ACT_ERRNO(EPERM)
+assert library.seccomp_load(context) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+_LIMIT = 'echo 0 > "/proc/sys/user/$1"; shift; exec "$@"'
+
+
+def _limited(tool: Tool, name: str) -> Tool:
+    """The tool in a user namespace in which this limit is 0."""
+    own = tool.account.setpriv() if ROOT_RUN else []
+    return replace(tool, prefix=(*own, "unshare", "--map-root-user", "sh", "-ec", _LIMIT, "sh", name), options=())
+
+
+def _filtered(tool: Tool) -> Tool:
+    """The tool under a filter that forbids new namespaces."""
+    own = tool.account.setpriv() if ROOT_RUN else []
+    return replace(tool, prefix=(*own, "/usr/bin/python3", "-I", "-c", _FILTER), options=())
+
+
+def _assert_nothing_works(tool: Tool, *words: str) -> None:
+    """doctor, create, exec and shell all say the same, and leave nothing."""
+    before = sorted(os.listdir(tool.store / "envs")) if tool.store.exists() else []
+    result = tool.run("doctor")
+    assert result.returncode == 1, describe(result)
+    assert "No environment can be run here." in result.stdout
+    assert all(word in result.stdout for word in words), describe(result)
+    report = json.loads(tool.run("doctor", "--json").stdout)
+    assert (report["driver"], report["id_map"]) == (None, None)
+    for command, status in ((("create", "x"), 1), (("exec", "x", "--", "true"), 125), (("shell", "x"), 125)):
+        refused(tool.run(*command), status, *words)
+    assert sorted(os.listdir(tool.store / "envs")) == before
+    assert list((tool.store / "trash").iterdir()) == []
+
+
+@pytest.mark.modes("single")
+@pytest.mark.parametrize("name", ["max_user_namespaces", "max_mnt_namespaces"])
+def test_limit_of_namespaces(tool: Tool, name: str) -> None:
+    _assert_nothing_works(_limited(tool, name), "namespace failed", "ENOSPC", f"user.{name}=15000")
+
+
+@pytest.mark.modes("single")
+def test_filter_of_a_container(tool: Tool) -> None:
+    _assert_nothing_works(_filtered(tool), "creating a user namespace failed", "EPERM", "seccomp=unconfined")
+
+
+@pytest.mark.modes("full")
+def test_no_subordinate_ids(tool: Tool, shared: Path) -> None:
+    """Only the full map is missing then; the remedy can be pasted."""
+    if not ROOT_RUN:
+        pytest.skip("only root can hide a file")
+    script = 'mount --bind /dev/null /etc/subuid; exec "$@"'
+    without = replace(tool, prefix=("unshare", "--mount", "sh", "-ec", script, "sh", *tool.account.setpriv()))
+    result = succeeded(without.run("doctor"))
+    assert "id map full     no: no full id map: /etc/subuid grants you no subordinate ids" in result.stdout
+    assert "sudo usermod --add-subuids 100000-165535" in result.stdout
+    assert "New environments use the driver stub and the id map single." in result.stdout
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_what_works_is_what_is_chosen(tool: Tool) -> None:
+    before = _tree(tool)
+    report = json.loads(succeeded(tool.run("doctor", "--json")).stdout)
+    works = {finding["subject"] for finding in report["findings"] if finding["works"]}
+    assert f"driver {report['driver']}" in works
+    assert report["id_map"] is None or f"id map {report['id_map']}" in works
+    for finding in report["findings"]:
+        assert finding["works"] or finding["detail"], finding
+    assert _tree(tool) == before
+
+
+def _tree(tool: Tool) -> list[str]:
+    return sorted(str(path) for name in ("envs", "base", "trash") for path in (tool.store / name).glob("*"))
