@@ -184,8 +184,8 @@ def test_store_copied_to_another_disk(tool: Tool, packages: Path) -> None:
 
 
 def _layers(tool: Tool) -> dict[str, int]:
-    """The layers of the base, and when each was made."""
-    return {f"{path.parent.name}/{path.name}": path.stat().st_mtime_ns for path in tool.store.glob("base/*/*-*")}
+    """The large layers of the base, and when each was made; /etc may change while these tests run."""
+    return {f"{path.parent.name}/{path.name}": path.stat().st_mtime_ns for path in tool.store.glob("base/*/stubs-*")}
 
 
 @pytest.mark.modes("single", "root")
