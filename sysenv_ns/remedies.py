@@ -32,7 +32,7 @@ def remedy(stage: str, error: OSError, store: Path | None = None, driver: str = 
     if stage in (USER_NAMESPACE, MOUNT_NAMESPACE):
         return _namespace(number)
     if stage == OVERLAY and store is not None:
-        return _overlay(number, store, driver)
+        return _overlay(error, store, driver)
     return "run `sysenv-ns doctor` and report what it prints"
 
 
@@ -69,13 +69,15 @@ def fuse_device(error: OSError) -> str:
     return "let users open it, as most distributions do: sudo chmod 666 /dev/fuse"
 
 
-def _overlay(number: int | None, store: Path, driver: str) -> str:
+def _overlay(error: OSError, store: Path, driver: str) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return storage(error, store)
     fstype = filesystem(store)
     if fstype in _NO_UPPER:
         return f"{store} lies on {fstype}, which cannot hold an environment: set SYSENV_NS_HOME to a local disk"
     if driver == "root":
         return "root of a container or user namespace may lack what it needs: use another driver (see doctor)"
-    if number in (errno.EINVAL, errno.EPERM, errno.ENODEV):
+    if error.errno in (errno.EINVAL, errno.EPERM, errno.ENODEV):
         return f"the driver {driver} needs {_NEEDED[driver]} with overlayfs; `sysenv-ns doctor` shows what works here"
     return f"look at the kernel's log (dmesg) and at the file system of {store}"
 

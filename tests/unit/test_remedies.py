@@ -82,6 +82,7 @@ def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str
         ("overlay", errno.EINVAL, "SYSENV_NS_HOME"),
         ("ext4", errno.EINVAL, "6.16"),
         ("ext4", errno.ENODEV, "6.16"),
+        ("ext4", errno.ENOSPC, "make room"),
         ("ext4", errno.ESTALE, "dmesg"),
     ],
 )
