@@ -119,7 +119,7 @@ def _run(function: Callable[[], object], write_end: int) -> None:
         except SysenvError as error:
             report = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
         except OSError as error:
-            paths = [None if p is None else os.fsdecode(p) for p in (error.filename, error.filename2)]
+            paths = [_as_path(name) for name in (error.filename, error.filename2)]
             report = {"errno": error.errno, "strerror": error.strerror, "paths": paths}
         except KeyboardInterrupt:
             os._exit(130)
@@ -129,6 +129,11 @@ def _run(function: Callable[[], object], write_end: int) -> None:
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def _as_path(name: str | bytes | int | None) -> str | None:
+    """A name of an OSError as JSON takes it; a call on a descriptor has that."""
+    return f"descriptor {name}" if isinstance(name, int) else name if name is None else os.fsdecode(name)
 
 
 def _unpack(report: dict[str, object]) -> object:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sysenv_ns import drivers, idmap, namespace, probes, sudo
-from sysenv_ns.errors import NeedsRoot, SysenvError, reason
+from sysenv_ns.errors import NeedsRoot, SysenvError, UnfitStore, reason
 from sysenv_ns.idmap import IdMap, Kind
 from sysenv_ns.store import Store
 
@@ -69,6 +69,8 @@ def choose(store: Store, driver: str, kind: str) -> tuple[str, IdMap | None]:
 
 def _none_works(failures: list[SysenvError]) -> SysenvError:
     """One error for all that was tried."""
+    if unfit := [failure for failure in failures if isinstance(failure, UnfitStore)]:
+        return unfit[0]  # for root as well
     last = failures[-1]
     if isinstance(last, NeedsRoot) and len(failures) > 1:
         failures = failures[:-1]

@@ -23,6 +23,10 @@ class SysenvError(Exception):
         self.exit_status = exit_status
 
 
+class UnfitStore(SysenvError):
+    """No driver that mounts an overlay can work with this store, whoever runs it."""
+
+
 class NeedsRoot(SysenvError):
     """What was asked for can only be done by real root; the message says why.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sysenv_ns import children, emulation, fuse, mirror, namespace, remedies, removal, syscalls
-from sysenv_ns.errors import NeedsRoot, SysenvError, reason
+from sysenv_ns.errors import NeedsRoot, SysenvError, UnfitStore, reason
 from sysenv_ns.fuse import FuseOverlay
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.operations import Operation, Overlay
@@ -26,6 +26,8 @@ _HOST_DATABASE = "etc/passwd"
 def try_driver(store: Store, driver: str, id_map: IdMap | None) -> None:
     """Do with a driver what an environment does. Raises SysenvError naming the stage that failed, and NeedsRoot."""
     if driver == "root" and os.geteuid() != 0:
+        if remedies.is_unfit(store.path):  # for once foretold: trying would ask for a password
+            raise UnfitStore("the driver root mounts an overlay too", remedies.unfit(store.path))
         raise NeedsRoot("the driver root needs to be run by root", "run it with sudo, or use another driver")
     if driver == "fuse":
         _need_fuse()
@@ -37,15 +39,16 @@ def try_driver(store: Store, driver: str, id_map: IdMap | None) -> None:
 
         try:
             _PROBES[driver](path)
-        except OSError as error:
-            stage = remedies.OVERLAY
-            remedy = remedies.remedy(stage, error, store.path, driver)
-            raise SysenvError(f"{stage} failed: {reason(error)}", remedy) from error
         finally:
             shutil.rmtree(path)  # here, where its files belong to root
 
     try:
         namespace.run_inside(id_map, inside, "sysenv-ns-probe")
+    except OSError as error:
+        stage = remedies.OVERLAY
+        failure = UnfitStore if remedies.is_unfit(store.path) else SysenvError
+        remedy = remedies.remedy(stage, error, store.path, driver)
+        raise failure(f"{stage} failed: {reason(error)}", remedy) from error
     finally:
         if path.exists():  # there was no namespace to fill it in
             path.rmdir()
@@ -126,7 +129,7 @@ def _overlay(path: Path, data_roots: tuple[str, ...] = (), unprivileged: bool = 
 
 
 def _use(overlay: Operation, path: Path) -> None:
-    """Read a file of the lower through the overlay, write to it, and make a directory anew."""
+    """Read a file of the lower through the overlay, write to it, and make a directory anew: that needs attributes."""
     for name in ("lower", "upper", "work"):
         (path / name).mkdir(exist_ok=True)
     (path / "lower" / "directory").mkdir()

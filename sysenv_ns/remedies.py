@@ -21,7 +21,10 @@ _NEEDED = {
     "reflink": "Linux 5.11 or later",
     "copy": "Linux 5.11 or later",
 }
-_NO_UPPER = {"overlay", "fuse", "nfs", "nfs4", "cifs", "smb3", "vfat", "exfat", "fuseblk", "9p", "virtiofs"}
+_NO_UPPER = {
+    *("9p", "ceph", "cifs", "exfat", "fuse", "fuseblk", "nfs", "nfs4", "ntfs3", "overlay", "ramfs", "smb3", "vfat"),
+    "virtiofs",
+}
 
 
 def remedy(stage: str, error: OSError, store: Path | None = None, driver: str = "") -> str:
@@ -72,14 +75,26 @@ def fuse_device(error: OSError) -> str:
 def _overlay(error: OSError, store: Path, driver: str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return storage(error, store)
-    fstype = filesystem(store)
-    if fstype in _NO_UPPER:
-        return f"{store} lies on {fstype}, which cannot hold an environment: set SYSENV_NS_HOME to a local disk"
+    if is_unfit(store):
+        return unfit(store)
     if driver == "root":
         return "root of a container or user namespace may lack what it needs: use another driver (see doctor)"
     if error.errno in (errno.EINVAL, errno.EPERM, errno.ENODEV):
         return f"the driver {driver} needs {_NEEDED[driver]} with overlayfs; `sysenv-ns doctor` shows what works here"
     return f"look at the kernel's log (dmesg) and at the file system of {store}"
+
+
+def is_unfit(store: Path) -> bool:
+    """Whether the store's file system explains that an overlay cannot be mounted there."""
+    return filesystem(store) in _NO_UPPER
+
+
+def unfit(store: Path) -> str:
+    """What to do about such a store."""
+    return (
+        f"{store} lies on {filesystem(store)}, which cannot hold an environment: "
+        "set SYSENV_NS_HOME to a directory on ext4, xfs, btrfs or tmpfs"
+    )
 
 
 def filesystem(path: Path) -> str:

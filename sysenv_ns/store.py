@@ -104,6 +104,9 @@ class Store:
             status = self.path.stat()
             if status.st_uid != self._owner:
                 raise SysenvError(f"{self.path} belongs to somebody else", "set SYSENV_NS_HOME to a directory of yours")
+            if status.st_gid != os.getegid():
+                # A namespace with other groups has no capabilities over it.
+                os.chown(self.path, -1, os.getegid())
             if stat.S_IMODE(status.st_mode) != 0o700:
                 self.path.chmod(0o700)
             for directory in (self.envs, self.base, self.trash):

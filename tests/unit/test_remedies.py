@@ -80,6 +80,8 @@ def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str
     [
         ("nfs4", errno.EINVAL, "nfs4"),
         ("overlay", errno.EINVAL, "SYSENV_NS_HOME"),
+        ("fuse", errno.EINVAL, "lies on fuse"),
+        ("vfat", errno.EOPNOTSUPP, "lies on vfat"),
         ("ext4", errno.EINVAL, "6.16"),
         ("ext4", errno.ENODEV, "6.16"),
         ("ext4", errno.ENOSPC, "make room"),
