@@ -104,7 +104,7 @@ class Store:
             status = self.path.stat()
             if status.st_uid != self._owner:
                 raise SysenvError(f"{self.path} belongs to somebody else", "set SYSENV_NS_HOME to a directory of yours")
-            if status.st_gid != os.getegid():
+            if status.st_gid != os.getegid() and self._owner == os.geteuid():
                 # A namespace with other groups has no capabilities over it.
                 os.chown(self.path, -1, os.getegid())
             if stat.S_IMODE(status.st_mode) != 0o700:

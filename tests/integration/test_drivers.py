@@ -142,6 +142,8 @@ def test_sudo_is_announced(environment: Environment) -> None:
     result = succeeded(environment.exec("true"))
     assert result.stderr == f"sysenv-ns: {environment.name} has the driver root: continuing with sudo\n"
     assert list((environment.tool.store / "trash").iterdir()) == []
+    account, status = environment.tool.account, environment.tool.store.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (account.uid, account.gid, 0o700)
 
 
 @pytest.mark.modes("sudo")
