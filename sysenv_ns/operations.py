@@ -20,6 +20,7 @@ from sysenv_ns.errors import SysenvError, reason
 
 _BUSY_PATIENCE = 3.0  # seconds that the kernel may take to let go of the last session's overlay
 _O_PATH = os.O_PATH | os.O_CLOEXEC
+_NO_DESCRIPTORS = (errno.EOPNOTSUPP, errno.EINVAL)  # an overlayfs of before Linux 6.5, and of before 6.13
 
 _T = TypeVar("_T")
 
@@ -78,17 +79,47 @@ class Overlay:
                 # Makes the kernel refuse a second mount of the same upper; it cannot be kept up without privileges
                 # and falls back to off after that check.
                 context.set_string("index", "on")
-            layers = [("lowerdir+", path) for path in self.lowers]
-            layers += [("datadir+", path) for path in self.data_roots]
-            layers += [("upperdir", self.upper), ("workdir", self.work)]
-            for key, path in layers:
-                descriptor = os.open(path, _O_PATH | os.O_DIRECTORY)
-                stack.callback(os.close, descriptor)
-                context.set_fd(key, descriptor)
+            lowers, data_roots, (upper, work) = (
+                [_open_directory(path, stack) for path in paths]
+                for paths in (self.lowers, self.data_roots, (self.upper, self.work))
+            )
+            _set_layers(context, lowers, data_roots, upper, work)
             return context.mount()
 
     def attach(self, root: int, mount: int | None) -> None:
         attach_mount(root, self.target, mount, directory=True)
+
+
+def _open_directory(path: str, stack: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, _O_PATH | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _set_layers(
+    context: syscalls.FilesystemContext, lowers: Sequence[int], data_roots: Sequence[int], upper: int, work: int
+) -> None:
+    """Layers as descriptors; before Linux 6.13, which takes none, by the names that these have in /proc."""
+    try:
+        context.set_fd("upperdir", upper)
+    except OSError as error:
+        if error.errno not in _NO_DESCRIPTORS:
+            raise
+        # Short names that need no escaping either. A directory that cannot be an upper is refused here once more.
+        context.set_string("upperdir", _name(upper))
+        context.set_string("workdir", _name(work))
+        roots = "".join(f"::{_name(descriptor)}" for descriptor in data_roots)
+        context.set_string("lowerdir", ":".join(map(_name, lowers)) + roots)
+        return
+    context.set_fd("workdir", work)
+    for descriptor in lowers:
+        context.set_fd("lowerdir+", descriptor)
+    for descriptor in data_roots:
+        context.set_fd("datadir+", descriptor)
+
+
+def _name(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"
 
 
 @dataclass(frozen=True)
