@@ -133,6 +133,8 @@ def copy_of_checkout(directory: Path) -> Path:
     _run("chmod", "-R", "u=rwX,go=rX", str(directory))
     launcher = directory / "helpers" / "sysenv-ns"
     _run(str(launcher), "--version")
+    # The users cannot write there: without this each of their commands would compile what it imports.
+    _run(str(directory / ".venv" / "bin" / "python"), "-m", "compileall", "-q", str(directory / "sysenv_ns"))
     return launcher
 
 
