@@ -116,13 +116,11 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable o
 _DRIVER = click.option(
     "--driver",
     type=click.Choice(["auto", "stub", "reflink", "copy", "fuse", "root"]),
-    default="auto",
     help="How files of the host get into the environment (see doctor).",
 )
 _ID_MAP = click.option(
     "--id-map",
     type=click.Choice(["auto", "full", "single"]),
-    default="auto",
     help="full: you stay you, with all system ids beside; single: you are root and nobody else exists.",
 )
 _ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
@@ -134,12 +132,10 @@ _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
 @_DRIVER
 @_ID_MAP
 @click.pass_obj
-def create(context: _Context, name: str, driver: str, id_map: str) -> None:
+def create(context: _Context, name: str, driver: str | None, id_map: str | None) -> None:
     """Make an environment."""
     _refuse_inside("create")
-    from sysenv_ns import lifecycle
-
-    lifecycle.create(context.store, check_name(name), driver, id_map, context.reporter)
+    _make(context, check_name(name), driver, id_map)
     _notice(f"created {name}; enter it with: sysenv-ns shell {name}")
 
 
@@ -150,7 +146,7 @@ def create(context: _Context, name: str, driver: str, id_map: str) -> None:
 @_ID_MAP
 @_NAME
 @click.pass_obj
-def shell(context: _Context, name: str, identity: Any, driver: str, id_map: str) -> None:
+def shell(context: _Context, name: str, identity: Any, driver: str | None, id_map: str | None) -> None:
     """Start a shell in an environment, which is made when it does not exist."""
     _enter(context, name, Command(None, identity, context.caller), driver, id_map)
 
@@ -163,7 +159,9 @@ def shell(context: _Context, name: str, identity: Any, driver: str, id_map: str)
 @_NAME
 @click.argument("arguments", metavar="-- COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def exec_(context: _Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str, id_map: str) -> None:
+def exec_(
+    context: _Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str | None, id_map: str | None
+) -> None:
     """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
     if arguments[0] == "--":
         arguments = arguments[1:]
@@ -172,7 +170,7 @@ def exec_(context: _Context, name: str, arguments: tuple[str, ...], identity: An
     _enter(context, name, Command(arguments, identity, context.caller), driver, id_map)
 
 
-def _enter(context: _Context, name: str, command: Command, driver: str, id_map: str) -> None:
+def _enter(context: _Context, name: str, command: Command, driver: str | None, id_map: str | None) -> None:
     from sysenv_ns import session
 
     _refuse_inside("enter an environment")
@@ -180,21 +178,29 @@ def _enter(context: _Context, name: str, command: Command, driver: str, id_map: 
     session.run(context.store, environment, command, context.reporter)
 
 
-def _load_or_create(context: _Context, name: str, driver: str, id_map: str) -> Environment:
+def _load_or_create(context: _Context, name: str, driver: str | None, id_map: str | None) -> Environment:
     if not context.store.exists(name):
-        from sysenv_ns import lifecycle
-
-        environment = lifecycle.create(context.store, name, driver, id_map, context.reporter)
+        environment = _make(context, name, driver, id_map)
         _notice(f"created the environment {name}")
         return environment
     environment = context.store.load(name)
     kind = environment.id_map.kind if environment.id_map else "auto"
-    if driver not in ("auto", environment.driver) or id_map not in ("auto", kind):
+    if driver not in (None, "auto", environment.driver) or id_map not in (None, "auto", kind):
         raise SysenvError(
             f"{name} exists already, with the driver {environment.driver} and the id map {kind}",
             "driver and id map are chosen when an environment is made: leave the options out, or use another name",
         )
     return environment
+
+
+def _make(context: _Context, name: str, driver: str | None, id_map: str | None) -> Environment:
+    """A new environment; what the options leave open the user's configuration says."""
+    from sysenv_ns import config, lifecycle
+
+    configured = config.of_user(context.store)
+    # Its id map goes with its driver: another one may have none.
+    chosen = id_map or (configured.id_map if driver is None else "auto")
+    return lifecycle.create(context.store, name, driver or configured.driver, chosen, context.reporter)
 
 
 @main.command(name="list")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from sysenv_ns import layout, standins, survey
+from sysenv_ns import config, layout, standins, survey
 from sysenv_ns.base import Base, ProgressBar
-from sysenv_ns.layout import Host, Places
+from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
 from sysenv_ns.records import Addition, Data
 from sysenv_ns.store import Environment, Store
@@ -69,8 +68,7 @@ class Layered:
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """See Driver."""
-        host = survey.host(environment.id_map, Places(bound=(os.path.realpath(store.path),)))
-        with self.prepare(store, environment, host, progress):
+        with self.prepare(store, environment, config.host(store, environment), progress):
             pass
 
 

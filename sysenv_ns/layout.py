@@ -45,11 +45,13 @@ class Host:
     mounts: tuple[Mount, ...]
     top: tuple[Entry, ...]  # of /
     home: str  # absolute, symbolic links resolved
-    stores: tuple[str, ...]  # those of policy.HOST_STORES that exist, and what else is to be bound
+    stores: tuple[str, ...]  # those of policy.HOST_STORES that exist, and what else is kept
     run: tuple[RunEntry, ...] = ()  # of /run, parents first
-    mounted_files: frozenset[str] = frozenset()  # mount points that are not directories
+    mounted_files: frozenset[str] = frozenset()  # what is mounted or to be bound and is no directory
     unreachable: frozenset[str] = frozenset()  # mount points in directories that the user cannot enter
     missing_trees: frozenset[str] = frozenset()  # those of policy.TREES that are no directories here
+    bound: tuple[str, ...] = ()  # as the user wishes
+    overlaid: frozenset[str] = frozenset()  # as the user wishes
 
     @cached_property
     def visible(self) -> tuple[Mount, ...]:
@@ -64,9 +66,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Places:
-    """Absolute paths whose treatment is not left to the policy."""
+    """Absolute paths, without symbolic links, whose treatment is not left to the policy."""
 
+    kept: tuple[str, ...] = ()  # directories to bind, which must be in no data-only lower
     bound: tuple[str, ...] = ()
+    overlaid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,18 @@ class LayerPlan:
 
 def overlaid_directories(host: Host) -> tuple[str, ...]:
     """The real directories in / whose writes belong to the environment."""
-    return tuple(
-        f"/{entry.path}" for entry in host.top if entry.kind == "directory" and policy.OVERLAID.fullmatch(entry.path)
-    )
+    return tuple(f"/{entry.path}" for entry in host.top if entry.kind == "directory" and _is_overlaid(entry, host))
+
+
+def _is_overlaid(entry: Entry, host: Host) -> bool:
+    return policy.OVERLAID.fullmatch(entry.path) is not None or f"/{entry.path}" in host.overlaid
 
 
 def bound_paths(host: Host) -> tuple[str, ...]:
     """The paths that show the host's own content inside: outermost only, in order."""
     overlaid = overlaid_directories(host)
-    paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry)]
-    paths += host.stores
+    paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry, host)]
+    paths += (*host.stores, *host.bound)
     paths += [m.point for m in host.visible if _is_foreign(m, host, overlaid)]
     paths.append(host.home)
     return outermost(path for path in paths if path != "/")
@@ -110,9 +116,9 @@ def hosts_own(host: Host) -> tuple[str, ...]:
     return (*bound_paths(host), *(f"/run/{entry.path}" for entry in host.run if entry.live))
 
 
-def _bound_at_top(entry: Entry) -> bool:
+def _bound_at_top(entry: Entry, host: Host) -> bool:
     if entry.kind == "directory":
-        return not policy.OVERLAID.fullmatch(entry.path) and entry.path not in policy.PRIVATE
+        return not _is_overlaid(entry, host) and entry.path not in policy.PRIVATE
     return entry.kind == "file" and entry.size > policy.MEBIBYTE
 
 
@@ -143,7 +149,7 @@ def is_system_data(mount: Mount, host: Host) -> bool:
     """
     if mount.point in host.automounts or mount.point in host.mounted_files:
         return False
-    if any(path == mount.point or is_below(path, mount.point) for path in policy.WRITTEN):
+    if any(path == mount.point or is_below(path, mount.point) for path in (*policy.WRITTEN, *host.overlaid)):
         return True
     whole = mount.root == "/" or mount.fstype == "btrfs" or mount.point in policy.TREES
     return mount.fstype in policy.DISK_FILESYSTEMS and (whole or policy.OVERLAID.fullmatch(mount.point[1:]) is not None)
@@ -166,7 +172,11 @@ def layers(host: Host) -> tuple[LayerPlan, ...]:
     copied = second_sights(host)
     own_layers = policy.COPIED_LAYERS.items()
     plans = [LayerPlan(name, (_tree(path, stops, blocked, copied),)) for name, path in own_layers]
-    stubbed = (_tree(path, stops, blocked, copied) for path in paths if path not in dict(own_layers).values())
+    stubbed = (
+        _tree(path, stops, blocked, copied, path in host.overlaid)
+        for path in paths
+        if path not in dict(own_layers).values()
+    )
     return (*plans, LayerPlan("stubs", tuple(stubbed)))
 
 
@@ -195,12 +205,14 @@ def _overlap(outer: str, path: str, outer_point: str, point: str) -> bool:
     return point != f"{outer_point}{path[len(outer.rstrip('/')) :]}"
 
 
-def _tree(path: str, stops: frozenset[str], blocked: frozenset[str], copied: frozenset[str]) -> Tree:
+def _tree(
+    path: str, stops: frozenset[str], blocked: frozenset[str], copied: frozenset[str], wished: bool = False
+) -> Tree:
     """The tree with what concerns it: what changes elsewhere must not make it stale."""
     return Tree(
         path,
-        policy.TREES.get(path, policy.OTHER_TREES),
-        stops=frozenset(p for p in stops if is_below(p, path)) if path != "/" else stops - {"/"},
+        policy.TREES.get(path, policy.WISHED if wished else policy.OTHER_TREES),
+        stops=frozenset(outermost(p for p in stops if is_below(p, path))) if path != "/" else stops - {"/"},
         blocked=frozenset(p for p in blocked if p in ("/", path) or is_below(p, path) or is_below(path, p)),
         copied=frozenset(p for p in copied if p == path or is_below(p, path) or is_below(path, p)),
     )
@@ -269,7 +281,7 @@ def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
 
 def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:
     kinds = {f"/{entry.path}": entry.kind for entry in host.top}
-    own = (*host.stores, host.home)  # written to by programs, wherever they lie
+    own = (*host.stores, *host.bound, host.home)  # written to by programs, wherever they lie
     foreign = {
         m.point
         for m in host.mounts

@@ -98,6 +98,8 @@ TREES = {
     "/usr/local": TreePolicy(weight=5, watch_depth=99),
     "/var": TreePolicy(weight=6, watch_stubs=True),
 }
+# What the user wants overlaid: people change it by hand, without a package manager.
+WISHED = TreePolicy(weight=5, watch_depth=99, watch_stubs=True, watch_packages=False)
 OTHER_TREES = TreePolicy(weight=1, watch_depth=2)
 
 # The base layers that hold no stubs; all other trees share the lowest one. It must be one, and the lowest:

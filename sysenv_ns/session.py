@@ -10,14 +10,13 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, drivers, emulation, namespace, operations, running, services, sudo, survey
+from sysenv_ns import base, config, drivers, emulation, namespace, operations, running, services, sudo
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
-from sysenv_ns.layout import Places
 from sysenv_ns.standins import ROOT_PATH
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.sudo import Caller
@@ -56,6 +55,9 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
     # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
     emulated = emulation.Emulation(environment.id_map.kind) if environment.id_map else None
     variables = _variables(environment, identity, command)
+    if command.arguments is None and (shell := config.of_environment(store, environment).shell):
+        variables["SHELL"] = shell
+        command = replace(command, arguments=(shell,))
     with store.lock(environment.name):
         while (process := running.find(environment)) is not None and not _join(environment, process):
             pass  # it ended meanwhile; is there another?
@@ -77,7 +79,7 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     """Move this process into a new root made of the environment's layers. Raises SysenvError."""
     for directory in (environment.work, environment.root):  # nothing is kept in them
         directory.mkdir(mode=0o755, exist_ok=True)
-    host = survey.host(environment.id_map, Places(bound=(os.path.realpath(store.path),)))
+    host = config.host(store, environment)
     driver = drivers.get(environment.driver)
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
         namespace.enter(environment.id_map)

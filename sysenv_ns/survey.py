@@ -25,7 +25,8 @@ _POLICY_ALONE = Places()
 
 def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
     """Survey what the plan depends on; owners in /run are translated with `id_map`. Raises OSError."""
-    stores = (*policy.HOST_STORES, *places.bound)
+    stores = (*(path for path in policy.HOST_STORES if path not in places.overlaid), *places.kept)
+    files = [path for path in places.bound if not os.path.isdir(path)]
     mounts = mountinfo.read()
     points = {mount.point for mount in mounts}
     kinds = {mount.point: _mount_kind(mount) for mount in mountinfo.visible(mounts)}
@@ -35,9 +36,11 @@ def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
         home=_home(),
         stores=tuple(path for path in stores if os.path.isdir(path) and not os.path.islink(path)),
         run=tuple(_run_entries("", points, id_map)),
-        mounted_files=frozenset(point for point, kind in kinds.items() if kind == "file"),
+        mounted_files=frozenset((*files, *(point for point, kind in kinds.items() if kind == "file"))),
         unreachable=frozenset(point for point, kind in kinds.items() if kind is None),
         missing_trees=frozenset(p for p in policy.TREES if os.path.islink(p) or not os.path.isdir(p)),
+        bound=places.bound,
+        overlaid=frozenset(places.overlaid),
     )
 
 

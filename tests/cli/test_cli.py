@@ -270,3 +270,64 @@ def test_remove_base_deletes_what_no_environment_needs(store: Store, run: Run) -
     assert "removed the base stub-single-00000000" in result.stderr
     assert list(store.base.iterdir()) == []
     assert list(store.trash.iterdir()) == []
+
+
+@pytest.fixture
+def user_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's policy file, with a key that nobody knows."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "sysenv-ns" / "config.toml"
+    path.parent.mkdir()
+    path.write_text("no-such-key = 1\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(("create", "new"), 1), (("shell", "new"), 125), (("exec", "new", "true"), 125), (("shell", "whole"), 125)],
+)
+def test_a_wrong_policy_file(
+    run: Run, environments: Store, user_config: Path, arguments: tuple[str, ...], status: int
+) -> None:
+    if os.geteuid() != 0 and "whole" in arguments:
+        pytest.skip("it has the driver root")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert f"{user_config}: there is no key 'no-such-key'" in result.stderr
+    assert "hint: the keys are: bind, overlay, driver, id-map, shell" in result.stderr
+    assert environments.names() == ["damaged", "whole"]
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("status", "whole"), ("doctor", "--help")])
+def test_a_wrong_policy_file_is_nothing_to_those_who_only_look(
+    run: Run, environments: Store, user_config: Path, arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ((), ("copy", "full")),
+        (("--driver", "stub"), ("stub", "auto")),
+        (("--id-map", "single"), ("copy", "single")),
+        (("--driver", "auto", "--id-map", "auto"), ("auto", "auto")),
+    ],
+)
+def test_options_win_over_the_policy_file(
+    run: Run,
+    store: Store,
+    user_config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    chosen: tuple[str, str],
+) -> None:
+    user_config.write_text('driver = "copy"\nid-map = "full"\n')
+    asked: list[tuple[str, str]] = []
+
+    def create(store: Store, name: str, driver: str, id_map: str, reporter: object) -> None:
+        asked.append((driver, id_map))
+
+    monkeypatch.setattr(lifecycle, "create", create)
+    assert run("create", "new", *options).exit_code == 0
+    assert asked == [chosen]

@@ -220,6 +220,37 @@ def test_the_directory_of_the_upper_is_in_no_data_root(home: str, stores: tuple[
     assert layout.data_root("/srv/www", blocked(system, "/srv")) == "/srv/www"
 
 
+def test_what_the_user_wants_bound() -> None:
+    system = replace(host(), bound=("/etc/vendor", "/usr/local/share/models", "/home/x"))
+    assert {"/etc/vendor", "/usr/local/share/models"} <= set(layout.bound_paths(system))
+    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    plain = {tree.path: tree for plan in layout.layers(host()) for tree in plan.trees}
+    changed = {path for path in trees if trees[path] != plain[path]}
+    assert changed == {"/", "/etc", "/usr/local"}
+    assert layout.data_root("/usr/local/share", trees["/usr/local"].blocked) == "/usr"
+
+
+@pytest.mark.parametrize("line", ["0:90 / /data rw - nfs4 filer:/data rw", "8:1 / /data rw - ext4 /dev/sda1 rw", ""])
+def test_what_the_user_wants_overlaid(line: str) -> None:
+    outer = f"900 28 {line}\n" if line else ""
+    inner = f"901 {900 if line else 28} 0:91 / /data/guest rw - tmpfs guest rw\n"
+    mounts = mountinfo.parse(f"{outer}{inner}".encode())
+    system = host((*host().mounts, *mounts), extra=(Entry("data", "directory"),))
+    assert "/data" in layout.bound_paths(system)
+    wished = replace(system, overlaid=frozenset({"/data"}))
+    assert "/data" not in layout.bound_paths(wished)
+    assert "/data/guest" in layout.bound_paths(wished)
+    (tree,) = (tree for tree in stubs(wished).trees if tree.path == "/data")
+    assert tree.policy == policy.WISHED
+    assert [mount.point for mount in layout.further_mounts(wished)] == (["/data"] if line else [])
+
+
+def test_a_guest_in_a_system_directory_that_the_user_wants_overlaid() -> None:
+    system = replace(with_mounts("0:90 / /opt rw - nfs4 filer:/opt rw"), overlaid=frozenset({"/opt"}))
+    assert "/opt" not in layout.bound_paths(system)
+    assert "/opt" in {tree.path for tree in stubs(system).trees}
+
+
 def test_a_mounted_file_is_never_a_disk_of_the_system() -> None:
     # a container on btrfs
     system = with_mounts("0:90 /@/containers/1/hosts /etc/hosts rw - btrfs /dev/sda1 rw", mounted_files=("/etc/hosts",))
@@ -254,7 +285,7 @@ def test_a_tree_stops_at_what_others_provide(name: str) -> None:
     assert elsewhere <= trees["/"].stops
     assert {f"/{entry.path}" for entry in system.top if entry.kind == "directory"} <= trees["/"].stops
     for path in trees.keys() - {"/"}:
-        assert trees[path].stops == {other for other in trees["/"].stops if is_below(other, path)}
+        assert trees[path].stops == set(layout.outermost(p for p in trees["/"].stops if is_below(p, path)))
 
 
 @pytest.mark.parametrize("name", HOSTS)

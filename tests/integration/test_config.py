@@ -1,0 +1,145 @@
+"""The policy files: what they bind, overlay and choose."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from .machines import Machine
+from .support import BASE_LIMIT, refused, succeeded
+
+
+@pytest.fixture
+def configured(machine: Machine) -> Machine:
+    """A machine whose user has a policy file; `say` writes it."""
+    home = machine.root / "mnt" / "config" / "sysenv-ns"
+    home.mkdir(parents=True)
+    prefix = (*machine.tool.prefix, "env", "XDG_CONFIG_HOME=/mnt/config")
+    return replace(machine, tool=replace(machine.tool, prefix=prefix))
+
+
+def _say(machine: Machine, text: str) -> None:
+    (machine.root / "mnt" / "config" / "sysenv-ns" / "config.toml").write_text(text)
+
+
+def _say_in_environment(machine: Machine, text: str) -> None:
+    path = machine.tool.store / "envs" / "test" / "config.toml"
+    path.write_text(text)
+    os.chown(path, machine.tool.account.uid, machine.tool.account.gid)
+
+
+def test_bound_paths_are_the_hosts_own(configured: Machine) -> None:
+    uid = str(configured.tool.account.uid)
+    configured.sh(
+        """
+        for directory in /opt/vendor /usr/local/share/models /etc/vendor.d /var/lib/vendor; do
+            mkdir -p "$directory"
+            echo host > "$directory/file"
+            chown -R "$1" "$directory"
+        done
+        echo host > /usr/share/vendor.conf
+        chown "$1" /usr/share/vendor.conf
+        ln -s /opt/vendor /opt/link
+        """,
+        uid,
+    )
+    _say(configured, 'bind = ["/opt/link", "/usr/local/share/models", "/etc/vendor.d", "/usr/share/vendor.conf"]\n')
+    environment = configured.create()
+    _say_in_environment(configured, 'bind = ["/var/lib/vendor"]\n')
+    bound = ("/opt/vendor", "/usr/local/share/models", "/etc/vendor.d", "/var/lib/vendor")
+    # As oneself: in the full map root of the environment has no rights over a group of the host.
+    identity = "--me" if environment.tool.mode == "full" else ""
+    environment.sh('for d; do cat "$d/file"; echo inside > "$d/new"; done', *bound, identity=identity)
+    environment.sh("echo inside >> /usr/share/vendor.conf", identity=identity)
+    assert configured.sh('for d; do cat "$d/new"; done; cat /usr/share/vendor.conf', *bound) == (
+        "inside\n" * 4 + "host\ninside\n"
+    )
+    # What changes on the host shows at once, and everything beside belongs to the environment.
+    configured.sh("echo later > /opt/vendor/later")
+    assert environment.sh("cat /opt/vendor/later /opt/link/later") == "later\n" * 2
+    environment.sh("echo x > /opt/x; echo x > /usr/local/share/x; echo x > /etc/x; echo x > /var/lib/x")
+    assert configured.sh("find /opt /usr/local /etc /var/lib -name x") == ""
+
+
+def test_overlaid_paths_are_the_environments_own(configured: Machine) -> None:
+    image = configured.image("disk", "ext4", size="64M")
+    configured.sh(
+        """
+        mkdir -p /data/a /disk /var/lib/flatpak
+        mount -o loop "$1" /disk
+        mount -t tmpfs -o mode=755 test /srv
+        for directory in /data/a /disk /srv /var/lib/flatpak; do
+            head -c 9999 /dev/urandom > "$directory/large"
+            echo host > "$directory/small"
+        done
+        """,
+        image,
+    )
+    _say(configured, 'overlay = ["/data", "/disk", "/srv", "/var/lib/flatpak"]\n')
+    environment = configured.create()
+    places = ("/data/a", "/disk", "/srv", "/var/lib/flatpak")
+    script = 'for d; do sha256sum < "$d/large"; cat "$d/small"; done'
+    assert environment.sh(script, *places) == configured.sh(script, *places)
+    environment.sh('for d; do echo inside > "$d/small"; rm "$d/large"; echo new > "$d/new"; done', *places)
+    assert environment.sh('for d; do cat "$d/small"; ls "$d"; done', *places).split().count("inside") == len(places)
+    assert configured.sh('for d; do cat "$d/small"; ls "$d"; done', *places).split().count("host") == len(places)
+    assert configured.sh('find "$@" -name new', *places) == ""
+    # What changes on the host, deep below and of any size, shows at the next start.
+    configured.sh("mkdir /data/a/b; head -c 9999 /dev/urandom > /data/a/b/later; echo more >> /disk/other")
+    script = "sha256sum /data/a/b/later /disk/other"
+    assert environment.sh(script) == configured.sh(script)
+
+
+def test_the_usual_treatment_comes_back_without_the_file(configured: Machine) -> None:
+    configured.sh("mkdir /data /opt/vendor; echo host > /data/file; echo host > /opt/vendor/file; chmod 777 /data")
+    _say(configured, 'overlay = ["/data"]\nbind = ["/opt/vendor"]\n')
+    environment = configured.create()
+    environment.sh("echo inside > /data/file")
+    assert environment.exec("touch", "/opt/vendor/new").returncode == (0 if environment.tool.mode == "root" else 1)
+    configured.sh("rm -f /opt/vendor/new")
+    _say(configured, "")
+    assert environment.sh("cat /data/file; touch /opt/vendor/new; cat /opt/vendor/file") == "host\nhost\n"
+    assert configured.sh("ls /opt/vendor") == "file\n"
+
+
+@pytest.mark.modes("full", "single")
+def test_driver_and_id_map(configured: Machine) -> None:
+    _say(configured, 'driver = "copy"\nid-map = "single"\n')
+    tool = configured.tool
+    succeeded(tool.run("exec", "test", "--", "true", limit=BASE_LIMIT))
+    succeeded(tool.run("create", "other", "--driver", "stub", "--id-map", "single"))
+    assert (tool.status("test")["driver"], tool.status("test")["id_map"]) == ("copy", "single")
+    assert (tool.status("other")["driver"], tool.status("other")["id_map"]) == ("stub", "single")
+    _say(configured, 'driver = "stub"\n')  # it was chosen when the environment was made
+    succeeded(tool.run("exec", "test", "--", "true"))
+
+
+def test_shell(configured: Machine) -> None:
+    _say(configured, 'shell = "/usr/local/bin/first"\n')
+    environment = configured.create()
+    for name in ("first", "second"):
+        script = f"echo '#!/bin/sh\necho {name} $SHELL' > /usr/local/bin/{name}; chmod +x /usr/local/bin/{name}"
+        environment.sh(script)
+    run = environment.tool.run
+    assert succeeded(run("shell", "test")).stdout == "first /usr/local/bin/first\n"
+    _say_in_environment(configured, 'shell = "/usr/local/bin/second"\n')
+    assert succeeded(run("shell", "test")).stdout == "second /usr/local/bin/second\n"
+    assert environment.sh("echo $SHELL") == "/bin/bash\n"
+    _say_in_environment(configured, 'shell = "/no/such/shell"\n')
+    assert run("shell", "test").returncode == 127
+
+
+def test_what_cannot_be(configured: Machine) -> None:
+    configured.sh("mkdir -p /data/inner")
+    environment = configured.create()
+    _say(configured, 'overlay = ["/data/inner"]\n')
+    refused(environment.exec("true"), 125, "/data/inner in overlay lies in /data", "overlay /data as a whole")
+    _say(configured, 'bind = ["/opt/gone"]\n')
+    refused(environment.exec("true"), 125, "/mnt/config/sysenv-ns/config.toml: /opt/gone in bind does not exist")
+    _say(configured, "")
+    _say_in_environment(configured, "bind = 1\n")
+    refused(environment.exec("true"), 125, "envs/test/config.toml: bind is not a list")
+    _say_in_environment(configured, "")
+    succeeded(environment.exec("true"))
