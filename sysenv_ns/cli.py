@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, remedies, sudo
+from sysenv_ns import __version__, policy, remedies, sudo
 from sysenv_ns.base import Progress
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
@@ -115,7 +115,7 @@ _NAME = click.argument("name")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 _DRIVER = click.option(
     "--driver",
-    type=click.Choice(["auto", "stub", "reflink", "copy", "fuse", "root"]),
+    type=click.Choice(["auto", *policy.DRIVERS]),
     help="How files of the host get into the environment (see doctor).",
 )
 _ID_MAP = click.option(

@@ -104,7 +104,7 @@ class _File:
         readers: dict[str, Callable[[object], object]] = {
             "bind": lambda value: self._paths("bind", value, self._check_bind),
             "overlay": lambda value: self._paths("overlay", value, self._check_overlay),
-            "driver": lambda value: self._choice("driver", value, ("auto", *_driver_names())),
+            "driver": lambda value: self._choice("driver", value, ("auto", *policy.DRIVERS)),
             "id-map": lambda value: self._choice("id-map", value, _ID_MAPS),
             "shell": self._shell,
         }
@@ -157,12 +157,6 @@ class _File:
             self._fail(f"{path} in overlay is not a directory", "overlay the directory that it is in")
         if real == home or is_below(home, real) or is_below(real, home):
             self._fail(f"{path} in overlay meets your home, which is the host's own", "take it out")
-
-
-def _driver_names() -> tuple[str, ...]:
-    from sysenv_ns import drivers  # which imports this module
-
-    return drivers.NAMES
 
 
 def _meets(path: str, places: Iterable[str]) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sysenv_ns import drivers, idmap, namespace, probes, sudo
+from sysenv_ns import idmap, namespace, policy, probes, sudo
 from sysenv_ns.errors import NeedsRoot, SysenvError, UnfitStore, reason
 from sysenv_ns.idmap import IdMap, Kind
 from sysenv_ns.store import Store
@@ -43,7 +43,7 @@ def diagnose(store: Store) -> Diagnosis:
     if os.geteuid() != 0:
         findings.append(_try("sudo", sudo.check))
     working = {finding.subject: finding.works for finding in findings}
-    tried = [(name, _try(f"driver {name}", lambda name=name: _driver(store, name, maps))) for name in drivers.NAMES]  # type: ignore[misc]
+    tried = [(name, _try(f"driver {name}", lambda name=name: _driver(store, name, maps))) for name in policy.DRIVERS]  # type: ignore[misc]
     works = {name for name, finding in tried if finding.works}
     driver = next((name for name in _preferred() if name in works), None) if working["store"] else None
     kind_found = None if driver is None else next((kind for kind in _kinds(driver) if kind in maps), None)
@@ -100,7 +100,7 @@ def _candidates(driver: str, kind: str) -> Iterator[tuple[str, Kind | None]]:
 
 def _preferred() -> tuple[str, ...]:
     """The drivers that are chosen by themselves, the best first."""
-    names = [name for name in drivers.NAMES if name != "copy"]
+    names = [name for name in policy.DRIVERS if name != "copy"]
     # Root needs none of what the others do to be without it.
     return tuple(sorted(names, key=lambda name: name != "root")) if os.geteuid() == 0 else tuple(names)
 

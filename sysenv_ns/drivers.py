@@ -100,17 +100,15 @@ class Root:
         """The host itself is the base."""
 
 
-# In the order in which an ordinary user is given them; copy is only for those who ask for it.
 _DRIVERS: dict[str, Driver] = {
     "stub": Layered("stub"),  # Linux 6.16
     "reflink": Layered("copy"),  # the store on the btrfs or xfs that /usr lies on
+    "copy": Layered("copy"),
     "fuse": Layered("host"),
     "root": Root(),
-    "copy": Layered("copy"),
 }
-NAMES = tuple(_DRIVERS)
 
 
 def get(name: str) -> Driver:
-    """The driver of that name, one of NAMES."""
+    """The driver of that name, one of policy.DRIVERS."""
     return _DRIVERS[name]

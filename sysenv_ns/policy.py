@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 UNLIMITED = 1 << 62
 
+# In the order in which they are tried for a new environment; copy is only for those who ask for it (drivers.py).
+DRIVERS = ("stub", "reflink", "fuse", "root", "copy")
+
 # Top-level directories of the file hierarchy standard whose writes belong to the environment. Everything
 # else in / is the host's own (/home, /data, /nix, /snap ...), except /run, which is private.
 OVERLAID = re.compile(r"bin|boot|etc|lib|lib32|lib64|libx32|lost\+found|opt|root|sbin|srv|usr|var")
