@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -255,7 +256,8 @@ SYSTEM_DIRECTORIES = ("/usr", "/etc", "/var", "/opt", "/boot", "/srv")
 _UNSTEADY = ("/var/log", "/var/tmp", "/var/lib/sudo", "/var/lib/systemd", "/var/spool")
 # Another session of these tests may make users at any time: its lines do not count here, nor copies of these files.
 _ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
-_PASSED_OVER = {*_UNSTEADY, *(f"{path}-" for path in _ACCOUNTS), "/etc/.pwd.lock"}
+_PASSED_OVER = {*_UNSTEADY, "/etc/.pwd.lock"}
+_MADE_MEANWHILE = re.compile(rf"({'|'.join(_ACCOUNTS)})(-|\+|\.lock|\.[0-9]+)")
 USER_PREFIX = "sysenv-test-"
 
 Signature = tuple[int, ...]
@@ -289,7 +291,7 @@ def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
             os.scandir(waiting.pop()) as entries,
         ):
             for entry in entries:
-                if entry.path in _PASSED_OVER:
+                if entry.path in _PASSED_OVER or _MADE_MEANWHILE.fullmatch(entry.path):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
