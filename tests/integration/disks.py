@@ -41,7 +41,7 @@ class Disk:
     @property
     def directory(self) -> Path:
         """Where it is mounted."""
-        return self.scratch / "mounted"
+        return self.scratch / "shared/mounted"
 
     @property
     def _image(self) -> Path:
@@ -54,18 +54,23 @@ class Disk:
         _run("mount", "-t", self.kind, "-o", options, str(self._image), str(self.directory))
 
     def unmount(self) -> None:
-        """Unmount it and wait until the kernel has let go of it: an ended session may hold it for a moment."""
+        """Unmount it here; who else has it lets go when its processes end."""
         _run("umount", str(self.directory))
+
+    def restart(self) -> None:
+        """Mount it anew, when the kernel has let go of it: an ended session may hold it for a moment."""
+        self.unmount()
         backing = Path("/sys/block").glob("loop*/loop/backing_file")
         for path in [path for path in backing if path.read_text().strip() == str(self._image)]:
             wait_for(lambda path=path: not path.exists())  # type: ignore[misc]
+        self.mount()
 
-    def make_read_only(self) -> None:
-        """Nobody can write any more."""
-        _run("mount", "-o", "remount,ro", str(self.directory))
+    def allow_writing(self, allowed: bool) -> None:
+        """Mount it anew for reading only, or for reading and writing."""
+        _run("mount", "-o", "remount,rw" if allowed else "remount,ro", str(self.directory))
 
     def cut_power(self) -> None:
-        """Lose everything that has not been written; the file system can only be unmounted then."""
+        """Lose everything that has not been written; it has to be restarted then, when nobody uses it."""
         descriptor = os.open(self.directory, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, _WITHOUT_FLUSH)
@@ -124,17 +129,19 @@ def disk(kind: str, account: Account) -> Iterator[Disk]:
 
 @contextlib.contextmanager
 def _shared_directory() -> Iterator[Path]:
-    """A new directory whose mounts come and go in other mount namespaces too, whatever the host does with its own."""
+    """A new directory; mounts below its `shared` come and go in other namespaces too, whatever the host's own do."""
     parent = IN_MEMORY if fits_in_memory(_SIZE) else Path("/var/tmp")
     scratch = Path(tempfile.mkdtemp(prefix=f"sysenv-disk-{os.getpid()}-", dir=parent))
     try:
         scratch.chmod(0o755)
-        _run("mount", "--bind", str(scratch), str(scratch))
+        directory = scratch / "shared"
+        directory.mkdir()
+        _run("mount", "--bind", str(directory), str(directory))
         try:
-            _run("mount", "--make-shared", str(scratch))
+            _run("mount", "--make-shared", str(directory))
             yield scratch
         finally:
-            _run("umount", str(scratch))
+            _run("umount", str(directory))
     finally:
         shutil.rmtree(scratch)
 

@@ -80,8 +80,7 @@ def test_power_cut(tool: Tool, packages: Path) -> None:
         environment.sh("echo never synced > /usr/lost; mkdir /usr/lost.d")
         disk.cut_power()
         end(session)
-        disk.unmount()
-        disk.mount()
+        disk.restart()
         assert [entry["name"] for entry in json.loads(succeeded(store.run("list", "--json")).stdout)] == ["first"]
         assert environment.audit() == ""
         assert states(environment, "kept") == {"kept": "ii 2"}
@@ -94,8 +93,7 @@ def test_power_cut(tool: Tool, packages: Path) -> None:
 
 def _cut_power(disk: disks.Disk) -> None:
     disk.cut_power()
-    disk.unmount()
-    disk.mount()
+    disk.restart()
 
 
 def test_no_room(tool: Tool, packages: Path) -> None:
@@ -131,7 +129,7 @@ def test_read_only_store(tool: Tool) -> None:
     with _disk(tool, "ext4") as (disk, store):
         environment = _create(store)
         environment.sh("echo kept > /usr/kept")
-        disk.make_read_only()
+        disk.allow_writing(False)
         refused(environment.exec("true"), 125, "EROFS", "SYSENV_NS_HOME")
         refused(store.run("create", *store.options, "second"), 1, "EROFS", "SYSENV_NS_HOME")
         refused(store.run("remove", "first"), 1, "EROFS")
@@ -141,8 +139,7 @@ def test_read_only_store(tool: Tool) -> None:
         doctor = store.run("doctor")
         assert "EROFS" in doctor.stdout, describe(doctor)
         assert "Traceback" not in doctor.stderr
-        disk.unmount()
-        disk.mount()
+        disk.allow_writing(True)
         assert environment.sh("cat /usr/kept") == "kept\n"
         store.end("first")
 
