@@ -1,10 +1,10 @@
-"""Carries batches from outside to a writer inside the namespace, and swaps trees of a layer; keeps no books."""
+"""Carries batches from outside to a writer inside the namespace; keeps no books."""
 
 from __future__ import annotations
 
 import marshal
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sysenv_ns import children, mirror, namespace
@@ -14,10 +14,16 @@ from sysenv_ns.records import COPY, DIRECTORY, Addition, Batch, Record
 _PIPE_BUFFER = 1 << 18  # bytes
 
 
-def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, many: bool) -> None:
+def write(
+    batches: Iterable[Batch],
+    target: Path,
+    id_map: IdMap | None,
+    many: bool,
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Write batches below `target` as root of a namespace with this map, so that no power cut takes it away.
 
-    `many`: it is about very many files. Raises OSError, SysenvError.
+    `many`: it is about very many files; `before` is done there first. Raises OSError, SysenvError.
     """
     read_end, write_end = os.pipe()
 
@@ -25,6 +31,7 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, many: bo
         os.close(write_end)
         namespace.enter(id_map)
         namespace.become_root()
+        before()
         with os.fdopen(read_end, "rb", buffering=_PIPE_BUFFER) as stream:
             writer = mirror.Writer(str(target))
             writer.run(stream)
@@ -35,7 +42,7 @@ def write(batches: Iterable[Batch], target: Path, id_map: IdMap | None, many: bo
     try:
         with os.fdopen(write_end, "wb", buffering=_PIPE_BUFFER) as stream:
             for batch in batches:
-                stream.write(marshal.dumps((batch.directory, batch.record, batch.entries)))  # type: ignore[arg-type]
+                stream.write(marshal.dumps(tuple(batch)))  # type: ignore[arg-type]
             stream.write(marshal.dumps(None))
     except BrokenPipeError:
         pass  # the child failed and says why
@@ -66,14 +73,3 @@ def _directory_like(path: str) -> tuple[int, int]:
     except OSError:  # the host has none
         return 0o755, 0
     return status.st_mode & 0o7777, status.st_mtime_ns
-
-
-def swap(paths: Iterable[str], layer: Path, fresh: Path, old: Path) -> None:
-    """Move the trees at `paths` from `layer` to `old` and those of `fresh` into their places. Raises OSError."""
-    for number, path in enumerate(paths):
-        place = layer / path[1:]
-        parent = place.parent.stat()
-        if place.exists():
-            os.rename(place, old / str(number))
-        os.rename(fresh / path[1:], place)
-        os.utime(place.parent, ns=(parent.st_atime_ns, parent.st_mtime_ns))

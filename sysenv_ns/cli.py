@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from sysenv_ns import __version__, policy, remedies, sudo
-from sysenv_ns.base import Progress
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
 from sysenv_ns.store import Environment, Store, check_name, location
 from sysenv_ns.sudo import Caller
+from sysenv_ns.upkeep import Progress
 
 EXIT_BEFORE_COMMAND = 125
 
@@ -245,6 +245,21 @@ def stop(context: _Context, name: str, grace: float) -> None:
         _notice(f"ended {render.process_line(process)}")
     if not ended:
         _notice(f"{name} was not running")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.pass_obj
+def refresh(context: _Context, name: str | None) -> None:
+    """Compare every file of the host with the base that environments share, of NAME or of all.
+
+    Upgrades and most other changes are noticed at each start. This also finds files that were edited in place deep
+    below /usr. Environments that run keep what they have until they are stopped.
+    """
+    _refuse_inside("refresh the base")
+    from sysenv_ns import lifecycle, render
+
+    _notice(render.refreshed(lifecycle.refresh(context.store, name, context.reporter)))
 
 
 @main.command()

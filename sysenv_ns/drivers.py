@@ -13,6 +13,7 @@ from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
 from sysenv_ns.records import Addition, Data
 from sysenv_ns.store import Environment, Store
+from sysenv_ns.upkeep import Refreshed
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Driver(Protocol):
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """Make the base now, so that the first start is as fast as all others. Raises SysenvError."""
 
+    def refresh_base(self, store: Store, environment: Environment, progress: ProgressBar) -> Refreshed:
+        """Compare every file of the base with the host, and make anew what differs. Raises SysenvError."""
+
 
 @dataclass(frozen=True)
 class Layered:
@@ -47,14 +51,11 @@ class Layered:
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         """See Driver."""
-        base = Base(store, environment.driver, environment.id_map)
-        with base.lock():
-            own = base.own_layer(host)
-            layers = base.layers(host, self.data, progress)
+        with Base(store, environment.driver, environment.id_map).layers(host, self.data, progress) as layers:
             below = ("/",) if self.data == "host" else ()
             root = layout.Root(
                 source=environment.source,
-                lowers=(str(own.tree), *(str(layer.tree) for layer in layers), *below),
+                lowers=(*(str(layer.tree) for layer in layers), *below),
                 data_roots=tuple(dict.fromkeys(root for layer in layers for root in layer.roots)),
                 directory=str(environment.path),
                 unprivileged=True,
@@ -70,6 +71,11 @@ class Layered:
         """See Driver."""
         with self.prepare(store, environment, config.host(store, environment), progress):
             pass
+
+    def refresh_base(self, store: Store, environment: Environment, progress: ProgressBar) -> Refreshed:
+        """See Driver."""
+        base = Base(store, environment.driver, environment.id_map)
+        return base.refresh(config.host(store, environment), self.data, progress)
 
 
 class Root:
@@ -98,6 +104,10 @@ class Root:
 
     def build_base(self, store: Store, environment: Environment, progress: ProgressBar) -> None:
         """The host itself is the base."""
+
+    def refresh_base(self, store: Store, environment: Environment, progress: ProgressBar) -> Refreshed:
+        """The host itself is the base, and always up to date."""
+        return Refreshed()
 
 
 _DRIVERS: dict[str, Driver] = {

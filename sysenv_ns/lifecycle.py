@@ -1,4 +1,4 @@
-"""create, list, status, stop, remove: one function a verb, each returning a frozen result; prints nothing."""
+"""create, list, status, stop, refresh, remove: one function a verb, each returning a frozen result; prints nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sysenv_ns.idmap import IdMap
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
+from sysenv_ns.upkeep import Refreshed
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
@@ -33,6 +34,7 @@ class Status:
     path: str
     processes: tuple[Process, ...]
     problem: str = ""
+    host_changed: bool = False  # since it was started, while it runs
 
     @property
     def running(self) -> bool:
@@ -88,7 +90,8 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
         return Status(name, "", None, 0.0, str(path), running.of_damaged(path), error.message)
     kind = environment.id_map.kind if environment.id_map else None
     processes = found.get(environment.source, ())
-    return Status(name, environment.driver, kind, environment.created, str(path), processes)
+    changed = bool(processes) and running.host_changed(path)
+    return Status(name, environment.driver, kind, environment.created, str(path), processes, host_changed=changed)
 
 
 def list_all(store: Store) -> list[Status]:
@@ -131,6 +134,21 @@ def stop(store: Store, name: str, grace: float) -> list[Process]:
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
+    """Compare every file of one environment's base with the host, or of all bases, and renew what differs.
+
+    Raises SysenvError.
+    """
+    names = [check_name(name)] if name is not None else store.names()
+    environments = [store.load(found) for found in names]
+    bases = {Base(store, found.driver, found.id_map).path: found for found in environments}
+    refreshed = Refreshed()
+    for environment in bases.values():
+        sudo.require(environment)
+        refreshed += drivers.get(environment.driver).refresh_base(store, environment, reporter.progress)
+    return refreshed
 
 
 def remove(store: Store, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import BinaryIO
 
 from sysenv_ns import syscalls
@@ -53,10 +53,12 @@ class Writer:
             for name in (*files, path):
                 _with_descriptor(name, os.fsync)
 
-    def add(self, path: str, record: Record, entries: list[Record]) -> None:
-        """Write one directory (relative to the target, "" for itself) with its entries. Raises OSError."""
+    def add(self, path: str, record: Record, entries: list[Record], kept: list[str] | None = None) -> None:
+        """Write one directory (relative to the target, "" for itself) with its entries; see Batch. Raises OSError."""
         _, _, mode, uid, gid, mtime, _ = record
         target = f"{self._target}/{path}" if path else self._target
+        if kept is not None:
+            _with_descriptor(target, lambda descriptor: _remove_others(descriptor, frozenset(kept)))
         try:
             os.mkdir(target, mode & ~_SPECIAL_BITS)
             made = mode & ~_SPECIAL_BITS
@@ -76,6 +78,49 @@ def _with_descriptor(path: str, action: Callable[[int], None]) -> None:
         action(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_others(directory: int, kept: frozenset[str]) -> None:
+    for name in os.listdir(directory):
+        if name in kept:
+            continue
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            import shutil
+
+            shutil.rmtree(name, dir_fd=directory)
+
+
+def clone(source: str, target: str, without: Collection[str]) -> None:
+    """Make a second tree of the same files: hard links in directories of its own, but for what `without` names.
+
+    Its paths are relative to the tree. This process must be root of the namespace. Raises OSError.
+    """
+    os.umask(0)
+    waiting = [""]
+    made: list[tuple[str, os.stat_result]] = []
+    while waiting:
+        directory = waiting.pop()
+        status = os.lstat(f"{source}/{directory}")
+        if directory:
+            os.mkdir(f"{target}/{directory}", 0o700)
+        made.append((f"{target}/{directory}", status))
+        here, there = (os.open(f"{tree}/{directory}", os.O_RDONLY | os.O_DIRECTORY) for tree in (source, target))
+        try:
+            for entry in os.scandir(here):
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [path] if path not in without else []
+                else:
+                    os.link(entry.name, entry.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+        finally:
+            os.close(here)
+            os.close(there)
+    for path, status in reversed(made):
+        os.chown(path, status.st_uid, status.st_gid)
+        os.chmod(path, status.st_mode & 0o7777)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def _own(path: str | int, uid: int, gid: int, mode: int, was: int) -> None:

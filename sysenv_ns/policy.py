@@ -81,6 +81,9 @@ PACKAGE_DATABASES = (
     "/var/lib/rpm/rpmdb.sqlite",
 )
 
+# What nearly every change of the host's programs touches: a look at these tells a session that joins.
+SIGNS = (*PACKAGE_DATABASES, "/opt", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/lib")
+
 
 @dataclass(frozen=True)
 class TreePolicy:

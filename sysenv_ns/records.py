@@ -18,11 +18,15 @@ Record = tuple[Kind, str, int, int, int, int, object]
 
 
 class Batch(NamedTuple):
-    """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories."""
+    """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories.
+
+    `kept`: it is there already; of what is in it these names stay, the rest is removed. None: nothing is removed.
+    """
 
     directory: str
     record: Record
     entries: list[Record]
+    kept: list[str] | None = None
 
 
 @dataclass(frozen=True)

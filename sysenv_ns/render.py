@@ -11,6 +11,7 @@ from typing import Any
 from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.lifecycle import Status
 from sysenv_ns.running import Process
+from sysenv_ns.upkeep import Refreshed
 
 _COMMAND_WIDTH = 80
 
@@ -42,6 +43,8 @@ def status(result: Status) -> str:
     ]
     if result.problem:
         rows.append(("problem:", result.problem))
+    if result.host_changed:
+        rows.append(("host:", f"changed since it was started; to see the new files: sysenv-ns stop {result.name}"))
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
 
@@ -60,6 +63,18 @@ def diagnosis(result: Diagnosis) -> str:
         ids = f" and the id map {result.id_map}" if result.id_map else ""
         lines.append(f"New environments use the driver {result.driver}{ids}.")
     return "\n".join(lines)
+
+
+def refreshed(result: Refreshed) -> str:
+    """What refresh has done."""
+    if result == Refreshed():
+        return "the base is up to date"
+    files = _count(result.files, "file", "files")
+    return f"refreshed {files} in {_count(result.directories, 'directory', 'directories')}"
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 def process_line(process: Process) -> str:

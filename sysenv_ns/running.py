@@ -12,12 +12,13 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import children, mountinfo, namespace
+from sysenv_ns import children, mountinfo, namespace, refresh
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.index import Signature
 from sysenv_ns.store import SOURCE_PREFIX, Environment, Store
 
 _END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
@@ -33,21 +34,25 @@ class Process:
 
 @dataclass(frozen=True)
 class State:
-    """What the first session left: itself, its mount namespace's inode, and the base layers it mounted."""
+    """What the first session left: itself, its mount namespace's inode, the base layers it mounted, and the host's
+    signs (refresh.signs) as they were before.
+    """
 
     pid: int
     start_time: int
     namespace: int
     layers: tuple[str, ...]
+    signs: Mapping[str, Signature | None] | None = None
 
 
-def record(environment: Environment, layers: tuple[str, ...]) -> None:
+def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str, Signature | None]) -> None:
     """Write the state file for this process, which has entered its new mount namespace but not pivoted yet."""
     pid = os.getpid()
     state = {
         "pid": pid,
         "start_time": _start_time(pid),
         "namespace": _namespace(pid),
+        "signs": signs,
         "layers": layers,
     }
     # No fsync: after a reboot the file says nothing that would be true.
@@ -60,9 +65,16 @@ def read_state(environment_path: Path) -> State | None:
     """The state file, or None when there is none worth reading: it is only a hint."""
     try:
         data = json.loads((environment_path / "state.json").read_bytes())
-        return State(int(data["pid"]), int(data["start_time"]), int(data["namespace"]), tuple(data["layers"]))
+        pid, start_time, namespace_ = (int(data[key]) for key in ("pid", "start_time", "namespace"))
+        return State(pid, start_time, namespace_, tuple(data["layers"]), data.get("signs"))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
+
+
+def host_changed(environment_path: Path) -> bool:
+    """Whether the host's programs have changed since the environment was started, which must run. Cheap."""
+    state = read_state(environment_path)
+    return state is not None and state.signs is not None and state.signs != refresh.signs()
 
 
 def find(environment: Environment) -> int | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, config, drivers, emulation, namespace, operations, running, services, sudo
+from sysenv_ns import base, config, drivers, emulation, namespace, operations, refresh, running, services, sudo
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.standins import ROOT_PATH
@@ -59,10 +59,16 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         variables["SHELL"] = shell
         command = replace(command, arguments=(shell,))
     with store.lock(environment.name):
+        changed = running.host_changed(environment.path)  # while the host's own files are in sight
         while (process := running.find(environment)) is not None and not _join(environment, process):
             pass  # it ended meanwhile; is there another?
         if process is None:
             start(store, environment, reporter)
+        elif changed:
+            reporter.notice(
+                f"the host has changed since {environment.name} was started; stop it to see the new files: "
+                f"sysenv-ns stop {environment.name}"
+            )
         _change_directory(directory, variables, reporter)
         if identity == "root" and environment.id_map is not None:
             namespace.become_root()
@@ -79,13 +85,14 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     """Move this process into a new root made of the environment's layers. Raises SysenvError."""
     for directory in (environment.work, environment.root):  # nothing is kept in them
         directory.mkdir(mode=0o755, exist_ok=True)
+    signs = refresh.signs()  # before the base is compared with the host
     host = config.host(store, environment)
     driver = drivers.get(environment.driver)
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
         namespace.enter(environment.id_map)
         root = operations.execute(prepared.plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
-        running.record(environment, prepared.layers)
+        running.record(environment, prepared.layers, signs)
         namespace.pivot(root)
         os.close(root)
 

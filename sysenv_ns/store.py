@@ -224,14 +224,14 @@ def _decode_id_map(data: dict[str, Any]) -> IdMap:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[int]:
+def file_lock(path: Path, shared: bool = False) -> Iterator[int]:
     """Hold flock(2) on `path`, created when missing; yields the descriptor. Raises SysenvError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise SysenvError(f"{path} cannot be locked: {reason(error)}", remedies.storage(error, path)) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -241,7 +241,7 @@ def write_json(path: Path, data: object) -> None:
     """Replace a file atomically: a reader, or a power cut, finds the old or the new content, whole. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(data, stream)
+        stream.write(json.dumps(data))  # not json.dump, which is ten times as slow
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator
 
 from sysenv_ns import layout, mountinfo, policy, standins
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.index import Again, Index, holder, signature
 from sysenv_ns.layout import Entry, EntryKind, Host, Places, RunEntry, Tree
 from sysenv_ns.mountinfo import Mount
 from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Data, Kind, Record
@@ -121,63 +121,6 @@ def _run_entry(path: str, mount_points: set[str], id_map: IdMap | None) -> RunEn
     return RunEntry(path, kind, stat.S_IMODE(status.st_mode), uid, gid, live, content)
 
 
-class Index:
-    """What a walk saw: the roots its stubs need and the signatures that tell later whether they still hold."""
-
-    def __init__(self, earlier_roots: Iterable[str], surplus_roots: AbstractSet[str] = frozenset()) -> None:
-        self.roots: list[str] = []
-        self.watched: dict[str, list[int] | None] = {}
-        self.stubs: dict[str, list[int]] = {}
-        self.left_out: list[str] = []
-        self.unreadable: list[str] = []
-        self._searched = list(earlier_roots)
-        self._surplus = surplus_roots
-        self._names: dict[str, frozenset[str]] = {}
-
-    def data_root(self, directory: str, tree: Tree) -> str | None:
-        """The data-only lower that serves the files of a directory; None when they must be copied."""
-        if any(directory == path or mountinfo.is_below(directory, path) for path in tree.copied):
-            return None
-        root = layout.data_root(directory, tree.blocked)
-        return None if root in self._surplus else root
-
-    def use(self, root: str) -> None:
-        """Note that a stub of this tree is served by `root`."""
-        if root not in self.roots:
-            self.roots.append(root)
-        if root not in self._searched:
-            self._searched.append(root)
-
-    def clashes(self, root: str, relative: str) -> bool:
-        """Whether the kernel, searching the data-only lowers in order, would find another file at this path first."""
-        first = relative.partition("/")[0]
-        for other in self._searched:
-            if other == root:
-                return False
-            if first in self._listing(other) and _is_regular(f"{other}/{relative}"):
-                return True
-        return False
-
-    def _listing(self, root: str) -> frozenset[str]:
-        if root not in self._names:
-            self._names[root] = frozenset(os.listdir(root))
-        return self._names[root]
-
-
-def _is_regular(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def signature(status: os.stat_result) -> list[int]:
-    """What changes whenever a file or directory does: status change time (ns), size (bytes), inode."""
-    # The size of a directory says nothing that its times do not.
-    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-    return [status.st_ctime_ns, size, status.st_ino]
-
-
 def _readable(path: str, status: os.stat_result) -> bool:
     return bool(status.st_mode & stat.S_IROTH) or os.access(path, os.R_OK)
 
@@ -185,13 +128,24 @@ def _readable(path: str, status: os.stat_result) -> bool:
 class Walk:
     """One pass over a host tree, yielding a Batch for every directory, parents first."""
 
-    def __init__(self, tree: Tree, id_map: IdMap, data: Data, index: Index, progress: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        id_map: IdMap,
+        data: Data,
+        index: Index,
+        progress: Callable[[float], None],
+        again: Again | None = None,
+    ) -> None:
+        """`again`: only that, and what is new in it; then the index has all the rest already."""
         self._tree = tree
         self._id_map = id_map
         self._data = data
         self._index = index
         self._progress = progress
         self._first_links: dict[tuple[int, int], str] = {}
+        self._again = again
+        self._seen: set[str] = set()  # directories in those that are read again
         self._uids: dict[int, int] = {}
         self._gids: dict[int, int] = {}
 
@@ -201,27 +155,41 @@ class Walk:
         for depth in range(len(parts)):
             path = "/" + "/".join(parts[:depth])
             yield Batch(path[1:], self._record(DIRECTORY, "", os.lstat(path), None), [])
-        yield from self._directory(self._tree.path, os.lstat(self._tree.path), 0, 0.0, 1.0)
+        if self._again is None:
+            yield from self._directory(self._tree.path, os.lstat(self._tree.path), 0, 0.0, 1.0)
+        else:
+            yield from self._changed(self._again)
+
+    def _changed(self, again: Again) -> Iterator[Batch]:
+        gone: set[str] = set()
+        for path, status in again.directories.items():
+            outer = holder(path)
+            if path != self._tree.path and (outer in gone or (outer in again.changed and path not in self._seen)):
+                gone.add(path)  # since it was looked at: its mirror has gone with that of its parent
+            elif path in again.changed:
+                yield from self._directory(path, status, again.depths[path], 0.0, 1.0)
 
     def _directory(self, path: str, status: os.stat_result, depth: int, begin: float, end: float) -> Iterator[Batch]:
         """`begin` to `end` is this directory's share of the progress: the total is not known in a single pass."""
         directories: list[tuple[str, os.stat_result]] = []
         entries: list[Record] = []
+        kept: list[str] | None = [] if self._again is not None and path in self._again.changed else None
         whole = False  # whether the mirror of this directory is all that there is to see
         if path not in self._tree.stops or path == self._tree.path:
-            self._watch(path, status, depth, self._tree.policy.watch_depth)
+            self._index.directories[path] = signature(status)
+            self._watch(path, status, depth)
             whole = layout.copy_limit(path) == policy.UNLIMITED
             try:
-                self._read(path, status, depth, entries, directories)
+                self._read(path, status, depth, entries, directories, kept)
             except FileNotFoundError:  # removed since its parent was read
-                directories, entries = [], []
+                directories, entries, kept = [], [], None if kept is None else []
             except PermissionError:
                 # Readable but not searchable, or not readable at all: a private, empty stand-in.
-                directories, entries, whole = [], [], True
+                directories, entries, kept, whole = [], [], None if kept is None else [], True
                 self._index.unreadable.append(path)
         if self._data == "host" and whole:
             entries.append(self._record(COPY, OPAQUE, status, b""))
-        yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries)
+        yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries, kept)
         share = (end - begin) / (len(directories) or 1)
         for number, (name, child) in enumerate(directories):
             start = begin + number * share
@@ -239,6 +207,7 @@ class Walk:
         depth: int,
         entries: list[Record],
         directories: list[tuple[str, os.stat_result]],
+        kept: list[str] | None,
     ) -> None:
         limit = layout.copy_limit(directory)
         root = self._index.data_root(directory, self._tree) if self._data == "stub" else None
@@ -259,12 +228,30 @@ class Walk:
                 status = own
             if path in policy.LEFT_OUT:
                 continue
+            if self._again is not None and kept is not None and self._keeps(path, status, self._again):
+                kept.append(entry.name)
+                continue
             if stat.S_ISDIR(status.st_mode):
+                if kept is not None and path in self._tree.stops:
+                    kept.append(entry.name)
                 directories.append((entry.name, status))
             elif record := self._file(path, entry.name, status, limit, root):
                 if self._tree.policy.watch_files:
-                    self._watch(path, status, depth + 1, self._tree.policy.watch_depth)
+                    self._watch(path, status, depth + 1)
+                if record[0] != STUB:
+                    self._index.copied[path] = signature(status)
                 entries.append(record)
+
+    def _keeps(self, path: str, status: os.stat_result, again: Again) -> bool:
+        """Whether something in a directory that is read again needs no new mirror, or gets it in its own turn."""
+        if stat.S_ISDIR(status.st_mode):
+            self._seen.add(path)
+            return path in again.directories
+        # Of several names of one file all are mirrored anew, or none; some contents depend on other files.
+        if status.st_nlink > 1 or standins.content(path) is not None or not again.holds(path, status):
+            return False
+        self._index.keep(path, again.earlier)
+        return True
 
     def _file(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
         mode = status.st_mode
@@ -302,6 +289,7 @@ class Walk:
             if not self._index.clashes(root, relative):
                 self._index.stubs[path] = signature(status)
                 return self._record(STUB, name, status, (size, f"/{relative}"))
+            self._index.clashing.add(path)
         if size > policy.MEBIBYTE and os.access(path, os.R_OK):
             return self._record(BIG, name, status, path)
         return self._record(COPY, name, status, self._content(path, size))
@@ -324,8 +312,8 @@ class Walk:
         finally:
             os.close(descriptor)
 
-    def _watch(self, path: str, status: os.stat_result, depth: int, limit: int) -> None:
-        if depth <= limit:
+    def _watch(self, path: str, status: os.stat_result, depth: int) -> None:
+        if depth <= self._tree.policy.watch_depth:
             self._index.watched[path] = signature(status)
 
     def _record(self, kind: Kind, name: str, status: os.stat_result, payload: object) -> Record:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import base, survey
+from sysenv_ns import base, books, refresh, upkeep
 from sysenv_ns.base import Base
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.index import Index, signature
 from sysenv_ns.layout import LayerPlan, Tree
 from sysenv_ns.policy import TreePolicy
-from sysenv_ns.store import Store, write_json
+from sysenv_ns.store import Store
 
 from .samples import FULL, SINGLE, add_environment
 
@@ -41,18 +42,21 @@ def layer(tmp_path: Path) -> Path:
 
 def describe(layer: Path, tree: Tree, roots: tuple[str, ...], *watched: Path, stubs: tuple[Path, ...] = ()) -> Path:
     """Write the two files of a tree as a build leaves them; returns the description."""
-    slug = base._slug(tree)
-    signatures = {str(path): base._signature(str(path)) for path in watched}
-    data = {"version": base.FORMAT_VERSION, "plan": base._plan(tree), "roots": roots, "watched": signatures}
-    write_json(layer / f"{slug}.json", data)
-    behind = {str(path): survey.signature(path.stat()) for path in stubs}
-    write_json(layer / f"{slug}.index.json", {"stubs": behind, "left_out": []})
-    return layer / f"{slug}.json"
+    index = Index()
+    index.roots = list(roots)
+    index.watched = {str(path): refresh.current(str(path)) for path in watched}
+    index.stubs = {str(path): signature(path.stat()) for path in stubs}
+    books.write(layer, tree, index, ())
+    return layer / f"{books.slug(tree)}.json"
+
+
+def stale_trees(plan: LayerPlan, layer: Path | None) -> list[str]:
+    return [work.tree.path for work in upkeep.examine(plan, layer, thorough=False).works]
 
 
 def test_a_tree_holds_while_nothing_changes(layer: Path, host_file: Path) -> None:
     describe(layer, tree("/usr"), ("/usr",), host_file, host_file.parent / "absent")
-    assert base._holds(layer, tree("/usr"))
+    assert books.holds(layer, tree("/usr"))
 
 
 @pytest.mark.parametrize("change", ["content", "removed", "replaced", "appeared", "mode"])
@@ -70,7 +74,7 @@ def test_a_tree_does_not_hold_when_what_it_watches_changes(layer: Path, host_fil
         absent.touch()
     else:
         host_file.chmod(0o600)
-    assert not base._holds(layer, tree("/usr"))
+    assert not books.holds(layer, tree("/usr"))
 
 
 @pytest.mark.parametrize(("policy", "holds"), [(POLICY, True), (STUBS, False)])
@@ -78,37 +82,41 @@ def test_data_behind_stubs_counts_where_the_policy_says_so(
     layer: Path, host_file: Path, policy: TreePolicy, holds: bool
 ) -> None:
     describe(layer, tree("/var", policy), (), stubs=(host_file,))
-    assert base._holds(layer, tree("/var", policy))
+    assert books.holds(layer, tree("/var", policy))
     host_file.write_text("longer than before")
-    assert base._holds(layer, tree("/var", policy)) is holds
+    assert books.holds(layer, tree("/var", policy)) is holds
 
 
 @pytest.mark.parametrize("field", ["stops", "blocked"])
 def test_a_tree_does_not_hold_when_the_plan_differs(layer: Path, field: str) -> None:
     describe(layer, tree("/usr"), ())
     changes: dict[str, frozenset[str]] = {field: frozenset({"/usr/mount"})}
-    assert not base._holds(layer, dataclasses.replace(tree("/usr"), **changes))  # type: ignore[arg-type]
+    assert not books.holds(layer, dataclasses.replace(tree("/usr"), **changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", bytes(20), b'{"version": 1}', b'"\xff"'])
 def test_a_damaged_description_does_not_hold(layer: Path, content: bytes) -> None:
     describe(layer, tree("/usr"), ("/usr",)).write_bytes(content)
-    assert not base._holds(layer, tree("/usr"))
-    assert base._stale_trees(LayerPlan("stubs", (tree("/usr"),)), layer) == [tree("/usr")]
+    assert not books.holds(layer, tree("/usr"))
+    assert stale_trees(LayerPlan("stubs", (tree("/usr"),)), layer) == ["/usr"]
 
 
 def test_another_version_does_not_hold(layer: Path) -> None:
     path = describe(layer, tree("/usr"), ("/usr",))
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"version": 99}))
-    assert not base._holds(layer, tree("/usr"))
+    assert not books.holds(layer, tree("/usr"))
 
 
-def test_a_missing_index_does_not_hold_where_it_is_needed(layer: Path) -> None:
-    for policy in (POLICY, STUBS):
-        describe(layer, tree("/var", policy), ())
-        (layer / "var.index.json").unlink()
-    assert base._holds(layer, tree("/var", POLICY))
-    assert not base._holds(layer, tree("/var", STUBS))
+@pytest.mark.parametrize("policy", [POLICY, STUBS])
+def test_without_its_index_a_tree_holds_until_something_changes(
+    layer: Path, host_file: Path, policy: TreePolicy
+) -> None:
+    plan = LayerPlan("stubs", (tree("/var", policy),))
+    describe(layer, tree("/var", policy), (), host_file)
+    (layer / "var.index.json").unlink()
+    assert stale_trees(plan, layer) == []
+    host_file.unlink()
+    assert [work.again for work in upkeep.examine(plan, layer, thorough=False).works] == [None]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,7 @@ def test_stale_trees(layer: Path, host_file: Path, changed: list[str], stale: li
         describe(layer, tree(path), served_by, *([host_file] if path in changed else []))
     host_file.unlink()
     plan = LayerPlan("stubs", tuple(tree(path) for path in roots))
-    assert [found.path for found in base._stale_trees(plan, layer)] == stale
+    assert stale_trees(plan, layer) == stale
 
 
 def test_stubs_of_the_first_root_do_not_depend_on_others(layer: Path, host_file: Path) -> None:
@@ -138,19 +146,19 @@ def test_stubs_of_the_first_root_do_not_depend_on_others(layer: Path, host_file:
     describe(layer, tree("/usr"), ("/usr",))
     host_file.unlink()
     plan = LayerPlan("stubs", (tree("/bin"), tree("/opt"), tree("/usr")))
-    assert base._stale_trees(plan, layer) == [tree("/opt")]
+    assert stale_trees(plan, layer) == ["/opt"]
 
 
 def test_everything_is_stale_without_a_layer() -> None:
     plan = LayerPlan("stubs", (tree("/opt"), tree("/usr")))
-    assert base._stale_trees(plan, None) == [tree("/opt"), tree("/usr")]
+    assert stale_trees(plan, None) == ["/opt", "/usr"]
 
 
 def test_roots_are_in_the_order_of_the_trees(layer: Path) -> None:
     describe(layer, tree("/opt"), ("/opt",))
     describe(layer, tree("/usr"), ("/usr/lib", "/opt", "/usr/bin"))
     plan = LayerPlan("stubs", (tree("/opt"), tree("/usr"), tree("/var")))
-    assert base._roots(plan, layer) == ("/opt", "/usr/lib", "/usr/bin")
+    assert books.roots(plan, layer) == ("/opt", "/usr/lib", "/usr/bin")
 
 
 def test_each_driver_and_id_map_has_a_base_of_its_own(store: Store) -> None:
@@ -164,7 +172,7 @@ def test_the_newest_layer_is_the_one_with_the_largest_number(store: Store) -> No
     store.prepare()
     found = Base(store, "stub", SINGLE)
     plan = LayerPlan("stubs", ())
-    with found.lock():
+    with found._lock():
         assert found._current(plan) is None
         for name in ("stubs-9", "stubs-10", "stubs-x", "stubs", "top-11", "new-12"):
             (found.path / name).mkdir()

@@ -12,6 +12,7 @@ import pytest
 
 from sysenv_ns import idmap, policy, survey
 from sysenv_ns.idmap import Extent
+from sysenv_ns.index import Index, signature
 
 from .samples import SINGLE
 from .trees import Mirror, tree
@@ -79,7 +80,7 @@ def test_large_files_are_stubs_of_a_data_root(source: Path, target: Path) -> Non
     assert stub.stat().st_blocks * 512 < len(LARGE)
     assert mirror.index.roots == [str(source)]
     assert mirror.index.stubs == {
-        str(source / "sub" / "large"): survey.signature((source / "sub" / "large").stat()),
+        str(source / "sub" / "large"): signature((source / "sub" / "large").stat()),
     }
 
 
@@ -206,7 +207,7 @@ def test_what_disappears_during_the_walk_is_left_out(source: Path) -> None:
     for name in ("a", "b"):
         (source / name).mkdir()
         (source / name / "file").touch()
-    walk = survey.Walk(tree(source), SINGLE, "stub", survey.Index(()), lambda fraction: None).batches()
+    walk = survey.Walk(tree(source), SINGLE, "stub", Index(()), lambda fraction: None).batches()
     seen = []
     for batch in walk:
         seen.append(batch.directory)

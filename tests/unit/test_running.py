@@ -42,10 +42,11 @@ def test_state_is_read(tmp_path: Path) -> None:
 
 def test_state_is_read_as_it_was_recorded(store: Store) -> None:
     environment = add_environment(store, "proj")
-    running.record(environment, ("stubs-1",))
+    signs = {"/usr/bin": [1, 0, 2], "/lib/apk/db/installed": None}
+    running.record(environment, ("stubs-1",), signs)
     state = running.read_state(environment.path)
     namespace = os.stat("/proc/self/ns/mnt").st_ino
-    assert state == State(os.getpid(), running._start_time(os.getpid()) or 0, namespace, ("stubs-1",))
+    assert state == State(os.getpid(), running._start_time(os.getpid()) or 0, namespace, ("stubs-1",), signs)
     assert sorted(os.listdir(environment.path)) == ["env.json", "state.json", "upper"]
 
 
@@ -82,7 +83,7 @@ def test_no_state_is_none(tmp_path: Path) -> None:
 def test_a_process_outside_is_not_in_the_environment(store: Store) -> None:
     environment = add_environment(store, "proj")
     assert running.find(environment) is None
-    running.record(environment, ())  # this process, but not in the environment's root
+    running.record(environment, (), {})  # this process, but not in the environment's root
     assert running.find(environment) is None
     assert environment.source not in running.processes(store)
 

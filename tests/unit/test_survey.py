@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import layout, survey
+from sysenv_ns.index import Index
 from sysenv_ns.layout import Tree
 from sysenv_ns.policy import OTHER_TREES
 from sysenv_ns.records import COPY, Batch
@@ -50,14 +51,14 @@ def roots(tmp_path: Path) -> tuple[str, str]:
     ],
 )
 def test_only_a_file_of_an_earlier_root_clashes(roots: tuple[str, str], relative: str, expected: bool) -> None:
-    index = survey.Index(roots[:1])
+    index = Index(roots[:1])
     index.use(roots[1])
     assert index.clashes(roots[1], relative) is expected
     assert not index.clashes(roots[0], relative)
 
 
 def test_the_first_root_used_is_searched_first(roots: tuple[str, str]) -> None:
-    index = survey.Index(())
+    index = Index(())
     for root in (roots[1], roots[0], roots[1]):
         index.use(root)
     assert index.roots == [roots[1], roots[0]]
@@ -70,7 +71,7 @@ def test_a_clashing_file_is_copied(tmp_path: Path) -> None:
         path.mkdir()
         (path / "same").write_bytes(str(path).encode() * 1000)
     (source / "different").write_bytes(b"x" * 5000)
-    index = survey.Index([str(earlier)])
+    index = Index([str(earlier)])
     batches = list(survey.Walk(tree(source), SINGLE, "stub", index, lambda fraction: None).batches())
     kinds = {entry[1]: entry[0] for entry in batches[-1].entries}
     assert kinds == {"same": COPY, "different": "s"}
@@ -137,7 +138,7 @@ def test_devices_are_left_out() -> None:
 def shallow_walk(path: str) -> Iterator[Batch]:
     stops = frozenset(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     source = Tree(path, OTHER_TREES, stops, frozenset({"/", path}))
-    return survey.Walk(source, SINGLE, "stub", survey.Index(()), lambda fraction: None).batches()
+    return survey.Walk(source, SINGLE, "stub", Index(()), lambda fraction: None).batches()
 
 
 @pytest.mark.parametrize("home", ["/no-such-home", "/nonexistent/you", "/", "/usr/share", "relative"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sysenv_ns import children, idmap, namespace, policy, survey
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.index import Index
 from sysenv_ns.layout import Tree
 from sysenv_ns.mirror import Writer
 from sysenv_ns.records import Batch
@@ -31,7 +32,7 @@ class Mirror:
     """Walks a tree; `write` makes its mirror below a directory and returns where the tree is there."""
 
     def __init__(self, source: Tree, id_map: IdMap = SINGLE) -> None:
-        self.index = survey.Index(())
+        self.index = Index(())
         self.progress: list[float] = []
         self._source = source.path
         walk = survey.Walk(source, id_map, "stub", self.index, self.progress.append)

@@ -1,0 +1,145 @@
+"""What a session sees of host files that change while it runs: the rows of docs/host-changes.md, one by one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .machines import Machine
+from .support import end, finish, sleeper, succeeded
+
+pytestmark = pytest.mark.modes("full", "single")
+
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "host-changes.md"
+# What had happened to the file before; the last two are one column.
+_STATES = ("open", "read", "unread", "forgotten")
+_OLD, _SMALL_OLD = "o" * 9999, "o" * 99
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happens to a host file, the script that does it to $1, and what is seen: open, read before, neither."""
+
+    change: str
+    script: str
+    seen: tuple[str, str, str]
+
+
+_CHANGES = {
+    "replaced": 'head -c 7777 /dev/zero | tr "\\0" n > "$1.new"; mv "$1.new" "$1"',
+    "deleted": 'rm "$1"',
+    "cut": 'truncate -s 5000 "$1"',
+    "grown": 'head -c 2000 /dev/zero | tr "\\0" n >> "$1"',
+    "overwritten": 'head -c 9999 /dev/zero | tr "\\0" n > "$1.in"; dd if="$1.in" of="$1" conv=notrunc status=none',
+}
+ROWS = (
+    Row("replaced by another file, as dpkg does it", _CHANGES["replaced"], ("old", "old", "mixed")),
+    Row("deleted", _CHANGES["deleted"], ("old", "old", "error")),
+    Row("cut in place", _CHANGES["cut"], ("mixed", "mixed", "mixed")),
+    Row("grown in place", _CHANGES["grown"], ("mixed", "mixed", "mixed")),
+    Row("overwritten in place, of the same size", _CHANGES["overwritten"], ("new", "new", "new")),
+)
+COPIED = ("any of these, of a copied file", "old", "old", "old")
+
+# Opens or reads files; at each line of its input, tells of those with the endings that stand there what is seen now.
+_SESSION = """
+import json, os, sys
+os.chdir("/opt/changes")
+opened = {name: open(name, "rb", buffering=0) for name in os.listdir() if name.endswith("-open")}
+for name in os.listdir():
+    if name.endswith(("-read", "-forgotten")):
+        open(name, "rb").read()
+print("ready", flush=True)
+for line in sys.stdin:
+    found = {}
+    for name in (name for name in sorted(os.listdir()) if name.endswith(tuple(line.split()))):
+        try:
+            stream = opened.get(name) or open(name, "rb", buffering=0)
+            found[name] = [os.fstat(stream.fileno()).st_size, stream.read().decode()]
+        except OSError as error:
+            found[name] = type(error).__name__
+    print(json.dumps(found), flush=True)
+"""
+
+
+def test_what_a_session_sees(machine: Machine) -> None:
+    directory = machine.root / "opt/changes"
+    directory.mkdir()
+    names = {f"{number}-{size}-{state}" for number in range(len(ROWS)) for size in ("l", "s") for state in _STATES}
+    for name in names:
+        (directory / name).write_text(_OLD if "-l-" in name else _SMALL_OLD)
+    environment = machine.create()
+    session = environment.tool.start("exec", environment.name, "--", "python3", "-c", _SESSION)
+    assert session.stdout is not None
+    assert session.stdout.readline() == "ready\n"
+    for name in names:
+        machine.sh(ROWS[int(name[0])].script, f"/opt/changes/{name}")
+    found = _ask(session, "-open -read -unread")
+    # As under memory pressure; only what nobody has open goes.
+    Path("/proc/sys/vm/drop_caches").write_text("2\n")
+    found |= _ask(session, "-forgotten")
+    succeeded(finish(session))
+    assert found.keys() == names
+    columns = {"open": 0, "read": 1, "unread": 2, "forgotten": 2}
+    for name in sorted(names):
+        number, size, state = name.split("-")
+        path = directory / name
+        seen = _classify(found[name], path.read_text() if path.exists() else "", _OLD if size == "l" else _SMALL_OLD)
+        assert seen == (ROWS[int(number)].seen[columns[state]] if size == "l" else "old"), name
+    # Whoever starts it again sees the host as it is.
+    listing = "cd /opt/changes; wc -c * | sort; sha256sum * | sort"
+    assert environment.sh(listing) == machine.sh(listing)
+
+
+def _ask(session: subprocess.Popen[str], endings: str) -> dict[str, object]:
+    assert session.stdin is not None
+    assert session.stdout is not None
+    session.stdin.write(f"{endings}\n")
+    session.stdin.flush()
+    answer = json.loads(session.stdout.readline())
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _classify(found: object, new: str, old: str) -> str:
+    """old and new: size and content are; mixed: the old size and the whole new content."""
+    known: Mapping[tuple[object, ...], str] = {
+        (len(old), new): "mixed",
+        (len(new), new): "new",
+        (len(old), old): "old",
+    }
+    return known[tuple(found)] if isinstance(found, list) else {"FileNotFoundError": "error"}[str(found)]
+
+
+def test_the_document_has_these_rows() -> None:
+    lines = _DOCUMENT.read_text().splitlines()
+    documented = [tuple(cell.strip() for cell in line.split("|")[1:5]) for line in lines if line.startswith("| ")]
+    assert documented[1:] == [*((row.change, *row.seen) for row in ROWS), COPIED]
+
+
+@pytest.mark.modes("full", "root")
+def test_a_host_upgrade_is_noticed(machine: Machine) -> None:
+    """By status and by whoever joins; not before, and not any more after a new start."""
+    environment = machine.create()
+    session = sleeper(environment)
+    try:
+        assert environment.tool.status(environment.name)["host_changed"] is False
+        assert succeeded(environment.exec("true")).stderr == ""
+        machine.sh("cd /var/lib/dpkg; cp -p status status-new; echo >> status-new; mv status-new status")
+        expected = (
+            f"sysenv-ns: the host has changed since {environment.name} was started; "
+            f"stop it to see the new files: sysenv-ns stop {environment.name}\n"
+        )
+        for _ in range(2):
+            assert succeeded(environment.exec("true")).stderr == expected
+        assert environment.tool.status(environment.name)["host_changed"] is True
+        assert "changed since it was started" in succeeded(environment.tool.run("status", environment.name)).stdout
+    finally:
+        end(session)
+    assert environment.tool.status(environment.name)["host_changed"] is False
+    assert succeeded(environment.exec("true")).stderr == ""

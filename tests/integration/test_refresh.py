@@ -1,0 +1,202 @@
+"""The base follows the host: after each change it is what a base built anew is, whole or in part, mounted or not."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import stat
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .machines import Machine
+from .support import BASE_LIMIT, Tool, end, sleeper, succeeded
+
+pytestmark = pytest.mark.modes("full", "single")
+
+# Directories of the machine that are this host's, and live: their times say nothing.
+_LIVE = {"dev", "home", "media", "mnt", "proc", "run", "sys", "tmp", "var/tmp"}
+_numbers = itertools.count(1)
+
+Look = dict[str, tuple[object, ...]]
+
+
+def _layers(tool: Tool) -> dict[str, Path]:
+    """The current layers of the only base of a store, by name without number."""
+    (base,) = (tool.store / "base").iterdir()
+    found = [path.name.rpartition("-") for path in base.iterdir() if path.is_dir()]
+    numbers = {
+        name: max(int(number) for other, _, number in found if other == name) for name in ("top", "etc", "stubs")
+    }
+    return {name: base / f"{name}-{number}" for name, number in numbers.items()}
+
+
+def _look(tree: Path) -> Look:
+    """Everything about each file below a tree: kind, mode, owner, size, time, content, attributes, other names."""
+    names: dict[int, list[str]] = defaultdict(list)
+    found: Look = {}
+    for path in (tree, *(Path(entry) for entry in _below(tree))):
+        status = path.lstat()
+        name = str(path.relative_to(tree))
+        attributes = {key: os.getxattr(path, key, follow_symlinks=False) for key in _attributes(path)}
+        content: object = None
+        if stat.S_ISREG(status.st_mode) and "user.overlay.metacopy" not in attributes:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif stat.S_ISLNK(status.st_mode):
+            content = path.readlink()
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if not is_directory:
+            names[status.st_ino].append(name)
+        size = 0 if is_directory else status.st_size
+        time = 0 if name in _LIVE else status.st_mtime_ns
+        found[name] = (status.st_mode, status.st_uid, status.st_gid, size, time, content, attributes, status.st_ino)
+    return {name: (*what[:-1], _group(names.get(int(str(what[-1])), []))) for name, what in found.items()}
+
+
+def _group(names: list[str]) -> tuple[str, ...]:
+    return tuple(sorted(names)) if len(names) > 1 else ()
+
+
+def _below(tree: Path) -> Iterator[str]:
+    for directory, directories, files in os.walk(tree):
+        for name in (*directories, *files):
+            yield os.path.join(directory, name)
+
+
+def _attributes(path: Path) -> list[str]:
+    return [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith("user.")]
+
+
+def _assert_as_new(tool: Tool) -> None:
+    """The base is what a base is that is built anew now."""
+    fresh = tool.at(Path(f"{tool.store}-fresh-{next(_numbers)}"))
+    try:
+        succeeded(fresh.run("create", "test", *tool.options, limit=BASE_LIMIT))
+        expected = _layers(fresh)
+        for name, layer in _layers(tool).items():
+            assert sorted(path.name for path in layer.iterdir()) == sorted(p.name for p in expected[name].iterdir())
+            got, wanted = _look(layer / "tree"), _look(expected[name] / "tree")
+            if name != "top":  # which covers it
+                del got["."], wanted["."]
+            different = {path: (got.get(path), wanted.get(path)) for path in got.keys() | wanted.keys()}
+            assert {path: pair for path, pair in different.items() if pair[0] != pair[1]} == {}, layer
+    finally:
+        shutil.rmtree(fresh.store)
+
+
+def _inodes(tool: Tool) -> dict[str, int]:
+    """What has not been made again keeps its inode."""
+    tree = _layers(tool)["stubs"] / "tree"
+    paths = (Path(path) for path in _below(tree))
+    return {str(path.relative_to(tree)): path.lstat().st_ino for path in paths if path.is_symlink() or path.is_file()}
+
+
+def _touch_database(machine: Machine) -> None:
+    machine.sh("cd /var/lib/dpkg; cp -p status status-new; mv status-new status")
+
+
+# Everything of a round happens between two starts.
+_ROUNDS = {
+    "none": "true",
+    "first": r"""
+        mkdir /usr/share/new; echo a > /usr/share/new/small; head -c 9999 /dev/urandom > /usr/share/new/large
+        cd /usr/bin; cp -p sort sort.new; echo >> sort.new; mv sort.new sort
+        rm -r /usr/share/doc/apt; rm /usr/bin/tac
+        mv /usr/share/doc/dpkg /usr/share/doc/renamed; mv /usr/bin/wc /usr/bin/wc.distrib
+        mv /usr/share/doc/sudo /usr/share/sudo-doc; ln -s ../sudo-doc /usr/share/doc/sudo
+        rm /usr/bin/tsort; mkdir /usr/bin/tsort; echo x > /usr/bin/tsort/inside
+        cd /usr/share/doc; mv bash x; mv dash bash; mv x dash
+        cd /usr; head -c 9999 /dev/zero > bin/one; ln bin/one lib/two; ln bin/sort lib/sort; ln bin/cut bin/cut2
+        mkdir -p /usr/local/lib/a/b; head -c 9999 /dev/zero > /usr/local/lib/a/b/c; echo > /usr/local/bin/x
+        mkdir -p /opt/a/b/c /opt/bin; head -c 9999 /dev/urandom > /opt/a/b/c/data; ln -s a /opt/link
+        head -c 9999 /dev/urandom > /opt/bin/sum; cp /opt/a/b/c/data /opt/bin/later
+        echo x >> /etc/hosts; rm -r /etc/cron.d; mkdir /etc/new; echo n > /etc/new/file; ln /etc/new/file /etc/new/b
+        useradd --no-create-home someone
+        mkdir /var/lib/new; head -c 2000000 /dev/urandom > /var/lib/new/large; echo log >> /var/log/dpkg.log
+        mkdir /newtop; ln -s usr/bin /newlink; chmod 711 /opt
+    """,
+    "second": r"""
+        rm /usr/share/doc/sudo; mv /usr/share/sudo-doc /usr/share/doc/sudo
+        rm -r /usr/bin/tsort; echo x > /usr/bin/tsort
+        rm /usr/bin/one; ln /usr/lib/two /usr/share/three; ln /usr/bin/cut /usr/lib/cut3
+        cp -p /opt/a/b/c/data /usr/bin/later
+        chmod 2755 /usr/share/doc; chown 33:33 /usr/share/new; chmod 750 /srv; chmod 700 /usr/share/doc/libc6
+        mkfifo /usr/share/new/fifo; ln -s nowhere /usr/share/new/dangling; mkdir /usr/share/new/empty
+        cd /usr/share/new; mkdir 'a b'; touch 'a b/new
+line' -- '-x' \'quote "$(printf '\\377')"
+        echo more >> /var/lib/new/large; rmdir /newtop
+    """,
+    "third": """
+        mv /usr/lib/two /usr/lib/four; mv /usr/bin/sort /usr/share/sort
+        rm /usr/bin/later; chmod 755 /usr/share/doc/libc6; rm -r /etc/new; userdel someone; rmdir /srv
+    """,
+    "fourth": "rm -r /opt/* /usr/local/lib/a; mkdir -p /srv/a; head -c 9999 /dev/zero > /srv/a/b",
+}
+# Neither the times of directories nor a package database tells of these.
+_IN_PLACE = r"""
+    chmod 4755 /usr/bin/head; chmod 600 /usr/share/doc/dpkg/copyright; chown 33:33 /usr/bin/od
+    echo >> /usr/bin/nl; echo >> /usr/share/doc/apt/copyright; truncate -s 5000 /usr/bin/paste
+"""
+
+_EDITED = (
+    *("usr/bin/head", "usr/bin/nl", "usr/bin/od", "usr/bin/paste"),
+    *("usr/share/doc/apt/copyright", "usr/share/doc/dpkg/copyright"),
+)
+
+
+def _change(machine: Machine, script: str) -> None:
+    machine.sh(script)
+    _touch_database(machine)
+
+
+def test_each_change(machine: Machine) -> None:
+    environment = machine.create()
+    for name, script in _ROUNDS.items():
+        _change(machine, script)
+        assert environment.sh("echo in") == "in\n", name
+        _assert_as_new(machine.tool)
+
+
+@pytest.mark.modes("full")
+def test_each_change_while_a_session_runs(machine: Machine) -> None:
+    """What is mounted does not change; others get a new generation."""
+    environment = machine.create()
+    session = sleeper(environment)
+    try:
+        mounted = _look_at_all(machine.tool)
+        for name, script in _ROUNDS.items():
+            _change(machine, script)
+            result = machine.tool.run("exec", *machine.tool.options, "other", "--", "echo", "in", limit=BASE_LIMIT)
+            assert succeeded(result).stdout == "in\n", name
+            _assert_as_new(machine.tool)
+        now = _look_at_all(machine.tool)
+        assert {path: now[path] for path in mounted} == mounted
+    finally:
+        end(session)
+
+
+def _look_at_all(tool: Tool) -> dict[Path, Look]:
+    (base,) = (tool.store / "base").iterdir()
+    return {path: _look(path / "tree") for path in base.iterdir() if path.is_dir()}
+
+
+def test_files_edited_in_place_are_found_by_refresh_alone(machine: Machine) -> None:
+    environment = machine.create()
+    refreshed = machine.tool.run("refresh")
+    assert "the base is up to date" in succeeded(refreshed).stderr
+    machine.sh(_IN_PLACE)
+    before = _inodes(machine.tool)
+    environment.sh("true")
+    assert _inodes(machine.tool) == before
+    refreshed = machine.tool.run("refresh", environment.name)
+    assert re.search(r"refreshed \d+ files in 3 directories", succeeded(refreshed).stderr)
+    now = _inodes(machine.tool)
+    alone = {path for path in now if now[path] != before[path] and list(now.values()).count(now[path]) == 1}
+    assert alone == set(_EDITED)  # what has further names is made again with its directory
+    _assert_as_new(machine.tool)
+    assert "the base is up to date" in succeeded(machine.tool.run("refresh")).stderr
