@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import os
 import re
 import shutil
+import signal
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unit.changes import Changes
 
+from .debs import Deb
 from .machines import Machine
-from .support import BASE_LIMIT, Tool, end, sleeper, succeeded
+from .support import BASE_LIMIT, Tool, end, finish, sleeper, succeeded
 
 pytestmark = pytest.mark.modes("full", "single")
 
@@ -89,11 +94,12 @@ def _assert_as_new(tool: Tool) -> None:
         shutil.rmtree(fresh.store)
 
 
-def _inodes(tool: Tool) -> dict[str, int]:
-    """What has not been made again keeps its inode."""
+def _files(tool: Tool) -> dict[str, tuple[int, int]]:
+    """The files of the layer with the stubs; one that has not been made again keeps its inode and its times."""
     tree = _layers(tool)["stubs"] / "tree"
     paths = (Path(path) for path in _below(tree))
-    return {str(path.relative_to(tree)): path.lstat().st_ino for path in paths if path.is_symlink() or path.is_file()}
+    found = {path: path.lstat() for path in paths if path.is_symlink() or path.is_file()}
+    return {str(path.relative_to(tree)): (status.st_ino, status.st_ctime_ns) for path, status in found.items()}
 
 
 def _touch_database(machine: Machine) -> None:
@@ -190,13 +196,152 @@ def test_files_edited_in_place_are_found_by_refresh_alone(machine: Machine) -> N
     refreshed = machine.tool.run("refresh")
     assert "the base is up to date" in succeeded(refreshed).stderr
     machine.sh(_IN_PLACE)
-    before = _inodes(machine.tool)
+    before = _files(machine.tool)
     environment.sh("true")
-    assert _inodes(machine.tool) == before
+    assert _files(machine.tool) == before
     refreshed = machine.tool.run("refresh", environment.name)
     assert re.search(r"refreshed \d+ files in 3 directories", succeeded(refreshed).stderr)
-    now = _inodes(machine.tool)
+    now = _files(machine.tool)
     alone = {path for path in now if now[path] != before[path] and list(now.values()).count(now[path]) == 1}
     assert alone == set(_EDITED)  # what has further names is made again with its directory
     _assert_as_new(machine.tool)
     assert "the base is up to date" in succeeded(machine.tool.run("refresh")).stderr
+
+
+@pytest.mark.modes("full")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_changes(machine: Machine, seed: int) -> None:
+    """First while nothing runs, then while the layers are mounted."""
+    roots = [machine.root / path / "play" for path in ("usr/share", "usr/local", "opt", "etc", "var/lib")]
+    for root in roots:
+        root.mkdir(parents=True)
+    changes = [Changes(root, seed + number, in_place=False) for number, root in enumerate(roots)]
+    for some in changes:
+        some.make(40)
+    environment = machine.create()
+    sessions = []
+    try:
+        for number in range(4):
+            for some in changes:
+                some.make(15)
+            _touch_database(machine)
+            if number < 2:
+                environment.sh("true")
+            else:
+                sessions.append(sleeper(machine.tool.environment(_new(machine, f"other{number}"))))
+            _assert_as_new(machine.tool)
+    finally:
+        for session in sessions:
+            end(session)
+
+
+def _new(machine: Machine, name: str) -> str:
+    succeeded(machine.tool.run("create", *machine.tool.options, name, limit=BASE_LIMIT))
+    return name
+
+
+def test_upgrade_of_packages(machine: Machine, shared: Path) -> None:
+    """Files and database agree: of the old version in what runs, of the new one in what is started afterwards."""
+    debs = [Deb(f"play{number}", version, files=_files_of(number, version)) for number in "12" for version in "12"]
+    paths = [str(deb.build(shared)) for deb in debs]
+    machine.sh('dpkg -i "$@"', paths[0], paths[2])
+    environment = machine.create()
+    script = """
+        dpkg-query -W -f '${Version} ' play1 play2
+        cat /usr/share/play1/small /etc/play2.conf
+        dpkg -V play1 play2
+    """
+    assert environment.sh(script).split() == ["1"] * 4
+    session = sleeper(environment)
+    try:
+        machine.sh('dpkg -i "$@"', paths[1], paths[3])
+        assert succeeded(environment.exec("sh", "-c", script)).stdout.split()[:4] == ["1"] * 4
+        assert machine.tool.environment(_new(machine, "other")).sh(script).split() == ["2"] * 4
+    finally:
+        end(session)
+    assert environment.sh(script).split() == ["2"] * 4
+    machine.sh("dpkg --purge play1 play2")
+    assert environment.sh("ls -d /usr/share/play* /etc/play2.conf 2>&1 || true").count("No such file") == 2
+    _assert_as_new(machine.tool)
+
+
+def _files_of(number: str, version: str) -> dict[str, str]:
+    return {
+        f"/usr/share/play{number}/small": f"{version}\n",
+        f"/usr/share/play{number}/large": f"{version}\n" * 5000 * int(version),
+        f"/usr/share/play{number}/only{version}/file": "x",
+        f"/etc/play{number}.conf": f"{version}\n",
+    }
+
+
+@pytest.mark.parametrize("place", ["/opt/a/b", "/usr/local/lib/a/b", "/usr/bin", "/etc/a/b", "/srv"])
+@pytest.mark.modes("full")
+def test_no_package_manager_is_needed(machine: Machine, place: str) -> None:
+    machine.sh('mkdir -p "$1"; echo one > "$1/file"', place)
+    environment = machine.create()
+    assert environment.sh('cat "$1/file"', place) == "one\n"
+    machine.sh('cd "$1"; echo two > new; mv new file', place)
+    assert environment.sh('cat "$1/file"', place) == "two\n"
+    machine.sh('rm "$1/file"', place)
+    environment.sh('test ! -e "$1/file"', place)
+
+
+def test_a_file_of_etc_follows_the_host_until_it_is_changed_inside(machine: Machine) -> None:
+    environment = machine.create()
+    environment.sh("echo inside >> /etc/hosts")
+    for number in range(3):
+        machine.sh("echo $1 >> /etc/hosts; echo $1 >> /etc/services", str(number))
+        assert environment.sh("tail -1 /etc/hosts; tail -1 /etc/services") == f"inside\n{number}\n"
+
+
+def test_two_starts_at_once_after_a_change(machine: Machine) -> None:
+    """One refreshes the base, the others wait for it."""
+    names = [_new(machine, f"test{number}") for number in range(4)]
+    for _ in range(3):
+        _change(machine, "rm -rf /usr/share/new; cp -a /usr/share/doc /usr/share/new; cp -a /usr/share/doc /opt")
+        sessions = [machine.tool.start("exec", name, "--", "ls", "/usr/share/new/apt") for name in names]
+        for session in sessions:
+            assert "copyright" in succeeded(finish(session, limit=BASE_LIMIT)).stdout
+        machine.sh("rm -r /opt/doc")
+    assert list((machine.tool.store / "trash").iterdir()) == []
+    machine.tool.environment(names[0]).sh("true")
+    _assert_as_new(machine.tool)
+
+
+def test_a_start_waits_for_no_other_that_only_mounts(machine: Machine) -> None:
+    environment = machine.create()
+    (base,) = (machine.tool.store / "base").iterdir()
+    with (base / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert environment.sh("echo in") == "in\n"
+
+
+_MUCH = """
+    rm -rf /usr/share/new /opt/new
+    cp -a /usr/share/doc /usr/share/new
+    cp -a /etc /opt/new
+"""
+
+
+def test_a_killed_refresh(machine: Machine) -> None:
+    """In place and while it makes a new generation: the next start has the whole base."""
+    environment = machine.create()
+    for mounted in (False, True):
+        session = sleeper(environment) if mounted else None
+        try:
+            for delay in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8):
+                _change(machine, _MUCH)
+                process = machine.tool.start("refresh")
+                time.sleep(delay)
+                os.killpg(process.pid, signal.SIGKILL)
+                finish(process)
+            name = _new(machine, f"other{mounted}")
+            machine.tool.environment(name).sh("test -e /usr/share/new/apt/copyright; test -e /opt/new/passwd")
+        finally:
+            if session is not None:
+                end(session)
+        _assert_as_new(machine.tool)
+        (base,) = (machine.tool.store / "base").iterdir()
+        assert not [path for path in base.iterdir() if path.name.startswith("new-")]
+    succeeded(machine.tool.run("remove", environment.name))
+    assert list((machine.tool.store / "trash").iterdir()) == []
