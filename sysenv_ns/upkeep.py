@@ -176,12 +176,12 @@ def _batches(
 
 def _in_place(job: Job, layer: Path, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
     """Change a layer, whose trees count as missing meanwhile; what falls out of it comes to lie in `staging`."""
-    changed = {books.slug(work.tree) for work in job.works}
-    gone = {name for name, path in books.described(layer).items() if path in job.obsolete}
-    books.forget(layer, changed | gone)
+    gone = [name for name, path in books.described(layer).items() if path in job.obsolete]
+    books.forget(layer, [books.slug(work.tree) for work in job.works])
     building.write(
         batches, layer / "tree", id_map, many=True, before=lambda: _set_aside(job.dropped, layer / "tree", staging)
     )
+    books.forget(layer, gone)  # not before: as long as it is described it is known to be there
     for name in gone:
         (layer / f"{name}.index.json").unlink(missing_ok=True)
 
