@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from sysenv_ns.doctor import Diagnosis, Finding
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.lifecycle import Status
 from sysenv_ns.running import Process
+from sysenv_ns.upkeep import Refreshed
 
 STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
 RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))
@@ -30,6 +32,25 @@ DAMAGED = Status("c", "", None, 0.0, "/s/envs/c", (), "env.json of c is damaged"
 )
 def test_table(rows: list[tuple[str, ...]], text: str) -> None:
     assert render.table(rows) == text
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (Refreshed(), "the base is up to date"),
+        (Refreshed(1, 1), "refreshed 1 file in 1 directory"),
+        (Refreshed(0, 2), "refreshed 0 files in 2 directories"),
+    ],
+)
+def test_refreshed(result: Refreshed, text: str) -> None:
+    assert render.refreshed(result) == text
+
+
+def test_a_changed_host_shows() -> None:
+    changed = replace(RUNNING, host_changed=True)
+    assert "sysenv-ns stop longer" in render.status(changed)
+    assert render.status_json(changed)["host_changed"] is True
+    assert "host:" not in render.status(RUNNING)
 
 
 def test_listing() -> None:
