@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, policy, remedies, sudo
+from sysenv_ns import __version__, origin, policy, remedies, sudo
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
 from sysenv_ns.store import Environment, Store, check_name, location
@@ -175,6 +175,12 @@ def _enter(context: _Context, name: str, command: Command, driver: str | None, i
 
     _refuse_inside("enter an environment")
     environment = _load_or_create(context, name, driver, id_map)
+    sudo.require(environment)
+    if origin.may_be_drifted(environment):
+        from sysenv_ns import drift
+
+        if line := drift.notice(context.store, environment):
+            _notice(line)
     session.run(context.store, environment, command, context.reporter)
 
 
@@ -229,6 +235,38 @@ def status(context: _Context, name: str, as_json: bool) -> None:
 
     result = lifecycle.status(context.store, name)
     _print(render.as_json(render.status_json(result)) if as_json else render.status(result))
+
+
+@main.command()
+@_NAME
+@click.option("--dry-run", is_flag=True, help="Show what would be done.")
+@click.option("--yes", is_flag=True, help="Let apt repair dependencies without asking.")
+@click.option("--files-only", is_flag=True, help="Leave package databases alone that cannot be merged.")
+@click.option("--assume-current", is_flag=True, help="For an environment that an older sysenv-ns has made.")
+@_JSON
+@click.pass_obj
+def rebase(
+    context: _Context, name: str, dry_run: bool, yes: bool, files_only: bool, assume_current: bool, as_json: bool
+) -> None:
+    """Carry an environment over to this system as it is today."""
+    _refuse_inside("rebase an environment")
+    from dataclasses import asdict
+
+    from sysenv_ns import rebasing, render
+
+    def agree(said: str) -> bool:
+        _notice(f"dependencies of {name} are broken on this system:\n{said}")
+        if yes:
+            return True
+        return sys.stdin.isatty() and click.confirm("Let apt repair them (apt-get --fix-broken install)?", err=True)
+
+    options = rebasing.Options(dry_run, files_only, assume_current)
+    result = rebasing.run(context.store, name, options, agree, context.reporter)
+    _print(render.as_json(asdict(result)) if as_json else render.rebase(result))
+    if dry_run and not as_json:
+        _print("\n".join(result.operations))
+    elif result.done:
+        _notice(f"rebased {name}")
 
 
 @main.command()

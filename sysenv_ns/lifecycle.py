@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, remedies, removal, running, standins, sudo
+from sysenv_ns import building, doctor, drivers, idmap, namespace, origin, remedies, removal, running, standins, sudo
+from sysenv_ns import drift as drift_module
 from sysenv_ns.base import Base
+from sysenv_ns.drift import Drift
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.origin import Origin
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
@@ -35,6 +38,7 @@ class Status:
     processes: tuple[Process, ...]
     problem: str = ""
     host_changed: bool = False  # since it was started, while it runs
+    drift: Drift | None = None  # None for one that is damaged
 
     @property
     def running(self) -> bool:
@@ -58,6 +62,8 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
             (staging / directory).mkdir(mode=0o755)
         (staging / "lock").touch(mode=0o600)
         added = (standins.prompt(name), *drivers.get(driver).additions())
+        key = origin.remember(store)
+        origin.write(staging, Origin(key, key))
         building.write(building.additions(added), staging / "upper", id_map, many=False)
         store.add(environment, staging)
     except OSError as error:
@@ -91,7 +97,8 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     kind = environment.id_map.kind if environment.id_map else None
     processes = found.get(environment.source, ())
     changed = bool(processes) and running.host_changed(path)
-    return Status(name, environment.driver, kind, environment.created, str(path), processes, host_changed=changed)
+    drift = drift_module.measure(store, environment)
+    return Status(name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift)
 
 
 def list_all(store: Store) -> list[Status]:
@@ -168,6 +175,7 @@ def remove(store: Store, name: str) -> None:
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
+    origin.collect(store)
 
 
 def _refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:

@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from sysenv_ns.doctor import Diagnosis
+from sysenv_ns.drift import Drift
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
 
@@ -27,7 +29,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 def listing(statuses: Sequence[Status]) -> str:
     """The table of `list`."""
     rows = [("NAME", "STATE", "DRIVER", "IDS", "CREATED")]
-    rows += [(s.name, _state(s), s.driver or "-", s.id_map or "-", _date(s.created)) for s in statuses]
+    rows += [(s.name, _marked(s), s.driver or "-", s.id_map or "-", _date(s.created)) for s in statuses]
     return table(rows)
 
 
@@ -45,6 +47,7 @@ def status(result: Status) -> str:
         rows.append(("problem:", result.problem))
     if result.host_changed:
         rows.append(("host:", f"changed since it was started; to see the new files: sysenv-ns stop {result.name}"))
+    rows += _drift(result.name, result.drift) if result.drift else []
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
 
@@ -91,6 +94,42 @@ def status_json(result: Status) -> dict[str, Any]:
 def as_json(data: object) -> str:
     """Indented JSON."""
     return json.dumps(data, indent=2)
+
+
+def _drift(name: str, drift: Drift) -> list[tuple[str, str]]:
+    if not drift.known:
+        return [("drift:", f"unknown; see sysenv-ns rebase {name}")]
+    rows = []
+    if drift.is_there:
+        text = f"{len(drift.changed)} packages of this system have changed, {len(drift.held)} of them here too"
+        rows.append(("drift:", f"{text}; carry it over with: sysenv-ns rebase {name}"))
+    for title, found in (("both changed:", drift.files), ("not mergeable:", drift.unmerged)):
+        rows += [(title, path) for path in found]
+    return rows
+
+
+def rebase(result: Result) -> str:
+    """What a rebase does, in lines: packages, and what the user should know."""
+    rows = [
+        (d["key"], "the host's" if d["side"] == "host" else "stays", d["why"], _versions(d)) for d in result.packages
+    ]
+    lines = [table([("PACKAGE", "VERSION", "WHY", ""), *rows])] if rows else []
+    lines += [f"note: {note}" for note in result.notes]
+    if not rows and not result.operations:
+        lines.append("There is nothing to do.")
+    return "\n".join(lines)
+
+
+def _versions(decision: dict[str, str]) -> str:
+    own = f" (here {decision['own']})" if decision["own"] not in (decision["old"], "") else ""
+    if decision["old"] == decision["new"]:
+        return f"{decision['new']}{own}"
+    return f"{decision['old'] or '-'} -> {decision['new'] or '-'}{own}"
+
+
+def _marked(result: Status) -> str:
+    drifted = result.drift is not None and result.drift.is_there
+    return f"{_state(result)}, drifted" if drifted else _state(result)
 
 
 def _state(result: Status) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, config, drivers, emulation, namespace, operations, refresh, running, services, sudo
+from sysenv_ns import base, config, drivers, emulation, namespace, operations, origin, refresh, running, services, sudo
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.standins import ROOT_PATH
@@ -89,6 +89,7 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     host = config.host(store, environment)
     driver = drivers.get(environment.driver)
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
+        origin.follow(store, environment)
         namespace.enter(environment.id_map)
         root = operations.execute(prepared.plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.

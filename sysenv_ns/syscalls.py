@@ -44,6 +44,9 @@ MOUNT_ATTR_RDONLY = 0x1
 # openat2(2)
 RESOLVE_IN_ROOT = 0x10
 
+# rename(2)
+_RENAME_EXCHANGE = 2
+
 # seccomp(2)
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
@@ -136,6 +139,12 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def syncfs(fd: int) -> None:
     """syncfs(2): write out the whole file system that `fd` lies on."""
     _check(_libc.syncfs(ctypes.c_int(fd)), f"descriptor {fd}")
+
+
+def exchange(one: str, other: str) -> None:
+    """Swap what two paths of one file system name, at once: renameat2(2), RENAME_EXCHANGE."""
+    encoded = os.fsencode(one), os.fsencode(other)
+    _check(_libc.renameat2(AT_FDCWD, encoded[0], AT_FDCWD, encoded[1], _RENAME_EXCHANGE), one, other)
 
 
 def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -> int:

@@ -1,0 +1,221 @@
+"""PURE: dpkg's files, parsed and written back; what is not touched stays byte by byte. Reads and runs nothing.
+
+Formats: deb822(5), dpkg(1), update-alternatives(1); the names of info files are those of format 1 (lib/dpkg/db-fsys-*).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+ADMIN = "/var/lib/dpkg"
+STATUS = f"{ADMIN}/status"
+INFO = f"{ADMIN}/info"
+ALTERNATIVES = f"{ADMIN}/alternatives"
+DIVERSIONS = f"{ADMIN}/diversions"
+STATOVERRIDE = f"{ADMIN}/statoverride"
+ARCH = f"{ADMIN}/arch"
+TRIGGERS = f"{ADMIN}/triggers"
+EXTENDED_STATES = "/var/lib/apt/extended_states"
+
+# States of which dpkg says that the package is whole; every other one is for `dpkg --audit`.
+_SOUND = ("installed", "config-files", "not-installed")
+_LOCAL = ":"  # the owner of an administrator's diversion
+
+
+@dataclass(frozen=True)
+class Package:
+    """One paragraph of the status file."""
+
+    key: str  # its name, with the architecture where that is not the machine's own
+    paragraph: bytes
+
+    def field(self, name: str) -> str:
+        """The value of a field, or "" when it is not there."""
+        return _field(self.paragraph, name)
+
+    @cached_property
+    def name(self) -> str:
+        """Its name alone."""
+        return self.field("Package")
+
+    @cached_property
+    def version(self) -> str:
+        """Its version; "" when it has none."""
+        return self.field("Version")
+
+    @cached_property
+    def status(self) -> tuple[str, str, str]:
+        """What is wanted (install, hold ...), the flag (ok, reinstreq), and the state (installed ...)."""
+        want, flag, state = (self.field("Status").split() + [""] * 3)[:3]
+        return want, flag, state
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its files are there: unpacked at least."""
+        return self.status[2] not in ("config-files", "not-installed")
+
+    @property
+    def sound(self) -> bool:
+        """Whether dpkg would not complain about its state."""
+        return self.status[1] == "ok" and self.status[2] in _SOUND
+
+    @cached_property
+    def stem(self) -> str:
+        """What the names of its info files begin with."""
+        same = self.field("Multi-Arch") == "same"
+        return f"{self.name}:{self.field('Architecture')}" if same else self.name
+
+    @cached_property
+    def conffiles(self) -> dict[str, str]:
+        """The checksums with which its configuration files were shipped, by path; obsolete ones left out."""
+        rows = (line.split() for line in self.field("Conffiles").splitlines())
+        return {row[0]: row[1] for row in rows if len(row) == 2}
+
+    def wanted(self, want: str) -> Package:
+        """The same package with another selection."""
+        line = f"Status: {' '.join((want, *self.status[1:]))}".encode()
+        return replace(self, paragraph=re.sub(rb"(?m)^Status:.*$", lambda _: line, self.paragraph, count=1))
+
+
+def _field(paragraph: bytes, name: str) -> str:
+    match = re.search(rb"(?mi)^%s:[ \t]*(.*(?:\n[ \t].*)*)" % re.escape(name.encode()), paragraph)
+    return match[1].decode("utf-8", "surrogateescape").strip() if match else ""
+
+
+def paragraphs(data: bytes) -> list[bytes]:
+    """The paragraphs of a file, each with its last newline and without the empty line behind it."""
+    return [f"{text.strip(chr(10))}\n".encode("utf-8", "surrogateescape") for text in _split(data) if text.strip()]
+
+
+def _split(data: bytes) -> list[str]:
+    return re.split(r"\n(?:[ \t]*\n)+", data.decode("utf-8", "surrogateescape"))
+
+
+def join(parts: Iterable[bytes]) -> bytes:
+    """The file made of these paragraphs."""
+    return b"".join(part + b"\n" for part in parts)
+
+
+def parse_status(data: bytes) -> dict[str, Package]:
+    """The packages of a status file in its order."""
+    native = ""
+    found = paragraphs(data)
+    for paragraph in found:
+        if paragraph.startswith(b"Package: dpkg\n"):
+            native = _field(paragraph, "Architecture")
+    packages = {}
+    for paragraph in found:
+        name, architecture = _field(paragraph, "Package"), _field(paragraph, "Architecture")
+        own = architecture in ("all", native, "") or not native
+        key = name if own else f"{name}:{architecture}"
+        packages[key] = Package(key, paragraph)
+    return packages
+
+
+def parse_states(data: bytes) -> dict[str, bytes]:
+    """The paragraphs of apt's extended_states by package and architecture."""
+    return {f"{_field(p, 'Package')}:{_field(p, 'Architecture')}": p for p in paragraphs(data)}
+
+
+@dataclass(frozen=True)
+class Diversion:
+    """A path that all packages but `owner` find under another name."""
+
+    path: str
+    target: str
+    owner: str
+
+    @property
+    def local(self) -> bool:
+        """Whether an administrator made it, not a package."""
+        return self.owner == _LOCAL
+
+
+def parse_diversions(data: bytes) -> dict[str, Diversion]:
+    """The diversions by path; three lines each."""
+    lines = os.fsdecode(data).splitlines()
+    return {path: Diversion(path, *rest) for path, *rest in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+
+
+def format_diversions(diversions: Iterable[Diversion]) -> bytes:
+    """The file."""
+    return os.fsencode("".join(f"{d.path}\n{d.target}\n{d.owner}\n" for d in diversions))
+
+
+def diverted(path: str, package: str, diversions: Mapping[str, Diversion]) -> str:
+    """Where a package's file really is."""
+    found = diversions.get(path)
+    return path if found is None or found.owner == package else found.target
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """One group of update-alternatives."""
+
+    status: str  # auto or manual
+    link: str
+    slaves: Mapping[str, str]  # their links by name
+    choices: Mapping[str, tuple[str, Mapping[str, str]]]  # by path: priority, and the slaves' paths by name
+
+
+def parse_alternatives(data: bytes) -> Alternatives:
+    """A group's file. Raises ValueError for one that is damaged."""
+    lines = iter(os.fsdecode(data).split("\n"))
+    try:
+        status, link = next(lines), next(lines)
+        slaves = {}
+        while name := next(lines):
+            slaves[name] = next(lines)
+        choices = {}
+        while path := next(lines):
+            priority = next(lines)
+            paths = {name: next(lines) for name in slaves}
+            choices[path] = (priority, {name: target for name, target in paths.items() if target})
+    except StopIteration:
+        raise ValueError("it ends too early") from None
+    return Alternatives(status, link, slaves, choices)
+
+
+def format_alternatives(group: Alternatives) -> bytes:
+    """The file of a group, with its parts in the order that update-alternatives gives them."""
+    lines = [group.status, group.link]
+    names = sorted(group.slaves)
+    for name in names:
+        lines += [name, group.slaves[name]]
+    lines.append("")
+    for path in sorted(group.choices):
+        priority, paths = group.choices[path]
+        lines += [path, priority, *(paths.get(name, "") for name in names)]
+    return os.fsencode("\n".join([*lines, "", ""]))
+
+
+def parse_list(data: bytes) -> list[str]:
+    """The paths of a package's list."""
+    return [line for line in os.fsdecode(data).split("\n") if line and line != "/."]
+
+
+def parse_checksums(data: bytes) -> dict[str, str]:
+    """The checksums of md5sums files by path with its leading slash."""
+    lines = os.fsdecode(data).split("\n")
+    return {f"/{line[34:].removeprefix('./')}": line[:32] for line in lines if len(line) > 34}
+
+
+def trigger_files(interests: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of triggers/ by name, from the text of each package's triggers file (deb-triggers(5)) by stem."""
+    files: dict[str, list[str]] = {"File": []}
+    for stem, text in interests.items():
+        for line in text.splitlines():
+            directive, _, trigger = line.partition("#")[0].strip().partition(" ")
+            if not directive.startswith("interest"):
+                continue
+            trigger = trigger.strip()
+            who = f"{stem}/noawait" if directive.endswith("-noawait") else stem
+            if trigger.startswith("/"):
+                files["File"].append(f"{trigger} {who}\n")
+            else:
+                files.setdefault(trigger, []).append(f"{who}\n")
+    return {name: os.fsencode("".join(lines)) for name, lines in files.items()}

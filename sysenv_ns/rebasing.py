@@ -1,0 +1,392 @@
+"""Carries out a rebase: on a copy of the environment beside it, tried there, and swapped in at once when it is sound.
+
+Until the swap the environment is what it was; what is left of an interrupted rebase lies in the store's trash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sysenv_ns import (
+    children,
+    copying,
+    databases,
+    dpkg,
+    drift,
+    drivers,
+    emulation,
+    layout,
+    namespace,
+    operations,
+    origin,
+    rebase,
+    remedies,
+    removal,
+    running,
+    services,
+    session,
+    sudo,
+    survey,
+    syscalls,
+)
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.fuse import FuseOverlay
+from sysenv_ns.layout import Places
+from sysenv_ns.merge import Decision
+from sysenv_ns.operations import Operation, Overlay
+from sysenv_ns.origin import Origin
+from sysenv_ns.rebase import Plan
+from sysenv_ns.session import Reporter
+from sysenv_ns.standins import ROOT_PATH
+from sysenv_ns.store import Environment, Store, file_lock, sync_directory
+from sysenv_ns.view import Upper, View
+
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_CHECK = """
+said=$(dpkg --audit 2>&1) || [ -n "$said" ]
+if [ -n "$said" ]; then echo "$said"; exit 1; fi
+command -v apt-get >/dev/null || exit 0
+apt-get -q check -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+"""
+_REPAIR = """
+apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold --fix-broken install
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user has asked for."""
+
+    dry_run: bool = False
+    files_only: bool = False  # package databases that cannot be merged stay as they are
+    assume_current: bool = False  # an environment of unknown origin is taken for one of today's host
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done, or would be."""
+
+    packages: tuple[dict[str, str], ...]  # key, side, why, old, new, own
+    notes: tuple[str, ...]
+    operations: tuple[str, ...]  # one line each
+    done: bool
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """An environment and its copy."""
+
+    store: Store
+    environment: Environment
+    copy: Environment
+    below: Path  # where the host's side alone is mounted
+    old: databases.Old
+    reporter: Reporter
+
+
+def run(store: Store, name: str, options: Options, agree: Callable[[str], bool], reporter: Reporter) -> Result:
+    """Move an environment onto today's host. `agree` is asked before apt repairs dependencies. Raises SysenvError."""
+    environment = store.load(name)
+    sudo.require(environment)
+    with store.lock(name):
+        if running.find(environment) is not None:
+            raise SysenvError(f"{name} is running", f"leave it, or end its processes: sysenv-ns stop {name}")
+        try:
+            return _run(store, environment, options, agree, reporter)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            hint = remedies.storage(error, store.path)
+            raise SysenvError(f"rebasing {name} failed, nothing is changed: {reason(error)}{where}", hint) from error
+
+
+def _run(
+    store: Store, environment: Environment, options: Options, agree: Callable[[str], bool], reporter: Reporter
+) -> Result:
+    if (unmerged := drift.unmerged(store, environment)) and not options.files_only:
+        raise SysenvError(
+            f"{environment.name} and this system have both changed {', '.join(unmerged)}, which cannot be merged",
+            "--files-only leaves the environment its own and carries over the rest",
+        )
+    key = origin.remember(store)
+    with _staging(store, environment) as (staging, scratch):
+        copy = replace(environment, path=staging)
+        old = _old(store, environment, key, options)
+        trial = _Trial(store, environment, copy, scratch, old, reporter)
+        # The state file is a hint about a session that has ended; without it no layer of the base is deleted.
+        (environment.path / "state.json").unlink(missing_ok=True)
+        found = children.call(lambda: _merge(trial, options.dry_run), "sysenv-ns-rebase")
+        assert isinstance(found, dict)
+        result = _result(found, done=not options.dry_run)
+        if options.dry_run:
+            return result
+        script = "".join(f"{line}\n" for line in found["script"])
+        repaired = _settle(trial, script, agree)
+        origin.write(staging, Origin(key, key))
+        _swap(trial)
+    origin.collect(store)
+    removal.empty_trash(store.trash, environment.id_map)
+    return replace(result, repaired=repaired)
+
+
+def _old(store: Store, environment: Environment, current: str, options: Options) -> databases.Old:
+    """The origin's files. Raises SysenvError when nobody knows it."""
+    known = origin.read(environment.path)
+    paths = [origin.path_of(store, key) for key in (known.packages, known.accounts)] if known else []
+    if paths and all(path.is_dir() for path in paths):
+        return databases.Old(*paths)
+    if not options.assume_current:
+        raise SysenvError(
+            f"nobody knows which state of this system {environment.name} was made from",
+            "an older sysenv-ns made it; --assume-current takes what differs from today's system for its own changes",
+        )
+    path = origin.path_of(store, current)
+    return databases.Old(path, path)
+
+
+@contextlib.contextmanager
+def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Path]]:
+    """The directory of the copy, shaped like an environment's, and one for the host's side; deleted afterwards."""
+    staging, scratch = (removal.trash_path(store.trash, f"{kind}-{environment.name}") for kind in ("rebase", "below"))
+    try:
+        for path in (staging, staging / "work", staging / "root", scratch):
+            path.mkdir(mode=0o755)
+        for name in ("upper", "work", "root"):
+            (scratch / name).mkdir(mode=0o755)
+        shutil.copy2(environment.path / "env.json", staging / "env.json")
+        os.link(environment.path / "lock", staging / "lock")  # who waits for it finds it where it was
+        yield staging, scratch
+    finally:
+        for path in (staging, scratch):
+            if path.exists():
+                removal.remove_tree(path, environment.id_map)
+
+
+def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
+    """In a child: look at both sides, plan, and make the copy. Raises OSError, SysenvError."""
+    environment, copy, log = trial.environment, trial.copy, trial.reporter.operation
+    host = survey.host(environment.id_map, Places(bound=(os.path.realpath(trial.store.path),)))
+    driver = drivers.get(environment.driver)
+    with driver.prepare(trial.store, copy, host, trial.reporter.progress) as prepared:
+        namespace.enter(environment.id_map)
+        below = _below(prepared.plan[0], trial.below, log)
+        namespace.become_root()
+        points = [("", "upper")]
+        if environment.id_map is None:
+            points += [(m.point, f"mounts/{layout.mount_slug(m.point)}/upper") for m in layout.further_mounts(host)]
+        layers = [(p, f"{environment.path}/{d}") for p, d in points if (environment.path / d).is_dir()]
+        plan = rebase.plan(trial.old, View(below), Upper(layers))
+        if not dry_run:
+            _copy(trial, plan, View(below), layers)
+            os.close(operations.execute(prepared.plan, str(copy.root), log))
+            _apply(plan, View(below), View(str(copy.root)), log)
+    return {
+        "packages": [_decision(decision) for decision in plan.packages],
+        "notes": plan.notes,
+        "operations": list(_describe(plan)),
+        "script": list(_script(plan)),
+    }
+
+
+def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str:
+    """Mount what an environment without changes has; returns where."""
+    if not isinstance(overlay, Overlay | FuseOverlay):
+        raise TypeError(overlay)
+    if isinstance(overlay, Overlay) and not overlay.unprivileged:
+        return "/"
+    upper, work = str(scratch / "upper"), str(scratch / "work")
+    os.close(operations.execute((replace(overlay, upper=upper, work=work),), str(scratch / "root"), log))
+    return str(scratch / "root")
+
+
+def _copy(trial: _Trial, plan: Plan, below: View, layers: list[tuple[str, str]]) -> None:
+    """Copy the upper directories but for what is dropped, and for the directories that are empty without it."""
+    source, target = str(trial.environment.path), str(trial.copy.path)
+    upper = Upper(layers)
+    without = {upper.entries[path].place for path in plan.dropped}
+    for _, directory in layers:
+        place = f"{target}{directory[len(source) :]}"
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        copying.copy_tree(directory, place, without)
+    for path in plan.opened:
+        _open(f"{target}{upper.entries[path].place[len(source) :]}")
+    for path in sorted({parent for dropped in plan.dropped for parent in _parents(dropped)}, reverse=True):
+        entry, status = upper.get(path), below.status(path)
+        if entry is None or status is None or (entry.opaque and path not in plan.opened):
+            continue
+        same = (entry.status.st_mode, entry.status.st_uid, entry.status.st_gid)
+        if same == (status.st_mode, status.st_uid, status.st_gid):
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(f"{target}{entry.place[len(source) :]}")
+
+
+def _parents(path: str) -> Iterator[str]:
+    while (path := path.rpartition("/")[0]) != "":
+        yield path
+
+
+def _open(place: str) -> None:
+    """Make an opaque directory a usual one."""
+    for name in ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque"):
+        with contextlib.suppress(OSError):
+            os.removexattr(place, name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{place}/{survey.OPAQUE}")
+
+
+def _apply(plan: Plan, below: View, root: View, log: Callable[[str], None]) -> None:
+    """Change the mounted copy, so that the overlay itself makes its whiteouts."""
+    for path in sorted(plan.hidden, reverse=True):  # what is in a directory comes before it
+        _hide(root.place(path))
+    for item in plan.copies:
+        if (status := below.status(item.source)) is not None:
+            _copy_in(below.place(item.source), status, root, item)
+    for path, content in plan.written.items():
+        _write(content, path, below, root)
+    for path, (uid, gid) in plan.owned.items():
+        status, host = root.status(path), below.status(path)
+        if status is not None and host is not None and (status.st_uid, status.st_gid) == (host.st_uid, host.st_gid):
+            os.lchown(root.place(path), uid, gid)
+    for line in _describe(plan):
+        log(line)
+
+
+def _hide(place: str) -> None:
+    try:
+        os.unlink(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except IsADirectoryError:
+        try:
+            os.rmdir(place)
+        except OSError as error:  # something of the environment's own is in it
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def _copy_in(place: str, status: os.stat_result, root: View, item: rebase.Copy) -> None:
+    target = root.place(item.target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    kept = root.status(item.target) if item.keep else None
+    temporary = f"{target}.sysenv-ns-new"
+    copying.copy(place, temporary, status)
+    if kept is not None:
+        copying.dress(temporary, target, kept)
+    os.replace(temporary, target)
+
+
+def _write(content: bytes, path: str, below: View, root: View) -> None:
+    target = root.place(path)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    like = root.status(path) or below.status(path)
+    temporary = f"{target}.sysenv-ns-new"
+    with open(temporary, "xb") as stream:
+        stream.write(content)
+        if like is not None:
+            os.fchown(stream.fileno(), like.st_uid, like.st_gid)
+        os.fchmod(stream.fileno(), like.st_mode & 0o7777 if like else 0o644)
+    os.replace(temporary, target)
+
+
+def _describe(plan: Plan) -> Iterator[str]:
+    yield from (f"take the host's {path}" for path in sorted(plan.dropped))
+    yield from (f"merge the directory {path} with the host's" for path in sorted(plan.opened))
+    yield from (f"hide {path}" for path in sorted(plan.hidden))
+    yield from (f"copy the host's {item.source} to {item.target}" for item in plan.copies)
+    yield from (f"write {path}" for path in plan.written)
+    yield from (f"give {path} to {uid}:{gid}" for path, (uid, gid) in plan.owned.items())
+
+
+def _decision(decision: Decision) -> dict[str, str]:
+    names = ("key", "side", "why", "old", "new", "own")
+    return {name: getattr(decision, name) for name in names}
+
+
+def _script(plan: Plan) -> Iterator[str]:
+    """What the system itself has to do afterwards, in the order in which it is done."""
+    for name, path in plan.alternatives.items():
+        automatic = f"update-alternatives --quiet --auto {_quoted(name)}"
+        yield f"update-alternatives --quiet --set {_quoted(name)} {_quoted(path)} || {automatic}" if path else automatic
+    if plan.libraries:
+        yield "ldconfig"
+    for trigger in sorted(plan.triggers):
+        yield f"dpkg-trigger --by-package=dpkg --no-await {_quoted(trigger)}"
+    if plan.triggers:
+        yield "dpkg --triggers-only --pending"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _settle(trial: _Trial, script: str, agree: Callable[[str], bool]) -> bool:
+    """Let the copy set itself up and check it; returns whether it was repaired. Raises SysenvError."""
+    name = trial.environment.name
+    packages = (trial.copy.upper / dpkg.ADMIN[1:]).exists()
+    if script and (said := _inside(trial, script, quiet=True)):
+        raise SysenvError(
+            f"{name} cannot be rebased, nothing is changed: {said}", "see --dry-run for what was to be done"
+        )
+    if not packages or (said := _inside(trial, _CHECK, quiet=True)) is None:
+        return False
+    if not agree(said):
+        hint = f"let apt repair it: sysenv-ns rebase --yes {name}"
+        raise SysenvError(f"{name} would be broken on this system, nothing is changed: {said}", hint)
+    said = _inside(trial, _REPAIR, quiet=False) or _inside(trial, _CHECK, quiet=True)
+    if said is not None:
+        raise SysenvError(f"apt cannot repair {name}, nothing is changed: {said}", "see what apt said above")
+    return True
+
+
+def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
+    """Run a script as root of the copy; what it said when it failed, else None. Raises SysenvError, OSError."""
+    id_map = trial.environment.id_map
+    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
+    own = {"PATH": f"{services.PROGRAMS}:{ROOT_PATH}", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    variables = services.VARIABLES | proxies | own | {"DEBIAN_FRONTEND": "noninteractive"}
+    variables["SYSENV_NS"] = trial.environment.name
+    emulated = emulation.Emulation(id_map.kind) if id_map else None
+
+    def inside() -> str | None:
+        session.start(trial.store, trial.copy, trial.reporter)
+        if id_map is not None:
+            namespace.become_root()
+        if emulated is not None:
+            emulated.load()
+        command = ["sh", "-ec", script]
+        if quiet:
+            return children.complaint("/bin/sh", command, variables)
+        pid = os.posix_spawn("/bin/sh", command, variables)
+        _, status = os.waitpid(pid, 0)
+        return None if status == 0 else f"status {os.waitstatus_to_exitcode(status)}"
+
+    said = children.call(inside, "sysenv-ns-trial")
+    return None if said is None else str(said)
+
+
+def _swap(trial: _Trial) -> None:
+    """Put the copy into the place of the environment. Raises OSError, SysenvError."""
+    if running.find(trial.environment) is not None:  # waits for what is ending
+        raise SysenvError(f"a process of {trial.environment.name} does not end", "nothing is changed; try it again")
+    (trial.copy.path / "state.json").unlink(missing_ok=True)
+    lock = trial.copy.path / "upper.lock"
+    with file_lock(lock) if lock.exists() else contextlib.nullcontext():  # fuse-overlayfs is still writing
+        descriptor = os.open(trial.copy.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syscalls.syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+    syscalls.exchange(str(trial.copy.path), str(trial.environment.path))
+    for path in (trial.store.envs, trial.store.trash):
+        sync_directory(path)
+
+
+def _result(found: dict[str, Any], done: bool) -> Result:
+    return Result(tuple(found["packages"]), tuple(found["notes"]), tuple(found["operations"]), done)

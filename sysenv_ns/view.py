@@ -1,0 +1,219 @@
+"""Looks at trees as somebody does whose root they are, and at an upper directory as it lies; changes nothing.
+
+Nobody else may be changing them meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+_LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
+_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
+_FUSE_WHITEOUT = ".wh."  # where fuse-overlayfs cannot make the device
+_FUSE_OPAQUE = ".wh..wh..opq"
+
+EntryKind = Literal["file", "directory", "whiteout"]
+
+
+class View:
+    """A whole root. Paths are absolute; symbolic links on the way are followed inside, a last one is not."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root.rstrip("/")
+        self._directories: dict[str, str] = {"/": "", "": ""}
+
+    def real(self, path: str) -> str:
+        """The path without symbolic links before its last part."""
+        directory, _, name = path.rstrip("/").rpartition("/")
+        return f"{self._directory(directory)}/{name}" if name else "/"
+
+    def place(self, path: str) -> str:
+        """The same as a path of this process."""
+        return f"{self._root}{self.real(path)}"
+
+    def _directory(self, path: str, depth: int = 0) -> str:
+        known = self._directories.get(path)
+        if known is not None:
+            return known
+        parent, _, name = path.rpartition("/")
+        found = f"{self._directory(parent, depth)}/{name}"
+        try:
+            target = os.readlink(f"{self._root}{found}")
+        except OSError:
+            pass
+        else:
+            if depth < _LINKS:
+                whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
+                found = self._directory(whole if whole != "/" else "", depth + 1)
+        self._directories[path] = found
+        return found
+
+    def status(self, path: str) -> os.stat_result | None:
+        """lstat(2), or None when there is nothing."""
+        try:
+            return os.lstat(self.place(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a regular file; None when there is none."""
+        return _read(self.place(path))
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link points to; None when it is none."""
+        return _link(self.place(path))
+
+    def names(self, path: str) -> list[str]:
+        """What is in a directory; nothing when it is none."""
+        try:
+            return sorted(os.listdir(f"{self._root}{self._directory(path)}" or "/"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something in an upper directory; `place` is its path for this process."""
+
+    kind: EntryKind
+    place: str
+    status: os.stat_result
+    opaque: bool = False
+
+
+class Upper:
+    """The changes of an environment, by their real paths: all of them are read at once."""
+
+    def __init__(self, layers: Iterable[tuple[str, str]]) -> None:
+        """`layers`: the mount points ("" for /) with the upper directories over them."""
+        self.entries: dict[str, Entry] = {}
+        for point, directory in layers:
+            self._scan(point, directory)
+
+    def _scan(self, path: str, directory: str) -> None:
+        with os.scandir(directory) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            if entry.name == _FUSE_OPAQUE:
+                continue
+            status = entry.stat(follow_symlinks=False)
+            whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+            name = entry.name
+            if name.startswith(_FUSE_WHITEOUT):
+                whiteout, name = True, name[len(_FUSE_WHITEOUT) :]
+            target = f"{path}/{name}"
+            if whiteout:
+                self.entries[target] = Entry("whiteout", entry.path, status)
+            elif entry.is_dir(follow_symlinks=False):
+                self.entries[target] = Entry("directory", entry.path, status, _is_opaque(entry.path))
+                self._scan(target, entry.path)
+            else:
+                self.entries[target] = Entry("file", entry.path, status)
+
+    def get(self, path: str) -> Entry | None:
+        """What is at a real path."""
+        return self.entries.get(path)
+
+    def covers(self, path: str) -> list[tuple[str, Entry]]:
+        """What above a real path hides the layers below: whiteouts, files, opaque directories."""
+        found = []
+        parts = path.split("/")
+        for end in range(2, len(parts)):
+            ancestor = "/".join(parts[:end])
+            entry = self.entries.get(ancestor)
+            if entry is None:
+                break
+            if entry.kind != "directory" or entry.opaque:
+                found.append((ancestor, entry))
+        return found
+
+    def below(self, directory: str) -> list[str]:
+        """The names directly in a directory."""
+        prefix = f"{directory}/"
+        return [
+            path[len(prefix) :] for path in self.entries if path.startswith(prefix) and "/" not in path[len(prefix) :]
+        ]
+
+
+def _is_opaque(path: str) -> bool:
+    if os.path.lexists(f"{path}/{_FUSE_OPAQUE}"):
+        return True
+    names = os.listxattr(path, follow_symlinks=False)
+    return any(name in names and os.getxattr(path, name) in (b"y", b"") for name in _OPAQUE)
+
+
+class Own:
+    """The root of an environment: its changes over what lies below."""
+
+    def __init__(self, upper: Upper, below: View) -> None:
+        self._upper, self._below = upper, below
+
+    def _of_upper(self, path: str) -> tuple[bool, str | None]:
+        """Whether the environment decides about a path, and the file that it has there."""
+        real = self._below.real(path)
+        entry = self._upper.get(real)
+        if entry is not None:
+            return True, entry.place if entry.kind == "file" else None
+        return bool(self._upper.covers(real)), None
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a regular file; None when there is none."""
+        decides, place = self._of_upper(path)
+        return (_read(place) if place else None) if decides else self._below.read(path)
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link points to; None when it is none."""
+        decides, place = self._of_upper(path)
+        return (_link(place) if place else None) if decides else self._below.link(path)
+
+    def has(self, path: str) -> bool:
+        """Whether there is anything."""
+        decides, place = self._of_upper(path)
+        return place is not None if decides else self._below.status(path) is not None
+
+
+def _read(place: str) -> bytes | None:
+    try:
+        if not stat.S_ISREG(os.lstat(place).st_mode):
+            return None
+        with open(place, "rb") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _link(place: str) -> str | None:
+    try:
+        return os.readlink(place)
+    except OSError:
+        return None
+
+
+def is_like(one: str, other: str, statuses: Sequence[os.stat_result]) -> bool:
+    """Whether two regular files or symbolic links have the same type, mode, owner, attributes and content."""
+    first, second = statuses
+    if (first.st_mode, first.st_uid, first.st_gid) != (second.st_mode, second.st_uid, second.st_gid):
+        return False
+    if stat.S_ISLNK(first.st_mode):
+        return os.readlink(one) == os.readlink(other)
+    if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
+        return False
+    return _attributes(one) == _attributes(other) and _same_content(one, other)
+
+
+def _attributes(place: str) -> dict[str, bytes]:
+    names = os.listxattr(place, follow_symlinks=False)
+    own = (name for name in names if ".overlay." not in name and ".fuseoverlayfs." not in name)
+    return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
+
+
+def _same_content(one: str, other: str) -> bool:
+    with open(one, "rb") as first, open(other, "rb") as second:
+        while data := first.read(1 << 20):
+            if data != second.read(1 << 20):
+                return False
+        return not second.read(1)
