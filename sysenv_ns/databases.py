@@ -43,6 +43,13 @@ def decisions(old: Old, new: View, own: Own, unpacked: frozenset[str]) -> dict[s
     return merge.packages(olds, news, owns, unpacked)
 
 
+def unsound(new: View, own: Own) -> list[str]:
+    """The names of packages about whose state dpkg complains already, as it gives them."""
+    sides = (dpkg.parse_status(side.read(dpkg.STATUS) or b"") for side in (new, own))
+    found = {p for side in sides for p in side.values() if not p.sound}
+    return sorted({name for p in found for name in (p.name, p.key, f"{p.name}:{p.field('Architecture')}")})
+
+
 class Merged:
     """dpkg's and apt's databases afterwards."""
 

@@ -47,6 +47,7 @@ class Plan:
     owned: dict[str, tuple[int, int]] = field(default_factory=dict)  # paths that get another owner
     alternatives: dict[str, str] = field(default_factory=dict)  # groups to be set up; to what, or "" for automatic
     triggers: set[str] = field(default_factory=set)
+    unsound: list[str] = field(default_factory=list)  # packages with which something is wrong on either side before
     libraries: bool = False  # whether the loader's cache is the environment's own
 
     @property
@@ -84,6 +85,7 @@ def plan(old: databases.Old, below: View, upper: Upper) -> Plan:
     sides = Sides(old, below, upper)
     result = Plan()
     decisions = databases.decisions(sides.old, sides.new, sides.own, sides.unpacked)
+    result.unsound = databases.unsound(sides.new, sides.own)
     result.packages = [d for d in decisions.values() if d.why != "same"]
     merged = databases.Merged(sides.old, sides.new, sides.own, decisions)
     _Files(sides, decisions, merged.diversions, result).plan()

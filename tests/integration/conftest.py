@@ -227,6 +227,14 @@ def machine(small_host: Path, tool: Tool) -> Iterator[Machine]:
 
 
 @pytest.fixture
+def packages(shared: Path) -> Path:
+    """A directory for packages that all can read."""
+    path = shared / f"packages-{next(_numbers)}"
+    path.mkdir(mode=0o755)
+    return path
+
+
+@pytest.fixture
 def memory_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store on a file system in memory."""
     if not os.access(IN_MEMORY, os.W_OK):
