@@ -83,6 +83,8 @@ class Merged:
 
     def _merged(self, path: str, content: Callable[[], bytes]) -> Iterator[tuple[str, bytes]]:
         old, new, own = self._read(path)
+        if self._new.read(path) is None and self._own.read(path) is None:
+            return
         if own in (old, new):  # nothing to merge; one in another order is not changed
             yield path, new
         else:
@@ -98,8 +100,9 @@ class Merged:
         interests = {}
         for decision in self._decisions.values():
             if decision.package is not None and decision.package.has_files:
-                side = self._new if decision.side == "host" else self._own
-                text = side.read(f"{dpkg.INFO}/{decision.package.stem}.triggers")
+                # What lies below an environment's own version is the host's.
+                read = self._new.read if decision.side == "host" else self._own.read_above
+                text = read(f"{dpkg.INFO}/{decision.package.stem}.triggers")
                 if text:
                     interests[decision.package.stem] = os.fsdecode(text)
         for name, content in dpkg.trigger_files(interests).items():
@@ -109,7 +112,8 @@ class Merged:
                 if found is not None and sorted(found.splitlines()) == sorted(content.splitlines()):
                     content = found  # noqa: PLW2901
                     break
-            yield path, content
+            if content or self._own.read(path) is not None:
+                yield path, content
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ Nobody else may be changing them meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 _FUSE_WHITEOUT = ".wh."  # where fuse-overlayfs cannot make the device
@@ -56,8 +58,10 @@ class View:
         """lstat(2), or None when there is nothing."""
         try:
             return os.lstat(self.place(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise
 
     def read(self, path: str) -> bytes | None:
         """The content of a regular file; None when there is none."""
@@ -165,6 +169,11 @@ class Own:
         decides, place = self._of_upper(path)
         return (_read(place) if place else None) if decides else self._below.read(path)
 
+    def read_above(self, path: str) -> bytes | None:
+        """The content of a regular file that is the environment's own."""
+        _, place = self._of_upper(path)
+        return _read(place) if place else None
+
     def link(self, path: str) -> str | None:
         """Where a symbolic link points to; None when it is none."""
         decides, place = self._of_upper(path)
@@ -182,8 +191,10 @@ def _read(place: str) -> bytes | None:
             return None
         with open(place, "rb") as stream:
             return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in _MISSING:
+            return None
+        raise
 
 
 def _link(place: str) -> str | None:
