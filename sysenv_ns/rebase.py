@@ -86,7 +86,7 @@ def plan(old: databases.Old, below: View, upper: Upper) -> Plan:
     result = Plan()
     decisions = databases.decisions(sides.old, sides.new, sides.own, sides.unpacked)
     result.unsound = databases.unsound(sides.new, sides.own)
-    result.packages = [d for d in decisions.values() if d.why != "same"]
+    result.packages = [d for d in decisions.values() if d.why != "same" and (d.old or d.new)]
     merged = databases.Merged(sides.old, sides.new, sides.own, decisions)
     _Files(sides, decisions, merged.diversions, result).plan()
     for path, content in merged.contents():

@@ -16,6 +16,7 @@ from typing import Any
 
 from sysenv_ns import (
     children,
+    config,
     copying,
     databases,
     dpkg,
@@ -38,7 +39,6 @@ from sysenv_ns import (
 )
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.fuse import FuseOverlay
-from sysenv_ns.layout import Places
 from sysenv_ns.merge import Decision
 from sysenv_ns.operations import Operation, Overlay
 from sysenv_ns.origin import Origin
@@ -164,7 +164,9 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
             path.mkdir(mode=0o755)
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(mode=0o755)
-        shutil.copy2(environment.path / "env.json", staging / "env.json")
+        for name in ("env.json", config.NAME):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(environment.path / name, staging / name)
         os.link(environment.path / "lock", staging / "lock")  # who waits for it finds it where it was
         yield staging, scratch
     finally:
@@ -176,7 +178,7 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
 def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
     """In a child: look at both sides, plan, and make the copy. Raises OSError, SysenvError."""
     environment, copy, log = trial.environment, trial.copy, trial.reporter.operation
-    host = survey.host(environment.id_map, Places(bound=(os.path.realpath(trial.store.path),)))
+    host = config.host(trial.store, copy)
     driver = drivers.get(environment.driver)
     with driver.prepare(trial.store, copy, host, trial.reporter.progress) as prepared:
         namespace.enter(environment.id_map)
@@ -369,7 +371,8 @@ def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
         command = ["sh", "-ec", script]
         if quiet:
             return children.complaint("/bin/sh", command, variables)
-        pid = os.posix_spawn("/bin/sh", command, variables)
+        to_errors = [(os.POSIX_SPAWN_DUP2, 2, 1)]  # what goes to stdout is the result of the rebase alone
+        pid = os.posix_spawn("/bin/sh", command, variables, file_actions=to_errors)
         _, status = os.waitpid(pid, 0)
         return None if status == 0 else f"status {os.waitstatus_to_exitcode(status)}"
 

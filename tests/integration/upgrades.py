@@ -99,7 +99,10 @@ DIVERTER = _deb(
     "diverter",
     "1",
     {"/usr/bin/rb-diverted": "mine\n"},
-    {"preinst": "#!/bin/sh\ndpkg-divert --package rb-diverter --rename --add /usr/bin/rb-diverted\n"},
+    {
+        "preinst": "#!/bin/sh\ndpkg-divert --package rb-diverter --rename --add /usr/bin/rb-diverted\n",
+        "postrm": "#!/bin/sh\ndpkg-divert --package rb-diverter --rename --remove /usr/bin/rb-diverted\n",
+    },
 )
 SERVICE = _deb(
     "service",
