@@ -331,3 +331,22 @@ def test_options_win_over_the_policy_file(
     monkeypatch.setattr(lifecycle, "create", create)
     assert run("create", "new", *options).exit_code == 0
     assert asked == [chosen]
+
+
+def test_rebase_of_what_is_not_there(run: Run, environments: Store) -> None:
+    result = run("rebase", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there is no environment nobody" in result.stderr
+
+
+def test_rebase_of_a_damaged_environment(run: Run, environments: Store) -> None:
+    result = run("rebase", "--dry-run", "damaged")
+    assert result.exit_code == 1
+    assert "env.json of damaged is damaged" in result.stderr
+
+
+def test_rebase_from_inside(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSENV_NS", "whole")
+    result = run("rebase", "whole")
+    assert result.exit_code == 1
+    assert "cannot rebase an environment from inside" in result.stderr

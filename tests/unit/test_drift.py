@@ -1,0 +1,130 @@
+"""What an environment remembers of the host, and how far that is from the host of now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import dpkg, drift, origin
+from sysenv_ns.origin import Origin
+from sysenv_ns.store import Environment, Store
+
+pytestmark = pytest.mark.skipif(not Path(dpkg.STATUS).exists(), reason="no dpkg here")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A new store."""
+    found = Store(tmp_path / "store")
+    found.prepare()
+    return found
+
+
+@pytest.fixture
+def environment(store: Store) -> Environment:
+    """One that comes from the host of now."""
+    path = store.envs / "test"
+    (path / "upper").mkdir(parents=True)
+    key = origin.remember(store)
+    origin.write(path, Origin(key, key))
+    return Environment("test", "0", "stub", None, 0.0, path)
+
+
+def _older(store: Store, environment: Environment, own_database: bool = True) -> None:
+    """Let it be of a time when the package dpkg had another version, and packages of today were not there."""
+    known = origin.read(environment.path)
+    assert known is not None
+    older = known.packages.replace(known.packages[:8], "0")
+    path = origin.path_of(store, older)
+    shutil.copytree(origin.path_of(store, known.packages), path)
+    status = path / dpkg.STATUS[1:]
+    packages = dpkg.parse_status(status.read_bytes())
+    old = packages["dpkg"].paragraph.replace(f"Version: {packages['dpkg'].version}".encode(), b"Version: 0")
+    status.write_bytes(dpkg.join([old, *(p.paragraph for k, p in packages.items() if k not in ("dpkg", "bash"))]))
+    origin.write(environment.path, Origin(older, older))
+    if own_database:
+        place = environment.upper / dpkg.STATUS[1:]
+        place.parent.mkdir(parents=True)
+        shutil.copy(status, place)
+
+
+def test_the_state_of_the_host_is_kept_once(store: Store, environment: Environment) -> None:
+    key = origin.remember(store)
+    assert origin.read(environment.path) == Origin(key, key)
+    assert [path.name for path in origin.path_of(store, key).parent.iterdir()] == [key]
+    kept = Path(f"{origin.path_of(store, key)}{dpkg.STATUS}")
+    assert kept.read_bytes() == Path(dpkg.STATUS).read_bytes()
+    assert origin.is_current(key)
+    assert not origin.may_be_drifted(environment)
+    assert drift.measure(store, environment) == drift.Drift()
+
+
+def test_what_has_changed(store: Store, environment: Environment) -> None:
+    _older(store, environment)
+    found = drift.measure(store, environment)
+    assert {change.name for change in found.changed} == {"dpkg", "bash"}
+    assert next(change.old for change in found.changed if change.name == "dpkg") == "0"
+    assert found.held == ()
+    assert found.is_there
+
+
+def test_it_is_said_once(store: Store, environment: Environment) -> None:
+    _older(store, environment)
+    assert origin.may_be_drifted(environment)
+    line = drift.notice(store, environment)
+    assert line is not None
+    assert "2 packages" in line
+    assert "sysenv-ns rebase test" in line
+    assert not origin.may_be_drifted(environment)
+
+
+def test_without_a_database_of_its_own_it_follows(store: Store, environment: Environment) -> None:
+    _older(store, environment, own_database=False)
+    assert drift.notice(store, environment) is None
+    origin.follow(store, environment)
+    assert origin.read(environment.path) == Origin(*[origin.remember(store)] * 2)
+
+
+@pytest.mark.parametrize("path", ["etc/passwd", "var/lib/dpkg/status"])
+def test_it_follows_with_what_it_has_not_changed(store: Store, environment: Environment, path: str) -> None:
+    _older(store, environment, own_database=False)
+    before = origin.read(environment.path)
+    assert before is not None
+    (environment.upper / path).parent.mkdir(parents=True)
+    (environment.upper / path).touch()
+    origin.follow(store, environment)
+    now = origin.remember(store)
+    expected = Origin(now, before.accounts) if path == "etc/passwd" else Origin(before.packages, now)
+    assert origin.read(environment.path) == expected
+
+
+def test_an_unknown_origin(store: Store, environment: Environment) -> None:
+    _older(store, environment)
+    (environment.path / "origin.json").write_text("{")
+    assert drift.measure(store, environment) == drift.Drift(known=False)
+    assert not origin.may_be_drifted(environment)
+
+
+def test_databases_that_cannot_be_merged(store: Store, environment: Environment) -> None:
+    database = "/var/lib/rpm/rpmdb.sqlite"
+    _older(store, environment)
+    known = origin.read(environment.path)
+    assert known is not None
+    Path(f"{origin.path_of(store, known.packages)}{origin.SIGNATURES}").write_text(f'{{"{database}": [1, 2, 3]}}')
+    assert drift.unmerged(store, environment) == ()
+    (environment.upper / database[1:]).parent.mkdir(parents=True)
+    (environment.upper / database[1:]).touch()
+    assert drift.unmerged(store, environment) == (database,)
+
+
+def test_what_nobody_names_is_deleted(store: Store, environment: Environment) -> None:
+    _older(store, environment)
+    named = origin.read(environment.path)
+    assert named is not None
+    for path in origin.path_of(store, named.packages).parent.iterdir():
+        os.utime(path, (0, 0))
+    origin.collect(store)
+    assert [path.name for path in origin.path_of(store, named.packages).parent.iterdir()] == [named.packages]
