@@ -6,7 +6,6 @@ Until the swap the environment is what it was; what is left of an interrupted re
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sysenv_ns import (
+    applying,
     children,
     config,
-    copying,
     databases,
     dpkg,
     drift,
@@ -27,14 +26,13 @@ from sysenv_ns import (
     namespace,
     operations,
     origin,
-    rebase,
+    planning,
     remedies,
     removal,
     running,
     services,
     session,
     sudo,
-    survey,
     syscalls,
 )
 from sysenv_ns.errors import SysenvError, reason
@@ -42,7 +40,6 @@ from sysenv_ns.fuse import FuseOverlay
 from sysenv_ns.merge import Decision
 from sysenv_ns.operations import Operation, Overlay
 from sysenv_ns.origin import Origin
-from sysenv_ns.rebase import Plan
 from sysenv_ns.session import Reporter
 from sysenv_ns.standins import ROOT_PATH
 from sysenv_ns.store import Environment, Store, file_lock, sync_directory
@@ -188,16 +185,18 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
         if environment.id_map is None:
             points += [(m.point, f"mounts/{layout.mount_slug(m.point)}/upper") for m in layout.further_mounts(host)]
         layers = [(p, f"{environment.path}/{d}") for p, d in points if (environment.path / d).is_dir()]
-        plan = rebase.plan(trial.old, View(below), Upper(layers))
+        plan = planning.plan(trial.old, View(below), Upper(layers))
         if not dry_run:
-            _copy(trial, plan, View(below), layers)
+            for line in applying.describe(plan):
+                log(line)
+            applying.copy(plan, View(below), str(environment.path), str(copy.path), layers)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
-            _apply(plan, View(below), View(str(copy.root)), log)
+            applying.change(plan, View(below), View(str(copy.root)))
     return {
         "packages": [_decision(decision) for decision in plan.packages],
         "notes": plan.notes,
-        "operations": list(_describe(plan)),
-        "script": "".join(f"{line}\n" for line in _script(plan)),
+        "operations": list(applying.describe(plan)),
+        "script": "".join(f"{line}\n" for line in applying.script(plan)),
         "unsound": " ".join(plan.unsound),
     }
 
@@ -213,124 +212,9 @@ def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str
     return str(scratch / "root")
 
 
-def _copy(trial: _Trial, plan: Plan, below: View, layers: list[tuple[str, str]]) -> None:
-    """Copy the upper directories but for what is dropped, and for the directories that are empty without it."""
-    source, target = str(trial.environment.path), str(trial.copy.path)
-    upper = Upper(layers)
-    without = {upper.entries[path].place for path in plan.dropped}
-    for _, directory in layers:
-        place = f"{target}{directory[len(source) :]}"
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        copying.copy_tree(directory, place, without)
-    for path in plan.opened:
-        _open(f"{target}{upper.entries[path].place[len(source) :]}")
-    for path in sorted({parent for dropped in plan.dropped for parent in _parents(dropped)}, reverse=True):
-        entry, status = upper.get(path), below.status(path)
-        if entry is None or status is None or (entry.opaque and path not in plan.opened):
-            continue
-        same = (entry.status.st_mode, entry.status.st_uid, entry.status.st_gid)
-        if same == (status.st_mode, status.st_uid, status.st_gid):
-            with contextlib.suppress(OSError):  # it is not empty
-                os.rmdir(f"{target}{entry.place[len(source) :]}")
-
-
-def _parents(path: str) -> Iterator[str]:
-    while (path := path.rpartition("/")[0]) != "":
-        yield path
-
-
-def _open(place: str) -> None:
-    """Make an opaque directory a usual one."""
-    for name in ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque"):
-        with contextlib.suppress(OSError):
-            os.removexattr(place, name)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{place}/{survey.OPAQUE}")
-
-
-def _apply(plan: Plan, below: View, root: View, log: Callable[[str], None]) -> None:
-    """Change the mounted copy, so that the overlay itself makes its whiteouts."""
-    for path in sorted(plan.hidden, reverse=True):  # what is in a directory comes before it
-        _hide(root.place(path))
-    for item in plan.copies:
-        if (status := below.status(item.source)) is not None:
-            _copy_in(below.place(item.source), status, root, item)
-    for path, content in plan.written.items():
-        _write(content, path, below, root)
-    for path, (uid, gid) in plan.owned.items():
-        status, host = root.status(path), below.status(path)
-        if status is not None and host is not None and (status.st_uid, status.st_gid) == (host.st_uid, host.st_gid):
-            os.lchown(root.place(path), uid, gid)
-    for line in _describe(plan):
-        log(line)
-
-
-def _hide(place: str) -> None:
-    try:
-        os.unlink(place)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except IsADirectoryError:
-        try:
-            os.rmdir(place)
-        except OSError as error:  # something of the environment's own is in it
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-
-
-def _copy_in(place: str, status: os.stat_result, root: View, item: rebase.Copy) -> None:
-    target = root.place(item.target)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    kept = root.status(item.target) if item.keep else None
-    temporary = f"{target}.sysenv-ns-new"
-    copying.copy(place, temporary, status)
-    if kept is not None:
-        copying.dress(temporary, target, kept)
-    os.replace(temporary, target)
-
-
-def _write(content: bytes, path: str, below: View, root: View) -> None:
-    target = root.place(path)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    like = root.status(path) or below.status(path)
-    temporary = f"{target}.sysenv-ns-new"
-    with open(temporary, "xb") as stream:
-        stream.write(content)
-        if like is not None:
-            os.fchown(stream.fileno(), like.st_uid, like.st_gid)
-        os.fchmod(stream.fileno(), like.st_mode & 0o7777 if like else 0o644)
-    os.replace(temporary, target)
-
-
-def _describe(plan: Plan) -> Iterator[str]:
-    yield from (f"take the host's {path}" for path in sorted(plan.dropped))
-    yield from (f"merge the directory {path} with the host's" for path in sorted(plan.opened))
-    yield from (f"hide {path}" for path in sorted(plan.hidden))
-    yield from (f"copy the host's {item.source} to {item.target}" for item in plan.copies)
-    yield from (f"write {path}" for path in plan.written)
-    yield from (f"give {path} to {uid}:{gid}" for path, (uid, gid) in plan.owned.items())
-
-
 def _decision(decision: Decision) -> dict[str, str]:
     names = ("key", "side", "why", "old", "new", "own")
     return {name: getattr(decision, name) for name in names}
-
-
-def _script(plan: Plan) -> Iterator[str]:
-    """What the system itself has to do afterwards, in the order in which it is done."""
-    for name, path in plan.alternatives.items():
-        automatic = f"update-alternatives --quiet --auto {_quoted(name)}"
-        yield f"update-alternatives --quiet --set {_quoted(name)} {_quoted(path)} || {automatic}" if path else automatic
-    if plan.libraries:
-        yield "ldconfig"
-    for trigger in sorted(plan.triggers):
-        yield f"dpkg-trigger --by-package=dpkg --no-await {_quoted(trigger)}"
-    if plan.triggers:
-        yield "dpkg --triggers-only --pending"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _settle(trial: _Trial, script: str, unsound: str, agree: Callable[[str], bool]) -> bool:
@@ -341,7 +225,7 @@ def _settle(trial: _Trial, script: str, unsound: str, agree: Callable[[str], boo
         raise SysenvError(
             f"{name} cannot be rebased, nothing is changed: {said}", "see --dry-run for what was to be done"
         )
-    check = f"ALLOWED={_quoted(unsound)}\n{_CHECK}"
+    check = f"ALLOWED={applying.quoted(unsound)}\n{_CHECK}"
     if not packages or (said := _inside(trial, check, quiet=True)) is None:
         return False
     if not agree(said):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from .machines import Machine
+from .machines import Machine, output
 from .support import succeeded
 from .upgrades import (
     ADDED,
@@ -116,3 +117,37 @@ def test_users_services_and_edited_files_stay(machine: Machine, packages: Path) 
     assert environment.sh("getent group | cut -d: -f1 | grep rb- | sort").split() == sorted(ids)
     assert environment.sh("stat -c %U /var/lib/rb-own") == f"{owner}\n"
     environment.sh("test -L /etc/systemd/system/multi-user.target.wants/rb-service.service; pwck -qr; grpck -r")
+
+
+@pytest.mark.modes("single")
+@pytest.mark.parametrize("driver", ["copy", "fuse"])
+def test_other_drivers(machine: Machine, packages: Path, driver: str) -> None:
+    if driver == "fuse":
+        _give_fuse(machine)
+    environment = first(machine, packages, "--driver", driver)
+    again = next(deb for deb in HOST if deb.name == "rb-again")
+    install(environment, packages, OWN_UPGRADED, *ADDED)
+    environment.sh("dpkg -r rb-removed; dpkg -P rb-purged rb-again")
+    install(environment, packages, again)  # its directory hides the host's now
+    later(machine, packages)
+    rebase(environment)
+    found = versions(environment)
+    assert (found["plain"], found["upgraded"], found["removed"], found["again"]) == ("ii 2", "ii 2", "rc 1", "ii 2")
+    assert_sound(machine, environment)
+    assert environment.sh("ls -A /usr/share/rb-again /usr/share/rb-upgraded").split() == [
+        *("/usr/share/rb-again:", "data", "new", "/usr/share/rb-upgraded:", "data")
+    ]
+
+
+def _give_fuse(machine: Machine) -> None:
+    """Let the machine have fuse-overlayfs and a device that its users may open."""
+    program = shutil.which("fuse-overlayfs")
+    if program is None:
+        pytest.skip("there is no fuse-overlayfs")
+    libraries = [word for word in output("ldd", program).split() if word.startswith("/") and "libfuse" in word]
+    for path in (program, *libraries):
+        shutil.copy(path, f"{machine.root}{path}")
+    machine.sh("""
+        mkdir /mnt/dev; mount -t tmpfs -o dev test /mnt/dev
+        mknod --mode=666 /mnt/dev/fuse c 10 229; mount --bind /mnt/dev/fuse /dev/fuse
+    """)

@@ -157,11 +157,12 @@ def _lists(sh: Callable[..., str]) -> set[str]:
     return set(lists) - stems
 
 
-def first(machine: Machine, packages: Path) -> Environment:
+def first(machine: Machine, packages: Path, *options: str) -> Environment:
     """A host with the first versions, and an environment of it."""
     upgrade(machine, packages, *HOST)
     machine.sh("dpkg --triggers-only --pending")  # those of the machine's own packages
-    environment = machine.create()
+    succeeded(machine.tool.run("create", "test", *options, limit=BASE_LIMIT))
+    environment = machine.environment
     environment.sh("mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial")
     return environment
 

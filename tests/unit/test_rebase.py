@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import rebase
+from sysenv_ns import planning
 from sysenv_ns.databases import Old
 from sysenv_ns.rebase import Copy, Plan
 from sysenv_ns.view import Own, Upper, View
@@ -54,7 +54,7 @@ class _Case:
 
     def plan(self) -> Plan:
         old = Old(self.path / "old", self.path / "old")
-        return rebase.plan(old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))]))
+        return planning.plan(old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))]))
 
     def write(self, old: Mapping[str, str], new: Mapping[str, str], upper: Mapping[str, str]) -> None:
         for name, files in (("old", old), ("new", new), ("upper", upper)):
