@@ -168,7 +168,8 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
         yield staging, scratch
     finally:
         for path in (staging, scratch):
-            if path.exists():
+            # What cannot be deleted is in the trash already; it says nothing about whether the rebase has worked.
+            with contextlib.suppress(OSError, SysenvError):
                 removal.remove_tree(path, environment.id_map)
 
 

@@ -1,7 +1,8 @@
 """Where everything lives: paths, env.json, locks, atomic writes; it runs and mounts nothing.
 
 STORE/base/KEY/LAYER/     base layers, see base.py
-STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json
+STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json, origin.json
+STORE/origins/KEY/        what the host was when environments began to have their own, see origin.py
 STORE/trash/              what is being removed
 """
 
