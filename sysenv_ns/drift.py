@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from sysenv_ns import dpkg, origin, policy
+from sysenv_ns import dpkg, origin, policy, refresh
 from sysenv_ns.databases import Old
 from sysenv_ns.dpkg import Package
 from sysenv_ns.store import Environment, Store
@@ -107,4 +107,4 @@ def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
     data = old.read(origin.SIGNATURES)
     signatures = json.loads(data) if data else {}
     others = (path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS and _is_own(environment, path))
-    return tuple(path for path in others if path in signatures and signatures[path] != origin.signature(path))
+    return tuple(path for path in others if path in signatures and signatures[path] != refresh.current(path))

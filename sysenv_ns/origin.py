@@ -21,7 +21,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sysenv_ns import policy, standins, survey
+from sysenv_ns import policy, refresh, standins
 from sysenv_ns.store import Environment, Store, sync_directory, write_json
 
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
@@ -48,7 +48,7 @@ class Origin:
 def current_key() -> str:
     """The key of the host's state now: a few calls of lstat(2), so that it may be asked at every start."""
     # Not hashlib: its import takes longer than all else here.
-    state = zlib.crc32(repr([signature(path) for path in _WATCHED]).encode())
+    state = zlib.crc32(repr([refresh.current(path) for path in _WATCHED]).encode())
     # What root may read, users may not, and cannot delete what it has made for them by way of sudo.
     return f"{state:08x}{_OF_ROOT if os.geteuid() == 0 else ''}"
 
@@ -56,14 +56,6 @@ def current_key() -> str:
 def is_current(key: str) -> bool:
     """Whether it is the host's state now, whoever noted it."""
     return key.removesuffix(_OF_ROOT) == current_key().removesuffix(_OF_ROOT)
-
-
-def signature(path: str) -> list[int] | None:
-    """What changes whenever a file of the host does; None when there is none."""
-    try:
-        return survey.signature(os.lstat(path))
-    except OSError:
-        return None
 
 
 def path_of(store: Store, key: str) -> Path:
@@ -179,7 +171,7 @@ def _take(target: Path) -> None:
     from sysenv_ns import dpkg
 
     target.mkdir(mode=0o755)
-    signatures = {path: signature(path) for path in policy.PACKAGE_DATABASES}
+    signatures = {path: refresh.current(path) for path in policy.PACKAGE_DATABASES}
     _store(target, SIGNATURES, json.dumps(signatures).encode(), 0o644)
     status = content(_STATUS) or b""
     _store(target, _STATUS, status, 0o644)
