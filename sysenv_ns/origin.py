@@ -12,6 +12,7 @@ after the last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -88,8 +89,11 @@ def remember(store: Store) -> str:
     staging = path.with_name(f"new-{os.getpid()}")
     try:
         _take(staging)
-        with contextlib.suppress(FileExistsError):  # somebody else was faster
+        try:
             os.rename(staging, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else was faster
+                raise
         sync_directory(path.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

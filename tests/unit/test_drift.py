@@ -62,6 +62,20 @@ def test_the_state_of_the_host_is_kept_once(store: Store, environment: Environme
     assert drift.measure(store, environment) == drift.Drift()
 
 
+def test_two_keep_it_at_once(store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = origin.path_of(store, origin.remember(store))
+    others, take = path.with_name("others"), origin._take
+    path.rename(others)
+
+    def take_slowly(target: Path) -> None:
+        take(target)
+        others.rename(path)
+
+    monkeypatch.setattr(origin, "_take", take_slowly)
+    assert origin.remember(store) == path.name
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
 def test_what_has_changed(store: Store, environment: Environment) -> None:
     _older(store, environment)
     found = drift.measure(store, environment)
