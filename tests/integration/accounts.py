@@ -122,7 +122,12 @@ def with_sudo(account: Account, directory: Path) -> tuple[str, ...]:
 
 
 def copy_of_checkout(directory: Path) -> Path:
-    """A copy that everybody may use, wherever the checkout itself lies; gives its helpers/sysenv-ns, set up."""
+    """A copy that everybody may use, wherever the checkout itself lies; gives its helpers/sysenv-ns, set up.
+
+    SYSENV_IN_PLACE=1 says that the checkout is such a one already.
+    """
+    if os.environ.get("SYSENV_IN_PLACE") == "1":
+        return CHECKOUT / "helpers" / "sysenv-ns"
     directory.mkdir()
     for name in ("sysenv_ns", "helpers", "pyproject.toml"):
         source = CHECKOUT / name

@@ -21,9 +21,10 @@ Result = subprocess.CompletedProcess[str]
 ROOT_RUN = os.geteuid() == 0
 IN_MEMORY = Path("/dev/shm")
 MUST_WORK = os.environ.get("SYSENV_MUST_WORK") == "1"
-START_LIMIT = 60.0  # seconds for a command that does nothing long itself
-BASE_LIMIT = 300.0  # seconds for a first start, which builds the base
-APT_LIMIT = 600.0  # seconds for an installation
+_SLOWNESS = float(os.environ.get("SYSENV_SLOWNESS", "1"))  # of this machine: more than 1 where it is emulated
+START_LIMIT = 60.0 * _SLOWNESS  # seconds for a command that does nothing long itself
+BASE_LIMIT = 300.0 * _SLOWNESS  # seconds for a first start, which builds the base
+APT_LIMIT = 600.0 * _SLOWNESS  # seconds for an installation
 
 _APT = """
 [ "$SYSENV_NS" = "$1" ] && [ "$(cat /etc/debian_chroot)" = "$1" ] || { echo "not in the environment $1" >&2; exit 99; }
