@@ -15,7 +15,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import stat
 import time
 import zlib
@@ -85,6 +84,8 @@ def remember(store: Store) -> str:
     with contextlib.suppress(FileNotFoundError):
         os.utime(path)
         return key
+    import shutil  # slow to import, and not needed by a start
+
     path.parent.mkdir(mode=0o755, exist_ok=True)
     staging = path.with_name(f"new-{os.getpid()}")
     try:
@@ -151,6 +152,8 @@ def has_accounts(upper: Path) -> bool:
 
 def collect(store: Store) -> None:
     """Delete the states that no environment names."""
+    import shutil
+
     named = {key for name in store.names() if (o := read(store.envs / name)) for key in (o.packages, o.accounts)}
     for directory in {path_of(store, key).parent for key in ("", _OF_ROOT)}:
         with contextlib.suppress(FileNotFoundError):

@@ -139,17 +139,20 @@ def tools(
             found[mode] = replace(tool, driver=driver, options=(*options, *chosen))
     full, single = found["full"], found["single"]
     found["disk"] = replace(full, store=full.account.home / "sysenv-test-disk")
-    fuse = accounts.with_fuse(single.account, shared) if ROOT_RUN else ()
+    apart = Path(tempfile.mkdtemp(prefix="sysenv-test-"))  # in the shared one, tests open to all what they make
+    apart.chmod(0o755)
+    fuse = accounts.with_fuse(single.account, apart) if ROOT_RUN else ()
     if driver == "fuse":
         found["single"] = replace(single, prefix=fuse)
     store = single.store.with_name(f"sysenv-test-{os.getpid()}-fuse")
     found["fuse"] = replace(single, store=store, driver="fuse", options=("--driver", "fuse"), prefix=fuse)
-    sudo = accounts.with_sudo(full.account, shared) if ROOT_RUN else ()
+    sudo = accounts.with_sudo(full.account, apart) if ROOT_RUN else ()
     store = full.account.home / "sysenv-test-sudo"
     found["sudo"] = replace(full, mode="root", store=store, driver="root", options=("--driver", "root"), prefix=sudo)
     yield found
     for tool in found.values():
         _delete_store(tool)
+    shutil.rmtree(apart)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,6 +39,7 @@ def nested(tool: Tool) -> Iterator[Tool]:
     yield inner
     succeeded(inner.run("remove", "--base", *(["inner"] if (inner.store / "envs" / "inner").exists() else [])))
     succeeded(inner.run("remove", "--base"))
+    shutil.rmtree(inner.store)
 
 
 @pytest.mark.modes("single")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import Environment, succeeded
+from .support import IN_MEMORY, Environment, succeeded
 from .terminals import close, inside, spawn
 
 pytestmark = pytest.mark.slow
@@ -96,6 +96,16 @@ def test_bubblewrap(programs: Environment) -> None:
         assert programs.me(script) == f"{programs.tool.account.uid}\n"
 
 
+@pytest.fixture
+def _no_locks_left() -> Iterator[None]:
+    """podman keeps locks in /dev/shm, which is the host's."""
+    before = set(IN_MEMORY.glob("libpod_*"))
+    yield
+    for path in set(IN_MEMORY.glob("libpod_*")) - before:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("_no_locks_left")
 def test_podman(programs: Environment, place: Path) -> None:
     """Its user namespace in that of the environment, with subordinate ids that exist there."""
     if programs.tool.mode == "full":
