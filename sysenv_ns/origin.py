@@ -81,6 +81,8 @@ def remember(store: Store) -> str:
     """Keep the host's state of now, if nobody has yet, and return its key. Raises OSError."""
     key = current_key()
     path = path_of(store, key)
+    if path.parent.is_symlink():  # root must not be led out of a user's store
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
     with contextlib.suppress(FileNotFoundError):
         os.utime(path)
         return key
@@ -157,7 +159,7 @@ def collect(store: Store) -> None:
     named = {key for name in store.names() if (o := read(store.envs / name)) for key in (o.packages, o.accounts)}
     for directory in {path_of(store, key).parent for key in ("", _OF_ROOT)}:
         with contextlib.suppress(FileNotFoundError):
-            for entry in list(os.scandir(directory)):
+            for entry in [] if directory.is_symlink() else list(os.scandir(directory)):
                 if entry.name not in named and entry.stat().st_mtime < time.time() - _YOUNG:
                     shutil.rmtree(entry.path, ignore_errors=True)
 

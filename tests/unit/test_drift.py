@@ -142,3 +142,15 @@ def test_what_nobody_names_is_deleted(store: Store, environment: Environment) ->
         os.utime(path, (0, 0))
     origin.collect(store)
     assert [path.name for path in origin.path_of(store, named.packages).parent.iterdir()] == [named.packages]
+
+
+def test_a_symbolic_link_is_not_followed_out_of_the_store(store: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "old").mkdir()
+    os.utime(outside / "old", (0, 0))
+    origin.path_of(store, origin.current_key()).parent.symlink_to(outside)
+    with pytest.raises(OSError, match="symbolic links"):
+        origin.remember(store)
+    origin.collect(store)
+    assert os.listdir(outside) == ["old"]
