@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from sysenv_ns import copying, survey
+from sysenv_ns import copying, policy, view
 from sysenv_ns.rebase import Copy, Plan
 from sysenv_ns.view import Upper, View
 
@@ -42,11 +42,11 @@ def _parents(path: str) -> Iterator[str]:
 
 def _open(place: str) -> None:
     """Make an opaque directory a usual one."""
-    for name in ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque"):
+    for name in view.OPAQUE:
         with contextlib.suppress(OSError):
             os.removexattr(place, name)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{place}/{survey.OPAQUE}")
+        os.unlink(f"{place}/{policy.FUSE_OPAQUE}")
 
 
 def change(plan: Plan, below: View, root: View) -> None:

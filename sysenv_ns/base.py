@@ -126,7 +126,6 @@ class Base:
     ) -> Refreshed:
         """Make what is missing or stale; takes the lock exclusively and lets go of it. Raises SysenvError."""
         fcntl.flock(lock, fcntl.LOCK_EX)
-        doomed: list[Path] = []
         try:
             # Whoever had the lock meanwhile may have done it.
             if thorough or not self._holds(plans, added, watching=True):
@@ -136,7 +135,7 @@ class Base:
         except OSError as error:
             raise _build_error(error, self._store.path) from error
         finally:
-            doomed += self._put_away(plans)
+            doomed = self._put_away(plans)
             fcntl.flock(lock, fcntl.LOCK_UN)
             for path in doomed:
                 removal.remove_tree(path, self._id_map)

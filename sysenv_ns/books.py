@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sysenv_ns import policy, refresh
+from sysenv_ns import refresh
 from sysenv_ns.index import Index
 from sysenv_ns.layout import LayerPlan, Tree
 from sysenv_ns.store import sync_directory, write_json
@@ -35,11 +35,6 @@ def plan(tree: Tree) -> dict[str, Any]:
         "blocked": sorted(tree.blocked),
         "copied": sorted(tree.copied),
     }
-
-
-def package_signs() -> dict[str, list[int] | None]:
-    """What package managers touch, as it is now. To be read before a walk: what changes meanwhile makes it stale."""
-    return {path: refresh.current(path) for path in policy.PACKAGE_DATABASES}
 
 
 def write(layer: Path, tree: Tree, index: Index, surplus: Iterable[str]) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Set as AbstractSet
 
 from sysenv_ns import syscalls
 
-_CHUNK = 1 << 24
-
 
 def copy_tree(source: str, target: str, without: AbstractSet[str] = frozenset()) -> None:
     """Copy a directory: devices, attributes and hard links too; what is at the paths `without` is left out.
@@ -67,9 +65,7 @@ def _content(source: str, target: str) -> None:
     try:
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if not syscalls.clone_file(reading, writing):
-                while os.sendfile(writing, reading, None, _CHUNK):
-                    pass
+            syscalls.copy_data(reading, writing)
         finally:
             os.close(writing)
     finally:

@@ -154,9 +154,7 @@ def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str
     except FileNotFoundError:  # removed since the directory was read
         return
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
-    if not syscalls.clone_file(source, descriptor):
-        while os.sendfile(descriptor, source, None, 1 << 24):
-            pass
+    syscalls.copy_data(source, descriptor)
     os.close(source)
     _finish(descriptor, mode, uid, gid, mtime)
 

@@ -180,8 +180,7 @@ def _take(target: Path) -> None:
     from sysenv_ns import dpkg
 
     target.mkdir(mode=0o755)
-    signatures = {path: refresh.current(path) for path in policy.PACKAGE_DATABASES}
-    _store(target, SIGNATURES, json.dumps(signatures).encode(), 0o644)
+    _store(target, SIGNATURES, json.dumps(refresh.package_signs()).encode(), 0o644)
     status = content(_STATUS) or b""
     _store(target, _STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 UNLIMITED = 1 << 62
 
+# An empty file of this name makes a directory opaque for fuse-overlayfs (fuse-overlayfs(1)).
+FUSE_OPAQUE = ".wh..wh..opq"
+
 # In the order in which they are tried for a new environment; copy is only for those who ask for it (drivers.py).
 DRIVERS = ("stub", "reflink", "fuse", "root", "copy")
 

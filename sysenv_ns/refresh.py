@@ -84,6 +84,11 @@ def signs() -> dict[str, Signature | None]:
     return {path: current(path) for path in policy.SIGNS}
 
 
+def package_signs() -> dict[str, Signature | None]:
+    """What package managers touch, as it is now. To be read before a walk: what changes meanwhile makes it stale."""
+    return {path: current(path) for path in policy.PACKAGE_DATABASES}
+
+
 def spread(again: Again, tree: Tree, searched: Index) -> Again:
     """Add what is affected by what has changed: files that clash with others now, or no longer, and further names.
 

@@ -17,9 +17,6 @@ from sysenv_ns.layout import Entry, EntryKind, Host, Places, RunEntry, Tree
 from sysenv_ns.mountinfo import Mount
 from sysenv_ns.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Data, Kind, Record
 
-# An empty file of this name makes a directory opaque for fuse-overlayfs (fuse-overlayfs(1)).
-OPAQUE = ".wh..wh..opq"
-
 _POLICY_ALONE = Places()
 
 
@@ -188,7 +185,7 @@ class Walk:
                 directories, entries, kept, whole = [], [], None if kept is None else [], True
                 self._index.unreadable.append(path)
         if self._data == "host" and whole:
-            entries.append(self._record(COPY, OPAQUE, status, b""))
+            entries.append(self._record(COPY, policy.FUSE_OPAQUE, status, b""))
         yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries, kept)
         share = (end - begin) / (len(directories) or 1)
         for number, (name, child) in enumerate(directories):

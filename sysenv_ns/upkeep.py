@@ -81,13 +81,14 @@ class Job:
 def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "") -> Job:
     """Find out what is out of date; `thorough` looks at every file, `also` names a tree whose top is made again."""
     surplus = roots.surplus_roots(plan.trees, policy.DATA_ROOTS)
-    signs = books.package_signs()  # before anything is looked at
+    signs = refresh.package_signs()  # before anything is looked at
+    anew = Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
     if layer is None:
-        return Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
+        return anew
     planned = {books.slug(tree) for tree in plan.trees}
     described = books.described(layer)
     if not books.names(layer) <= planned | described.keys():  # of what a damaged one is, nobody knows
-        return Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
+        return anew
     obsolete = tuple(path for name, path in described.items() if name not in planned)
     first: str | None = None
     works: list[Work] = []
@@ -103,7 +104,7 @@ def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "")
         elif own and first is None:
             first = own[0]
     if surplus and any(work.again is None or work.again.changed for work in works):
-        works = [Work(tree, None) for tree in plan.trees]
+        works = list(anew.works)
     return Job(plan, layer, tuple(works), obsolete, surplus, signs)
 
 

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sysenv_ns import policy
+
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
-_OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
+OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 _FUSE_WHITEOUT = ".wh."  # where fuse-overlayfs cannot make the device
-_FUSE_OPAQUE = ".wh..wh..opq"
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -102,7 +103,7 @@ class Upper:
         with os.scandir(directory) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
-            if entry.name == _FUSE_OPAQUE:
+            if entry.name == policy.FUSE_OPAQUE:
                 continue
             status = entry.stat(follow_symlinks=False)
             whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
@@ -144,10 +145,10 @@ class Upper:
 
 
 def _is_opaque(path: str) -> bool:
-    if os.path.lexists(f"{path}/{_FUSE_OPAQUE}"):
+    if os.path.lexists(f"{path}/{policy.FUSE_OPAQUE}"):
         return True
     names = os.listxattr(path, follow_symlinks=False)
-    return any(name in names and os.getxattr(path, name) in (b"y", b"") for name in _OPAQUE)
+    return any(name in names and os.getxattr(path, name) in (b"y", b"") for name in OPAQUE)
 
 
 class Own:
