@@ -1,19 +1,18 @@
 """The command line's entry: `sysenv-ns` and `python -m sysenv_ns`."""
 
-import contextlib
+import _signal  # type: ignore[import-not-found]  # signal's built-in half: the other takes long enough to be interrupted
 import os
-import signal
 
 
 def main() -> None:
     """Run the command line. Until it can answer Ctrl-C itself, an interrupt ends the process without a traceback."""
+    handler = _signal.getsignal(_signal.SIGINT)
+    if handler is _signal.default_int_handler:  # not when the caller ignores it
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _occupy_standard_descriptors()
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:  # not when the caller ignores it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from sysenv_ns.cli import main as command_line
 
-    signal.signal(signal.SIGINT, handler)
+    _signal.signal(_signal.SIGINT, handler)
     command_line(prog_name="sysenv-ns")  # not "python -m sysenv_ns"
 
 
@@ -23,8 +22,7 @@ def _occupy_standard_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.open("/", os.O_PATH | os.O_CLOEXEC)  # the lowest free number
+            os.open("/", os.O_PATH | os.O_CLOEXEC)  # the lowest free number
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str
         "layers": layers,
     }
     # No fsync: after a reboot the file says nothing that would be true.
-    temporary = environment.path / f"state.{pid}.new"
+    temporary = environment.path / "state.json.new"  # the same after a kill
     temporary.write_text(json.dumps(state))
     os.replace(temporary, environment.path / "state.json")
 

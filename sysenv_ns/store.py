@@ -239,8 +239,12 @@ def file_lock(path: Path, shared: bool = False) -> Iterator[int]:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Replace a file atomically: a reader, or a power cut, finds the old or the new content, whole. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """Replace a file atomically: a reader, or a power cut, finds the old or the new content, whole. Raises OSError.
+
+    For one writer at a time: the name of what is written first is always the same, so that what a killed writer has
+    left of it goes with the next one.
+    """
+    temporary = path.with_name(f"{path.name}.new")
     with open(temporary, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(data))  # not json.dump, which is ten times as slow
         stream.flush()

@@ -234,6 +234,17 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
     assert json.loads(path.read_bytes()) == {"a": 1}
 
 
+def test_what_a_killed_writer_leaves_goes_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.json"
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: os._exit(0))
+        write_json(path, {"a": 1})
+    os.waitpid(child, 0)
+    assert len(os.listdir(tmp_path)) == 1
+    write_json(path, {"a": 2})
+    assert os.listdir(tmp_path) == ["data.json"]
+
+
 def test_a_lock_is_exclusive(store: Store) -> None:
     environment = add_environment(store, "proj")
     with store.lock("proj"), open(environment.path / "lock", "rb") as stream, pytest.raises(BlockingIOError):
