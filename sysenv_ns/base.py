@@ -1,6 +1,6 @@
 """Keeps the base layers: their places and locks, when they are renewed (upkeep.py says how) and what is deleted.
 
-    base/KEY/                 KEY: driver and id map; shared by all environments that have both in common
+    base/KEY/                 KEY: driver, id map and wishes of the policy files; environments with the same share it
         lock
         own-DIGEST/           what every environment has on top of the host's files (standins.additions)
         top-4/ etc-7/ stubs-3/   one directory per layer of layout.layers; a newer number replaces an older one
@@ -20,21 +20,22 @@ import fcntl
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns import books, building, layout, remedies, removal, running, standins, upkeep
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.idmap import IdMap
 from sysenv_ns.layout import Host, LayerPlan
 from sysenv_ns.records import Addition, Data
-from sysenv_ns.store import Store, file_lock, sync_directory
+from sysenv_ns.store import Environment, Store, file_lock, sync_directory
 from sysenv_ns.upkeep import Job, Progress, Refreshed
 
 _NUMBERED = re.compile(r"(.+)-([0-9]+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
+# The paths that a user wants bound, and those overlaid.
+Wishes = tuple[Collection[str], Collection[str]]
 ProgressBar = Callable[[], contextlib.AbstractContextManager[Progress]]
 
 
@@ -59,11 +60,17 @@ class Layer:
 class Base:
     """The layers of one KEY."""
 
-    def __init__(self, store: Store, driver: str, id_map: IdMap | None) -> None:
+    def __init__(self, store: Store, environment: Environment, wishes: Wishes) -> None:
         self._store = store
-        self._id_map = id_map
-        # A changed subordinate range makes another base: its files have other owners.
-        self.path = store.base / (driver if id_map is None else f"{driver}-{id_map.kind}-{_fingerprint(id_map)}")
+        self._id_map = environment.id_map
+        key = [environment.driver]
+        if environment.id_map is not None:
+            # A changed subordinate range makes another base: its files have other owners.
+            key += [environment.id_map.kind, _fingerprint(environment.id_map)]
+        if any(wishes):
+            # Otherwise two environments would have the same trees mirrored anew in turns.
+            key.append(_fingerprint(tuple(sorted(paths) for paths in wishes)))
+        self.path = store.base / "-".join(key)
 
     @contextlib.contextmanager
     def layers(self, host: Host, data: Data, progress: ProgressBar) -> Iterator[tuple[Layer, ...]]:

@@ -51,7 +51,7 @@ class Layered:
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         """See Driver."""
-        with Base(store, environment.driver, environment.id_map).layers(host, self.data, progress) as layers:
+        with base(store, environment).layers(host, self.data, progress) as layers:
             below = ("/",) if self.data == "host" else ()
             root = layout.Root(
                 source=environment.source,
@@ -74,8 +74,7 @@ class Layered:
 
     def refresh_base(self, store: Store, environment: Environment, progress: ProgressBar) -> Refreshed:
         """See Driver."""
-        base = Base(store, environment.driver, environment.id_map)
-        return base.refresh(config.host(store, environment), self.data, progress)
+        return base(store, environment).refresh(config.host(store, environment), self.data, progress)
 
 
 class Root:
@@ -117,6 +116,12 @@ _DRIVERS: dict[str, Driver] = {
     "fuse": Layered("host"),
     "root": Root(),
 }
+
+
+def base(store: Store, environment: Environment) -> Base:
+    """The base of an environment, which others may share. Raises SysenvError."""
+    wishes = config.of_environment(store, environment)
+    return Base(store, environment, (wishes.bind, wishes.overlay))
 
 
 def get(name: str) -> Driver:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sysenv_ns import building, doctor, drivers, idmap, namespace, origin, remedies, removal, running, standins, sudo
 from sysenv_ns import drift as drift_module
-from sysenv_ns.base import Base
 from sysenv_ns.drift import Drift
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
@@ -150,7 +149,7 @@ def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
     """
     names = [check_name(name)] if name is not None else store.names()
     environments = [store.load(found) for found in names]
-    bases = {Base(store, found.driver, found.id_map).path: found for found in environments}
+    bases = {drivers.base(store, found).path: found for found in environments}
     refreshed = Refreshed()
     for environment in bases.values():
         sudo.require(environment)
@@ -189,7 +188,7 @@ def remove_unused_bases(store: Store) -> list[str]:
     used = set()
     for name in store.names():
         environment = store.load(name)  # a damaged one could need any of them: the error says to remove it first
-        used.add(Base(store, environment.driver, environment.id_map).path)
+        used.add(drivers.base(store, environment).path)
     removed = []
     for path in sorted(set(store.base.iterdir()) - used) if store.base.is_dir() else ():
         id_map = idmap.single(os.getuid(), os.getgid()) if "-single-" in path.name else idmap.detect_full()

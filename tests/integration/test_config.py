@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, refused, succeeded
+from .support import BASE_LIMIT, Tool, refused, succeeded
 
 
 @pytest.fixture
@@ -102,6 +102,29 @@ def test_the_usual_treatment_comes_back_without_the_file(configured: Machine) ->
     _say(configured, "")
     assert environment.sh("cat /data/file; touch /opt/vendor/new; cat /opt/vendor/file") == "host\nhost\n"
     assert configured.sh("ls /opt/vendor") == "file\n"
+
+
+@pytest.mark.modes("full", "single")
+def test_environments_with_other_paths_do_not_renew_each_others_base(configured: Machine) -> None:
+    tool = configured.tool
+    configured.sh("mkdir -p /opt/vendor; echo host > /opt/vendor/file")
+    environment, other = configured.create(), tool.environment("other")
+    _say_in_environment(configured, 'bind = ["/opt/vendor"]\n')
+    succeeded(environment.exec("true", limit=BASE_LIMIT))
+    succeeded(tool.run("create", "other"))
+    made = _layers(tool)
+    for _ in range(2):
+        for each in (environment, other):
+            succeeded(each.exec("true"))
+    assert _layers(tool) == made
+    succeeded(tool.run("remove", "--base", "test"))
+    assert len(list((tool.store / "base").iterdir())) == 1
+    assert other.sh("cat /opt/vendor/file") == "host\n"
+
+
+def _layers(tool: Tool) -> dict[str, int]:
+    found = [path for pattern in ("*", "*/*", "*/*/tree/*") for path in (tool.store / "base").glob(pattern)]
+    return {str(path): path.lstat().st_ctime_ns for path in found if path.name != "lock"}
 
 
 @pytest.mark.modes("full", "single")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import base, books, refresh, upkeep
-from sysenv_ns.base import Base
+from sysenv_ns.base import Base, Wishes
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.idmap import IdMap
 from sysenv_ns.index import Index, signature
 from sysenv_ns.layout import LayerPlan, Tree
 from sysenv_ns.policy import TreePolicy
-from sysenv_ns.store import Store
+from sysenv_ns.store import Environment, Store
 
 from .samples import FULL, SINGLE, add_environment
 
@@ -161,16 +162,22 @@ def test_roots_are_in_the_order_of_the_trees(layer: Path) -> None:
     assert books.roots(plan, layer) == ("/opt", "/usr/lib", "/usr/bin")
 
 
-def test_each_driver_and_id_map_has_a_base_of_its_own(store: Store) -> None:
-    paths = {Base(store, driver, id_map).path for driver, id_map in (("stub", FULL), ("stub", SINGLE), ("root", None))}
-    assert len(paths) == 3
-    assert {path.parent for path in paths} == {store.base}
-    assert Base(store, "stub", FULL).path in paths
+def base_of(store: Store, id_map: IdMap | None, driver: str = "stub", wishes: Wishes = ((), ())) -> Base:
+    return Base(store, Environment("a", "0123abcd", driver, id_map, 0.0, store.envs / "a"), wishes)
+
+
+def test_what_bases_are_shared_by(store: Store) -> None:
+    made = [base_of(store, FULL), base_of(store, SINGLE), base_of(store, None, "root"), base_of(store, FULL, "copy")]
+    made += [base_of(store, FULL, wishes=wishes) for wishes in ((("/a",), ()), ((), ("/a",)), (("/a", "/b"), ()))]
+    assert len({found.path for found in made}) == len(made)
+    assert {found.path.parent for found in made} == {store.base}
+    assert base_of(store, FULL).path == made[0].path
+    assert base_of(store, FULL, wishes=(["/b", "/a"], frozenset())).path == made[-1].path
 
 
 def test_the_newest_layer_is_the_one_with_the_largest_number(store: Store) -> None:
     store.prepare()
-    found = Base(store, "stub", SINGLE)
+    found = base_of(store, SINGLE)
     plan = LayerPlan("stubs", ())
     with found._lock():
         assert found._current(plan) is None
@@ -184,7 +191,7 @@ def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store
     (path / "env.json").write_text("")
     state = {"pid": 1, "start_time": 1, "namespace": 1, "layers": ["stubs-1"]}
     (path / "state.json").write_text(json.dumps(state))
-    assert isinstance(Base(store, "stub", SINGLE)._mounted(), set)
+    assert isinstance(base_of(store, SINGLE)._mounted(), set)
 
 
 @pytest.mark.parametrize(
