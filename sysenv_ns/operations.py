@@ -20,7 +20,9 @@ from sysenv_ns.errors import SysenvError, reason
 
 _BUSY_PATIENCE = 3.0  # seconds that the kernel may take to let go of the last session's overlay
 _O_PATH = os.O_PATH | os.O_CLOEXEC
-_NO_DESCRIPTORS = (errno.EOPNOTSUPP, errno.EINVAL)  # an overlayfs of before Linux 6.5, and of before 6.13
+# Before Linux 6.5 overlayfs is asked by a way that has no descriptors; then, before 6.13, fsconfig(2) takes none that
+# was opened with O_PATH (fs/fsopen.c: fget), and of others overlayfs says that it wants a string.
+_NO_DESCRIPTORS = (errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 _T = TypeVar("_T")
 

@@ -129,11 +129,10 @@ def tools(
     found = {}
     for mode, account in users.items():
         options = () if ROOT_RUN else ("--id-map", mode)
-        in_memory = mode != "root" and driver != "reflink" and fits_in_memory(_ROOM)
-        parent = IN_MEMORY if in_memory else account.home
+        parent = _place(driver, _ROOM, account.home) if mode != "root" else account.home
         tool = Tool(mode, account, launcher, parent / f"sysenv-test-{os.getpid()}-{mode}", options)
         if mode == "root":
-            found[mode] = replace(tool, driver="root")
+            found[mode] = replace(tool, driver="root", options=("--driver", "root"))
         else:
             chosen = () if driver == "stub" else ("--driver", driver)
             found[mode] = replace(tool, driver=driver, options=(*options, *chosen))
@@ -198,18 +197,18 @@ def shared_environment(request: pytest.FixtureRequest, tools: dict[str, Tool]) -
 @pytest.fixture
 def fresh_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store that does not exist yet; in memory where possible, as its base is built and deleted."""
-    parent = IN_MEMORY if fits_in_memory(_ROOM) else tool.account.home
+    parent = _place(tool.driver, _ROOM, tool.account.home)
     fresh = replace(tool, store=parent / f"sysenv-fresh-{os.getpid()}-{next(_numbers)}")
     yield fresh
     _delete_store(fresh)
 
 
 @pytest.fixture(scope="session")
-def small_host() -> Iterator[Path]:
+def small_host(pytestconfig: pytest.Config) -> Iterator[Path]:
     """The files of a small host."""
     if not ROOT_RUN:
         pytest.skip("only root can mount")
-    parent = IN_MEMORY if fits_in_memory(_SMALL_ROOM) else Path("/var/tmp")
+    parent = _place(pytestconfig.getoption("--driver"), _SMALL_ROOM, Path("/var/tmp"))
     with tempfile.TemporaryDirectory(prefix=f"sysenv-host-{os.getpid()}-", dir=parent) as directory:
         root = Path(directory, "root")
         machines.build(root)
@@ -248,6 +247,11 @@ def memory_store(tool: Tool) -> Iterator[Tool]:
     fresh = replace(tool, store=path)
     yield fresh
     _delete_store(fresh)
+
+
+def _place(driver: str, room: int, disk: Path) -> Path:
+    """Where a store or a host of the tests lies: in memory if it can, which has no extents to be shared."""
+    return IN_MEMORY if driver != "reflink" and fits_in_memory(room) else disk
 
 
 def _delete_tree(path: Path) -> None:

@@ -65,7 +65,7 @@ class Machine:
 
     def create(self) -> Environment:
         """Make it."""
-        succeeded(self.tool.run("create", "test", limit=BASE_LIMIT))
+        succeeded(self.tool.run("create", *self.tool.options, "test", limit=BASE_LIMIT))
         return self.environment
 
     def sh(self, script: str, *arguments: Argument) -> str:

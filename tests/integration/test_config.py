@@ -111,7 +111,7 @@ def test_environments_with_other_paths_do_not_renew_each_others_base(configured:
     environment, other = configured.create(), tool.environment("other")
     _say_in_environment(configured, 'bind = ["/opt/vendor"]\n')
     succeeded(environment.exec("true", limit=BASE_LIMIT))
-    succeeded(tool.run("create", "other"))
+    succeeded(tool.run("create", *tool.options, "other"))
     made = _layers(tool)
     for _ in range(2):
         for each in (environment, other):

@@ -125,7 +125,7 @@ def test_host_mounts_below_system_directories(fresh_store: Tool) -> None:
     if not _can_mount():
         pytest.skip("only root can mount")
     environment = fresh_store.environment("test")
-    succeeded(fresh_store.run("create", environment.name, limit=BASE_LIMIT))
+    succeeded(fresh_store.run("create", *fresh_store.options, environment.name, limit=BASE_LIMIT))
     prefix = ["unshare", "--mount", "sh", "-ec", _MOUNTS, "sh", *fresh_store.account.setpriv()]
     files = ("/usr/local/share/file", "/var/opt/file")
     command = ("sh", "-ec", 'cat "$@"; sort --version', "sh", *files)

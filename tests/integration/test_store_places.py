@@ -91,7 +91,7 @@ def _works(machine: Machine, store: Path) -> Environment:
     environment = there.create()
     environment.sh(_CHANGES)
     assert environment.sh(_CHECK).split() == ["a", "new", "1"]
-    succeeded(there.tool.run("create", "second", limit=BASE_LIMIT))
+    succeeded(there.tool.run("create", *there.tool.options, "second", limit=BASE_LIMIT))
     succeeded(there.tool.run("remove", "second"))
     assert machine.sh('ls "$1/envs" "$1/trash"', str(store)) == f"{store}/envs:\ntest\n\n{store}/trash:\n"
     return environment
