@@ -28,6 +28,7 @@ from .support import (
     Tool,
     describe,
     fits_in_memory,
+    stays_on_its_file_system,
     succeeded,
 )
 
@@ -208,7 +209,7 @@ def small_host(pytestconfig: pytest.Config) -> Iterator[Path]:
     """The files of a small host."""
     if not ROOT_RUN:
         pytest.skip("only root can mount")
-    parent = _place(pytestconfig.getoption("--driver"), _SMALL_ROOM, Path("/var/tmp"))
+    parent = _place(pytestconfig.getoption("--driver"), _SMALL_ROOM, Path("/tmp"))  # both are a machine's own too
     with tempfile.TemporaryDirectory(prefix=f"sysenv-host-{os.getpid()}-", dir=parent) as directory:
         root = Path(directory, "root")
         machines.build(root)
@@ -239,6 +240,7 @@ def packages(shared: Path) -> Path:
 @pytest.fixture
 def memory_store(tool: Tool) -> Iterator[Tool]:
     """The tool with a store on a file system in memory."""
+    stays_on_its_file_system(tool)
     if not os.access(IN_MEMORY, os.W_OK):
         pytest.skip(f"there is no {IN_MEMORY}")
     path = IN_MEMORY / f"sysenv-test-{os.getpid()}"

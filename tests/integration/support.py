@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Argument = str | bytes
 Result = subprocess.CompletedProcess[str]
 
@@ -240,6 +242,12 @@ def fits_in_memory(size: int) -> bool:
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     free = next((int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"), 0)
     return os.access(IN_MEMORY, os.W_OK) and min(free, shutil.disk_usage(IN_MEMORY).free) > size
+
+
+def stays_on_its_file_system(tool: Tool) -> None:
+    """Skip a test that puts the store on another file system than /usr where that has nothing to do with the driver."""
+    if tool.driver == "reflink":
+        pytest.skip("this driver works on the file system of /usr alone")
 
 
 def processes_of(uids: range) -> list[int]:

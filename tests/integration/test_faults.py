@@ -27,6 +27,7 @@ from .support import (
     finish,
     refused,
     sleeper,
+    stays_on_its_file_system,
     succeeded,
     wait_for,
 )
@@ -38,6 +39,7 @@ _INSTALL = 'dpkg --install "$@"'
 @contextlib.contextmanager
 def _disk(tool: Tool, kind: str) -> Iterator[tuple[disks.Disk, Tool]]:
     """A file system, and the tool with its store there."""
+    stays_on_its_file_system(tool)
     with disks.disk(kind, tool.account) as disk:
         store = tool.at(disk.directory / "store")
         try:
@@ -188,6 +190,7 @@ def _layers(tool: Tool) -> dict[str, int]:
 @pytest.mark.modes("single", "root")
 def test_home_in_memory(tool: Tool) -> None:
     """The store is where it is without SYSENV_NS_HOME, below a home that is a mount of its own."""
+    stays_on_its_file_system(tool)
     with disks.disk("tmpfs", tool.account) as disk:
         at_home = ["env", "--unset", "SYSENV_NS_HOME", f"HOME={disk.directory}", *tool.account.setpriv()]
         store = tool.at(disk.directory / ".local/share/sysenv-ns")
