@@ -1,4 +1,4 @@
-"""The command line: parse, call, render; the only module that prints and exits."""
+"""The command line: parse, call, render; it and the modules with more commands are all that prints and exits."""
 
 from __future__ import annotations
 
@@ -6,36 +6,19 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sysenv_ns import __version__, origin, policy, remedies, sudo
+from sysenv_ns import __version__, difference_commands, origin, policy, remedies, sudo
+from sysenv_ns.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
 from sysenv_ns.store import Environment, Store, check_name, location
-from sysenv_ns.sudo import Caller
 from sysenv_ns.upkeep import Progress
 
 EXIT_BEFORE_COMMAND = 125
-
-
-@dataclass(frozen=True)
-class _Context:
-    store: Store
-    reporter: Reporter
-    caller: Caller | None
-
-
-def _notice(text: str) -> None:
-    click.echo(f"sysenv-ns: {text}", err=True)
-
-
-def _print(text: str) -> None:
-    """To stdout; a path that is no text is printed as the bytes that it is."""
-    click.echo(os.fsencode(text))
 
 
 def _operation(text: str) -> None:
@@ -72,7 +55,7 @@ class _Group(click.Group):
         except OSError as error:
             hint = remedies.storage(error, location())
             failure = SysenvError(f"{error.filename or 'a system call'}: {reason(error)}", hint)
-        _notice(failure.message)
+        notice(failure.message)
         if failure.hint:
             click.echo(f"hint: {failure.hint}", err=True)
         before_command = ctx.invoked_subcommand in ("exec", "shell")
@@ -87,7 +70,7 @@ class _Group(click.Group):
         except NeedsRoot as need:
             if not sudo.available() or os.geteuid() == 0:
                 raise
-            _notice(f"{need.message}: continuing with sudo")
+            notice(f"{need.message}: continuing with sudo")
             if need.remedy:
                 click.echo(f"hint: to do without: {need.remedy}", err=True)
             verbose = ["--verbose"] if ctx.params["verbose"] else []
@@ -108,11 +91,9 @@ def main(context: click.Context, verbose: bool, request: Path | None) -> None:
     operation = _operation if verbose else lambda text: None
     caller = sudo.receive(request) if request else None
     store = Store(location(), caller.uid if caller else None)
-    context.obj = _Context(store, Reporter(_notice, operation, _progress), caller)
+    context.obj = Context(store, Reporter(notice, operation, _progress), caller)
 
 
-_NAME = click.argument("name")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 _DRIVER = click.option(
     "--driver",
     type=click.Choice(["auto", *policy.DRIVERS]),
@@ -128,15 +109,15 @@ _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
 
 
 @main.command()
-@_NAME
+@NAME
 @_DRIVER
 @_ID_MAP
 @click.pass_obj
-def create(context: _Context, name: str, driver: str | None, id_map: str | None) -> None:
+def create(context: Context, name: str, driver: str | None, id_map: str | None) -> None:
     """Make an environment."""
-    _refuse_inside("create")
+    refuse_inside("create")
     _make(context, check_name(name), driver, id_map)
-    _notice(f"created {name}; enter it with: sysenv-ns shell {name}")
+    notice(f"created {name}; enter it with: sysenv-ns shell {name}")
 
 
 @main.command()
@@ -144,9 +125,9 @@ def create(context: _Context, name: str, driver: str | None, id_map: str | None)
 @_ME
 @_DRIVER
 @_ID_MAP
-@_NAME
+@NAME
 @click.pass_obj
-def shell(context: _Context, name: str, identity: Any, driver: str | None, id_map: str | None) -> None:
+def shell(context: Context, name: str, identity: Any, driver: str | None, id_map: str | None) -> None:
     """Start a shell in an environment, which is made when it does not exist."""
     _enter(context, name, Command(None, identity, context.caller), driver, id_map)
 
@@ -156,11 +137,11 @@ def shell(context: _Context, name: str, identity: Any, driver: str | None, id_ma
 @_ME
 @_DRIVER
 @_ID_MAP
-@_NAME
+@NAME
 @click.argument("arguments", metavar="-- COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def exec_(
-    context: _Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str | None, id_map: str | None
+    context: Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str | None, id_map: str | None
 ) -> None:
     """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
     if arguments[0] == "--":
@@ -170,24 +151,24 @@ def exec_(
     _enter(context, name, Command(arguments, identity, context.caller), driver, id_map)
 
 
-def _enter(context: _Context, name: str, command: Command, driver: str | None, id_map: str | None) -> None:
+def _enter(context: Context, name: str, command: Command, driver: str | None, id_map: str | None) -> None:
     from sysenv_ns import session
 
-    _refuse_inside("enter an environment")
+    refuse_inside("enter an environment")
     environment = _load_or_create(context, name, driver, id_map)
     sudo.require(environment)
     if origin.may_be_drifted(environment):
         from sysenv_ns import drift
 
         if line := drift.notice(context.store, environment):
-            _notice(line)
+            notice(line)
     session.run(context.store, environment, command, context.reporter)
 
 
-def _load_or_create(context: _Context, name: str, driver: str | None, id_map: str | None) -> Environment:
+def _load_or_create(context: Context, name: str, driver: str | None, id_map: str | None) -> Environment:
     if not context.store.exists(name):
         environment = _make(context, name, driver, id_map)
-        _notice(f"created the environment {name}")
+        notice(f"created the environment {name}")
         return environment
     environment = context.store.load(name)
     kind = environment.id_map.kind if environment.id_map else "auto"
@@ -199,7 +180,7 @@ def _load_or_create(context: _Context, name: str, driver: str | None, id_map: st
     return environment
 
 
-def _make(context: _Context, name: str, driver: str | None, id_map: str | None) -> Environment:
+def _make(context: Context, name: str, driver: str | None, id_map: str | None) -> Environment:
     """A new environment; what the options leave open the user's configuration says."""
     from sysenv_ns import config, lifecycle
 
@@ -210,9 +191,9 @@ def _make(context: _Context, name: str, driver: str | None, id_map: str | None) 
 
 
 @main.command(name="list")
-@_JSON
+@JSON
 @click.pass_obj
-def list_(context: _Context, as_json: bool) -> None:
+def list_(context: Context, as_json: bool) -> None:
     """Show all environments."""
     from sysenv_ns import lifecycle, render
 
@@ -222,106 +203,106 @@ def list_(context: _Context, as_json: bool) -> None:
     elif statuses:
         click.echo(render.listing(statuses))
     else:
-        _notice("there are no environments; make one with: sysenv-ns shell NAME")
+        notice("there are no environments; make one with: sysenv-ns shell NAME")
 
 
 @main.command()
-@_NAME
-@_JSON
+@NAME
+@JSON
 @click.pass_obj
-def status(context: _Context, name: str, as_json: bool) -> None:
+def status(context: Context, name: str, as_json: bool) -> None:
     """Show one environment and its processes."""
     from sysenv_ns import lifecycle, render
 
     result = lifecycle.status(context.store, name)
-    _print(render.as_json(render.status_json(result)) if as_json else render.status(result))
+    show(render.as_json(render.status_json(result)) if as_json else render.status(result))
 
 
 @main.command()
-@_NAME
+@NAME
 @click.option("--dry-run", is_flag=True, help="Show what would be done.")
 @click.option("--yes", is_flag=True, help="Let apt repair dependencies without asking.")
 @click.option("--files-only", is_flag=True, help="Leave package databases alone that cannot be merged.")
 @click.option("--assume-current", is_flag=True, help="For an environment that an older sysenv-ns has made.")
-@_JSON
+@JSON
 @click.pass_obj
 def rebase(
-    context: _Context, name: str, dry_run: bool, yes: bool, files_only: bool, assume_current: bool, as_json: bool
+    context: Context, name: str, dry_run: bool, yes: bool, files_only: bool, assume_current: bool, as_json: bool
 ) -> None:
     """Carry an environment over to this system as it is today."""
-    _refuse_inside("rebase an environment")
+    refuse_inside("rebase an environment")
     from dataclasses import asdict
 
     from sysenv_ns import rebasing, render
 
     def agree(said: str) -> bool:
-        _notice(f"dependencies of {name} are broken on this system:\n{said}")
+        notice(f"dependencies of {name} are broken on this system:\n{said}")
         if yes:
             return True
         return sys.stdin.isatty() and click.confirm("Let apt repair them (apt-get --fix-broken install)?", err=True)
 
     options = rebasing.Options(dry_run, files_only, assume_current)
     result = rebasing.run(context.store, name, options, agree, context.reporter)
-    _print(render.as_json(asdict(result)) if as_json else render.rebase(result))
+    show(render.as_json(asdict(result)) if as_json else render.rebase(result))
     if dry_run and not as_json:
-        _print("\n".join(result.operations))
+        show("\n".join(result.operations))
     elif result.done:
-        _notice(f"rebased {name}")
+        notice(f"rebased {name}")
 
 
 @main.command()
-@_NAME
+@NAME
 @click.option("--time", "grace", type=click.FloatRange(0), default=10.0, help="Seconds before SIGKILL (10).")
 @click.pass_obj
-def stop(context: _Context, name: str, grace: float) -> None:
+def stop(context: Context, name: str, grace: float) -> None:
     """End all processes of an environment."""
-    _refuse_inside("stop an environment")
+    refuse_inside("stop an environment")
     from sysenv_ns import lifecycle, render
 
     ended = lifecycle.stop(context.store, name, grace)
     for process in ended:
-        _notice(f"ended {render.process_line(process)}")
+        notice(f"ended {render.process_line(process)}")
     if not ended:
-        _notice(f"{name} was not running")
+        notice(f"{name} was not running")
 
 
 @main.command()
 @click.argument("name", required=False)
 @click.pass_obj
-def refresh(context: _Context, name: str | None) -> None:
+def refresh(context: Context, name: str | None) -> None:
     """Compare every file of the host with the base that environments share, of NAME or of all.
 
     Upgrades and most other changes are noticed at each start. This also finds files that were edited in place deep
     below /usr. Environments that run keep what they have until they are stopped.
     """
-    _refuse_inside("refresh the base")
+    refuse_inside("refresh the base")
     from sysenv_ns import lifecycle, render
 
-    _notice(render.refreshed(lifecycle.refresh(context.store, name, context.reporter)))
+    notice(render.refreshed(lifecycle.refresh(context.store, name, context.reporter)))
 
 
 @main.command()
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--base", "with_base", is_flag=True, help="Delete the base too, where no environment needs it any more.")
 @click.pass_obj
-def remove(context: _Context, names: tuple[str, ...], with_base: bool) -> None:
+def remove(context: Context, names: tuple[str, ...], with_base: bool) -> None:
     """Delete environments with all that is in them."""
     if not names and not with_base:
         raise click.UsageError("Missing argument 'NAME...'.")
-    _refuse_inside("remove an environment")
+    refuse_inside("remove an environment")
     from sysenv_ns import lifecycle
 
     for name in names:
         lifecycle.remove(context.store, check_name(name))
-        _notice(f"removed {name}")
+        notice(f"removed {name}")
     for base in lifecycle.remove_unused_bases(context.store) if with_base else ():
-        _notice(f"removed the base {base}")
+        notice(f"removed the base {base}")
 
 
 @main.command()
-@_JSON
+@JSON
 @click.pass_obj
-def doctor(context: _Context, as_json: bool) -> None:
+def doctor(context: Context, as_json: bool) -> None:
     """Find out which drivers and id maps work here, and what to do about the others."""
     from dataclasses import asdict
 
@@ -334,10 +315,5 @@ def doctor(context: _Context, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _refuse_inside(what: str) -> None:
-    """Overlays do not nest here: the root of an environment cannot be the base of another one."""
-    from sysenv_ns import running
-
-    name = os.environ.get("SYSENV_NS")
-    if name or running.inside():
-        raise SysenvError(f"cannot {what} from inside the environment {name or '(unknown)'}", "leave it first")
+for _command in difference_commands.COMMANDS:
+    main.add_command(_command)

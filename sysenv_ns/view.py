@@ -1,15 +1,16 @@
-"""Looks at trees as somebody does whose root they are, and at an upper directory as it lies; changes nothing.
+"""Looks at trees as somebody does whose root they are, and at upper directories as they lie; changes nothing.
 
-Nobody else may be changing them meanwhile.
+Nobody else may be changing a whole root meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sysenv_ns import policy
@@ -91,33 +92,32 @@ class Entry:
 
 
 class Upper:
-    """The changes of an environment, by their real paths: all of them are read at once."""
+    """The changes of an environment, by their real paths, parents first: all of them are read at once.
+
+    What vanishes meanwhile, in an environment that runs, is left out.
+    """
 
     def __init__(self, layers: Iterable[tuple[str, str]]) -> None:
-        """`layers`: the mount points ("" for /) with the upper directories over them."""
+        """`layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first."""
         self.entries: dict[str, Entry] = {}
+        stacks: dict[str, list[str]] = {}
         for point, directory in layers:
-            self._scan(point, directory)
+            stacks.setdefault(point, []).append(directory)
+        for point, directories in stacks.items():
+            self._scan(point, directories)
 
-    def _scan(self, path: str, directory: str) -> None:
-        with os.scandir(directory) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            if entry.name == policy.FUSE_OPAQUE:
-                continue
-            status = entry.stat(follow_symlinks=False)
-            whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-            name = entry.name
-            if name.startswith(_FUSE_WHITEOUT):
-                whiteout, name = True, name[len(_FUSE_WHITEOUT) :]
+    def _scan(self, path: str, directories: Sequence[str]) -> None:
+        """What the directories are together, as they lie above each other."""
+        found: dict[str, list[Entry]] = {}
+        for directory in directories:
+            for name, entry in _entries(directory):
+                found.setdefault(name, []).append(entry)
+        for name in sorted(found):
             target = f"{path}/{name}"
-            if whiteout:
-                self.entries[target] = Entry("whiteout", entry.path, status)
-            elif entry.is_dir(follow_symlinks=False):
-                self.entries[target] = Entry("directory", entry.path, status, _is_opaque(entry.path))
-                self._scan(target, entry.path)
-            else:
-                self.entries[target] = Entry("file", entry.path, status)
+            stack, hides = _shown(found[name])
+            self.entries[target] = replace(stack[0], opaque=hides)
+            if stack[0].kind == "directory":
+                self._scan(target, [entry.place for entry in stack])
 
     def get(self, path: str) -> Entry | None:
         """What is at a real path."""
@@ -144,7 +144,47 @@ class Upper:
         ]
 
 
-def _is_opaque(path: str) -> bool:
+def _entries(directory: str) -> Iterator[tuple[str, Entry]]:
+    """What is in an upper directory, by the names that it stands for."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name != policy.FUSE_OPAQUE:
+                with contextlib.suppress(FileNotFoundError):
+                    yield _entry(entry)
+
+
+def _entry(entry: os.DirEntry[str]) -> tuple[str, Entry]:
+    status = entry.stat(follow_symlinks=False)
+    hidden = hidden_name(entry)
+    if hidden is not None:
+        return hidden, Entry("whiteout", entry.path, status)
+    if entry.is_dir(follow_symlinks=False):
+        return entry.name, Entry("directory", entry.path, status, is_opaque(entry.path))
+    return entry.name, Entry("file", entry.path, status)
+
+
+def _shown(entries: Sequence[Entry]) -> tuple[Sequence[Entry], bool]:
+    """Of entries of one name, the uppermost first: those that show, and whether these directories hide all below."""
+    stack: list[Entry] = []
+    for entry in entries:
+        if entry.kind != "directory":
+            return stack or [entry], bool(stack)
+        stack.append(entry)
+        if entry.opaque:
+            return stack, True
+    return stack, False
+
+
+def hidden_name(entry: os.DirEntry[str]) -> str | None:
+    """What a whiteout hides; None for what is no whiteout."""
+    if entry.name.startswith(_FUSE_WHITEOUT):
+        return entry.name[len(_FUSE_WHITEOUT) :]
+    status = entry.stat(follow_symlinks=False)
+    return entry.name if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0 else None
+
+
+def is_opaque(path: str) -> bool:
+    """Whether a directory hides what lies below it."""
     if os.path.lexists(f"{path}/{policy.FUSE_OPAQUE}"):
         return True
     names = os.listxattr(path, follow_symlinks=False)
@@ -214,16 +254,23 @@ def is_like(one: str, other: str, statuses: Sequence[os.stat_result]) -> bool:
         return os.readlink(one) == os.readlink(other)
     if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
         return False
-    return _attributes(one) == _attributes(other) and _same_content(one, other)
+    return attributes(one) == attributes(other) and same_content(one, other)
 
 
-def _attributes(place: str) -> dict[str, bytes]:
+def attributes(place: str) -> dict[str, bytes]:
+    """The extended attributes of a file, without the overlay's notes to itself."""
     names = os.listxattr(place, follow_symlinks=False)
-    own = (name for name in names if ".overlay." not in name and ".fuseoverlayfs." not in name)
+    own = (name for name in names if not is_of_overlay(name))
     return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
 
 
-def _same_content(one: str, other: str) -> bool:
+def is_of_overlay(name: str) -> bool:
+    """Whether an attribute is an overlay's note to itself."""
+    return ".overlay." in name or ".fuseoverlayfs." in name
+
+
+def same_content(one: str, other: str) -> bool:
+    """Whether two regular files have the same content."""
     with open(one, "rb") as first, open(other, "rb") as second:
         while data := first.read(1 << 20):
             if data != second.read(1 << 20):

@@ -1,0 +1,44 @@
+"""What the modules of the command line have in common: what commands are given, options, and how they speak."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import click
+
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.session import Reporter
+from sysenv_ns.store import Store
+from sysenv_ns.sudo import Caller
+
+NAME = click.argument("name")
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command is given."""
+
+    store: Store
+    reporter: Reporter
+    caller: Caller | None
+
+
+def notice(text: str) -> None:
+    """What the user should know, to stderr."""
+    click.echo(f"sysenv-ns: {text}", err=True)
+
+
+def show(text: str) -> None:
+    """A result, to stdout; a path that is no text is printed as the bytes that it is."""
+    click.echo(os.fsencode(text))
+
+
+def refuse_inside(what: str) -> None:
+    """Overlays do not nest here: the root of an environment cannot be the base of another one."""
+    from sysenv_ns import running
+
+    name = os.environ.get("SYSENV_NS")
+    if name or running.inside():
+        raise SysenvError(f"cannot {what} from inside the environment {name or '(unknown)'}", "leave it first")
