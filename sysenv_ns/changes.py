@@ -134,7 +134,8 @@ def version_key(version: str) -> tuple[object, ...]:
     """What versions are sorted by, deb-version(7): epoch, upstream version, revision."""
     epoch, _, rest = version.rpartition(":")
     upstream, dash, revision = rest.rpartition("-")
-    return (int(epoch) if epoch.isdecimal() else 0, _part_key(upstream if dash else rest), _part_key(revision))
+    parts = (upstream, revision) if dash else (rest, "")
+    return (int(epoch) if epoch.isdecimal() else 0, *map(_part_key, parts))
 
 
 def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:

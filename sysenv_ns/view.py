@@ -115,7 +115,7 @@ class Upper:
         for name in sorted(found):
             target = f"{path}/{name}"
             stack, hides = _shown(found[name])
-            self.entries[target] = replace(stack[0], opaque=hides)
+            self.entries[target] = stack[0] if stack[0].opaque == hides else replace(stack[0], opaque=True)
             if stack[0].kind == "directory":
                 self._scan(target, [entry.place for entry in stack])
 

@@ -1,0 +1,112 @@
+"""Two trees compared the slow way, by looking at every file: what diff is measured against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .machines import output
+from .support import Environment, succeeded
+
+TOP = ("bin", "boot", "etc", "opt", "root", "srv", "usr", "var")
+_PASSED_OVER = ["/var/tmp"]
+
+# What is at each path: type, mode, owner, size, and content or destination; what cannot be read is empty.
+_DUMP = r"""
+import hashlib, json, os, stat, sys
+kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
+kinds |= {stat.S_IFSOCK: "socket"}
+found, waiting = {}, sys.argv[2:]
+while waiting:
+    path = waiting.pop()
+    try:
+        status = os.lstat(path)
+    except OSError:
+        continue
+    kind = kinds.get(stat.S_IFMT(status.st_mode), "device")
+    what, size = "", 0
+    if path in json.loads(sys.argv[1]):
+        continue
+    try:
+        if kind == "directory":
+            waiting += [f"{path}/{name}" for name in os.listdir(path)]
+        elif kind == "symlink":
+            what = os.readlink(path)
+        elif kind == "file":
+            with open(path, "rb") as stream:
+                data = stream.read()
+            what, size = hashlib.sha256(data).hexdigest(), len(data)
+    except PermissionError:
+        what = hashlib.sha256(b"").hexdigest() if kind == "file" else ""
+    mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
+    found[path] = [kind, mode, status.st_uid, status.st_gid, size, what]
+print(json.dumps(found))
+"""
+
+Tree = dict[str, list[Any]]
+Expected = dict[str, tuple[str, list[Any] | None, list[Any] | None]]
+
+
+def inside(environment: Environment, *paths: str) -> Tree:
+    """What an environment has at and below these paths, as its root sees it."""
+    return _parsed(succeeded(environment.exec("python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths)).stdout)
+
+
+def outside(environment: Environment, *paths: str) -> Tree:
+    """What the host has there, as the user sees it, with owners as they are to be inside."""
+    tool = environment.tool
+    tree = _parsed(output(*tool.prefix, "python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths))
+    if tool.mode == "single":
+        tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
+    return tree
+
+
+def _parsed(text: str) -> Tree:
+    data = json.loads(text)
+    assert isinstance(data, dict)
+    return data
+
+
+def compare(host: Mapping[str, list[Any]], own: Mapping[str, list[Any]]) -> Expected:
+    """What is different, by path: its kind, and both sides; of what is gone as a whole only the outermost."""
+    found: Expected = {}
+    for path in {*host, *own}:
+        old, new = host.get(path), own.get(path)
+        kind = _kind(old, new)
+        parent = path.rpartition("/")[0]
+        gone_with_parent = kind == "deleted" and parent in host and own.get(parent, [""])[0] != "directory"
+        if kind and not gone_with_parent:
+            found[path] = (kind, old, new)
+    return found
+
+
+def _kind(old: list[Any] | None, new: list[Any] | None) -> str:
+    if old is None or new is None:
+        return "deleted" if new is None else "added"
+    if old[0] != new[0]:
+        return "type"
+    if old[4:] != new[4:]:
+        return "modified"
+    return "" if old == new else "metadata"
+
+
+def told(changes: Sequence[Mapping[str, Any]], *paths: str) -> Expected:
+    """What `diff --json` says of these paths, in the same form but for the content."""
+    below = tuple(f"{path}/" for path in paths)
+    return {
+        change["path"]: (change["kind"], _facts(change["old"]), _facts(change["new"]))
+        for change in changes
+        if change["path"] in paths or change["path"].startswith(below)
+    }
+
+
+def without_content(expected: Expected) -> Expected:
+    """The facts alone."""
+    return {path: (kind, old and old[:5], new and new[:5]) for path, (kind, old, new) in expected.items()}
+
+
+def _facts(facts: Mapping[str, Any] | None) -> list[Any] | None:
+    if facts is None:
+        return None
+    return [facts["type"], int(facts["mode"], 8), facts["uid"], facts["gid"], facts["size"]]
