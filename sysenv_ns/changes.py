@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from sysenv_ns import dpkg
@@ -21,6 +22,8 @@ _FOLDS: tuple[tuple[Fold, str], ...] = (
     ("cache", r"/var/cache/.*|/var/lib/apt/lists/.*|/etc/ld\.so\.cache|.*/__pycache__(/.*)?"),
     ("cache", r"/usr/.*/(icon-theme\.cache|mimeinfo\.cache|mime\.cache|loaders\.cache|gschemas\.compiled)"),
 )
+_Pair = tuple[tuple[int, ...], int]
+_END: _Pair = ((0,), 0)
 _VERSION_PARTS = re.compile(r"(\D*)(\d*)")
 
 
@@ -127,21 +130,28 @@ def _version(package: Package | None) -> str:
 def _package_kind(old: str, new: str) -> PackageKind:
     if not old or not new:
         return "removed" if old else "added"
-    return "upgraded" if version_key(old) < version_key(new) else "downgraded"
+    return "upgraded" if is_older(old, new) else "downgraded"
 
 
-def version_key(version: str) -> tuple[object, ...]:
-    """What versions are sorted by, deb-version(7): epoch, upstream version, revision."""
+def is_older(one: str, other: str) -> bool:
+    """Whether one version comes before the other, deb-version(7): by epoch, upstream version, revision."""
+    (epoch, *parts), (other_epoch, *other_parts) = _split(one), _split(other)
+    pairs: list[tuple[_Pair, _Pair]] = [(((), int(epoch)), ((), int(other_epoch)))]
+    for part, other_part in zip(parts, other_parts, strict=True):
+        pairs += zip_longest(_pairs(part), _pairs(other_part), fillvalue=_END)
+    return next((first < second for first, second in pairs if first != second), False)
+
+
+def _split(version: str) -> tuple[str, str, str]:
     epoch, _, rest = version.rpartition(":")
     upstream, dash, revision = rest.rpartition("-")
-    parts = (upstream, revision) if dash else (rest, "")
-    return (int(epoch) if epoch.isdecimal() else 0, *map(_part_key, parts))
+    return epoch if epoch.isdecimal() else "0", upstream if dash else rest, revision if dash else ""
 
 
-def _part_key(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Letters before all others, ~ before even the end; numbers as numbers."""
-    pairs = [match.groups() for match in _VERSION_PARTS.finditer(text)]
-    return tuple(((*map(_order, letters), 0), int(digits or 0)) for letters, digits in pairs)
+def _pairs(text: str) -> list[_Pair]:
+    """What is no number, and the number behind it: letters before all others, ~ before even the end."""
+    found = (match.groups() for match in _VERSION_PARTS.finditer(text))
+    return [((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found]
 
 
 def _order(letter: str) -> int:
