@@ -15,6 +15,7 @@ from sysenv_ns.render import table
 
 # A style of click's by what a line is about.
 _COLOURS = {"added": "green", "deleted": "red", "removed": "red", "modified": "yellow", "type": "yellow"}
+_LINE_COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _TITLES = {"type": "type changed"}
 _FOLDED = {"cache": "caches", "log": "logs", "database": "package databases"}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -80,16 +81,17 @@ def summary(difference: Difference, everything: bool, paint: Paint) -> str:
 
 def patches(contents: Iterable[Contents], name: str, paint: Paint, terminal: bool) -> str:
     """The text differences; for a terminal what is in the files is made harmless."""
-    lines = (line for found in contents for line in patch.lines(found, name))
     if not terminal:
-        return "".join(lines)
-    return "".join(f"{paint(patch.visible(line[:-1]), _line_colour(line))}\n" for line in lines)
+        return "".join(line for found in contents for line in patch.lines(found, name))
+    return "".join(line for found in contents for line in _harmless(patch.lines(found, name), paint))
 
 
-def _line_colour(line: str) -> str:
-    if line.startswith(("--- ", "+++ ")):
-        return "bold"
-    return {"-": "red", "+": "green", "@": "cyan", "/": "bold", '"': "bold"}.get(line[:1], "")
+def _harmless(lines: Iterable[str], paint: Paint) -> Iterator[str]:
+    in_hunks = False  # before, a "---" is no line that is gone
+    for line in lines:
+        in_hunks = in_hunks or line.startswith("@@ ")
+        colour = _LINE_COLOURS.get(line[0], "") if in_hunks else "bold"
+        yield f"{paint(patch.visible(line[:-1]), colour)}\n"
 
 
 def _row(change: Change) -> _Row:

@@ -54,6 +54,8 @@ def test_help_names_every_command(run: Run) -> None:
         ("exec", "--root", "whole"),
         ("remove",),
         ("status",),
+        ("diff",),
+        ("diff", "whole", "--no-such-option"),
         ("stop",),
         ("stop", "whole", "--time", "-1"),
         ("list", "a"),
@@ -68,7 +70,7 @@ def test_wrong_usage(run: Run, store: Store, arguments: tuple[str, ...]) -> None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "a b", "x" * 101, "ä", "\udcff"])
-@pytest.mark.parametrize("command", ["create", "shell", "status", "stop", "remove", "exec"])
+@pytest.mark.parametrize("command", ["create", "shell", "status", "stop", "remove", "exec", "diff"])
 def test_bad_names(run: Run, store: Store, command: str, name: str) -> None:
     result = run(command, name, *(["true"] if command == "exec" else []))
     assert (result.exit_code, result.stdout) == (2, "")
@@ -76,14 +78,14 @@ def test_bad_names(run: Run, store: Store, command: str, name: str) -> None:
     assert not store.path.exists()
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "remove"])
+@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff"])
 def test_an_unknown_environment(run: Run, environments: Store, command: str) -> None:
     result = run(command, "absent")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "sysenv-ns: there is no environment absent\nhint: there are: damaged, whole\n"
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "remove"])
+@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff"])
 def test_an_unknown_environment_in_an_empty_store(run: Run, store: Store, command: str) -> None:
     result = run(command, "absent")
     assert result.exit_code == 1
