@@ -48,7 +48,8 @@ def packages(difference: Difference, paint: Paint) -> str:
     """The packages with versions, and how much of what is changed is theirs."""
     owned: dict[str, list[Change]] = {}
     for change in difference.changes:
-        owned.setdefault(change.package, []).append(change)
+        if not change.fold:
+            owned.setdefault(change.package, []).append(change)
     rows = [(p.kind, p.name, _versions(p), *_amount(owned.get(p.name, ()))) for p in difference.packages]
     return _painted(rows, paint)
 
