@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from . import trees
 from .debs import Deb, attempt, program
 from .machines import Machine
-from .support import BASE_LIMIT, Environment, describe, end, finish, processes_of, refused, sleeper, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, describe, finish, processes_of, refused, sleeper, succeeded, wait_for
 from .terminals import spawn
 
 _AREAS = ("/opt/area", "/usr/share/area")
@@ -200,8 +200,8 @@ def test_every_driver(environment: Environment) -> None:
     """)
     running = sleeper(environment)
     while_running = _diff(environment)
-    end(running)
-    wait_for(lambda: not environment.tool.status(environment.name)["running"])
+    succeeded(environment.tool.run("stop", environment.name))
+    finish(running)
     found = _diff(environment)
     assert found == while_running
     kinds = {change["path"]: change["kind"] for change in found["changes"]}
@@ -271,7 +271,7 @@ def test_on_a_terminal(environment: Environment) -> None:
     assert "Traceback" not in terminal.read()
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", "root")
 def test_interrupted_it_leaves_nothing(environment: Environment) -> None:
     environment.sh("cp -r /usr/lib/python3* /opt/; echo own >> /etc/issue")
     before = _diff(environment)
