@@ -58,7 +58,7 @@ def diff(
         for note in found.notes:
             notice(note)
         if not (found.changes or found.packages or found.notes):
-            notice(f"nothing is changed in {name}")
+            notice(f"nothing is changed {'there' if paths else f'in {name}'}")
     if exit_code and (found.changes or found.packages):
         raise click.exceptions.Exit(_DIFFERENT)
 

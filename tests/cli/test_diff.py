@@ -57,6 +57,7 @@ def test_paths_are_relative_to_the_current_directory(
 def test_nothing_is_said_to_be_nothing(run: Run, asked: list[Sequence[str]]) -> None:
     result = run("diff", "other")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "sysenv-ns: nothing is changed in other\n")
+    assert run("diff", "other", "/etc").stderr == "sysenv-ns: nothing is changed there\n"
 
 
 def test_exit_code(run: Run, asked: list[Sequence[str]]) -> None:
