@@ -83,6 +83,8 @@ def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Diffe
 
 def contents(store: Store, difference: Difference) -> list[Contents]:
     """What is to be compared as text, for each change. Raises SysenvError."""
+    if not difference.changes:
+        return []
     environment = store.load(difference.name)
     with store.lock(environment.name):
         sides = _sides(store, environment)
