@@ -10,7 +10,7 @@ import pytest
 
 from .debs import Deb
 from .machines import Machine, output, unmerge_usr
-from .support import Argument, Environment, finish, succeeded
+from .support import Argument, Environment, finish, stays_on_its_file_system, succeeded
 
 # What is mounted on the directory $1. Guests are bound: whoever could not write there on the host cannot do it inside.
 _GUESTS = {
@@ -148,6 +148,7 @@ _SYSTEM_DISKS = {
 
 
 def test_every_system_directory_on_a_disk_of_its_own(machine: Machine, shared: Path) -> None:
+    stays_on_its_file_system(machine.tool)
     machine.sh("for d in /usr/local/lib /opt/app /var/log/app; do mkdir $d; head -c 9999 /dev/urandom > $d/data; done")
     for point, fstype in _SYSTEM_DISKS.items():
         image = machine.image(point.replace("/", "-"), fstype)
@@ -168,6 +169,7 @@ def test_unmerged_usr(machine: Machine, shared: Path) -> None:
 
 def test_system_directories_bound_from_elsewhere(machine: Machine, shared: Path) -> None:
     """As image-based systems do it."""
+    stays_on_its_file_system(machine.tool)
     image = machine.image("disk", "ext4")
     machine.sh(
         """
