@@ -263,9 +263,7 @@ def rebase(
     options = rebasing.Options(dry_run, files_only, assume_current)
     result = rebasing.run(context.store, name, options, agree, context.reporter)
     _print(render.as_json(asdict(result)) if as_json else render.rebase(result))
-    if dry_run and not as_json:
-        _print("\n".join(result.operations))
-    elif result.done:
+    if result.done:
         _notice(f"rebased {name}")
 
 

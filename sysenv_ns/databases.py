@@ -68,30 +68,33 @@ class Merged:
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Each file with its content; what neither side has is left out."""
-        yield from self._merged(dpkg.STATUS, self._status)
-        yield from self._merged(dpkg.DIVERSIONS, lambda: dpkg.format_diversions(self.diversions.values()))
-        yield from self._merged(dpkg.ARCH, lambda: merge.lines(*self._read(dpkg.ARCH)))
-        yield from self._merged(
-            dpkg.STATOVERRIDE, lambda: merge.lines(*self._read(dpkg.STATOVERRIDE), lambda line: line.split(b" ", 3)[-1])
-        )
-        yield from self._merged(dpkg.EXTENDED_STATES, self._states)
+        yield from self._merged(dpkg.STATUS, self._status, dpkg.parse_status)
+        yield from self._merged(dpkg.DIVERSIONS, self._diversions, dpkg.parse_diversions)
+        yield from self._merged(dpkg.ARCH, lambda: merge.lines(*self._read(dpkg.ARCH)), _lines)
+        yield from self._merged(dpkg.STATOVERRIDE, self._overrides, _lines)
+        yield from self._merged(dpkg.EXTENDED_STATES, self._states, dpkg.parse_states)
         yield from self._trigger_files()
 
     def _read(self, path: str) -> tuple[bytes, bytes, bytes]:
         old, new, own = (side.read(path) or b"" for side in self._sides)
         return old, new, own
 
-    def _merged(self, path: str, content: Callable[[], bytes]) -> Iterator[tuple[str, bytes]]:
+    def _merged(
+        self, path: str, content: Callable[[], bytes], entries: Callable[[bytes], object]
+    ) -> Iterator[tuple[str, bytes]]:
         old, new, own = self._read(path)
         if self._new.read(path) is None and self._own.read(path) is None:
             return
-        if own in (old, new):  # nothing to merge; one in another order is not changed
-            yield path, new
-        else:
-            yield path, content()
+        yield path, new if own in (old, new) else _in_known_order(content(), (new, own), entries)
 
     def _status(self) -> bytes:
         return dpkg.join(d.package.paragraph for d in self._decisions.values() if d.package)
+
+    def _diversions(self) -> bytes:
+        return dpkg.format_diversions(self.diversions.values())
+
+    def _overrides(self) -> bytes:
+        return merge.lines(*self._read(dpkg.STATOVERRIDE), lambda line: line.split(b" ", 3)[-1])
 
     def _states(self) -> bytes:
         return dpkg.join(merge.mapping(*map(dpkg.parse_states, self._read(dpkg.EXTENDED_STATES))).values())
@@ -107,13 +110,19 @@ class Merged:
                     interests[decision.package.stem] = os.fsdecode(text)
         for name, content in dpkg.trigger_files(interests).items():
             path = f"{dpkg.TRIGGERS}/{name}"
-            for side in (self._new, self._own):  # in which order the lines are says nothing
-                found = side.read(path)
-                if found is not None and sorted(found.splitlines()) == sorted(content.splitlines()):
-                    content = found  # noqa: PLW2901
-                    break
+            _, new, own = self._read(path)
             if content or self._own.read(path) is not None:
-                yield path, content
+                yield path, _in_known_order(content, (new, own), _lines)
+
+
+def _in_known_order(content: bytes, sides: Iterable[bytes], entries: Callable[[bytes], object]) -> bytes:
+    """What one of the sides has already, if only the order of its entries is another: that says nothing."""
+    found = entries(content)
+    return next((side for side in sides if entries(side) == found), content)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return sorted(data.splitlines())
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,10 @@ def accounts(old: Old, new: View, own: Own) -> Accounts:
     passwd = merge.renumber_groups(merge.lines(*read("passwd"), merge.name_of), read("passwd")[2], groups)
     passwd, users = merge.resolve_ids(passwd, read("passwd")[2], (moved.new for moved in groups))
     contents |= {"/etc/group": group, "/etc/passwd": passwd}
+    contents = {
+        path: _in_known_order(data, (new.read(path) or b"", own.read(path) or b""), _lines)
+        for path, data in contents.items()
+    }
     return Accounts(contents, users, groups)
 
 

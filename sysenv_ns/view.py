@@ -214,7 +214,7 @@ def is_like(one: str, other: str, statuses: Sequence[os.stat_result]) -> bool:
         return os.readlink(one) == os.readlink(other)
     if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
         return False
-    return _attributes(one) == _attributes(other) and _same_content(one, other)
+    return _attributes(one) == _attributes(other) and same_content(one, other)
 
 
 def _attributes(place: str) -> dict[str, bytes]:
@@ -223,7 +223,8 @@ def _attributes(place: str) -> dict[str, bytes]:
     return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
 
 
-def _same_content(one: str, other: str) -> bool:
+def same_content(one: str, other: str) -> bool:
+    """Whether two regular files have the same content."""
     with open(one, "rb") as first, open(other, "rb") as second:
         while data := first.read(1 << 20):
             if data != second.read(1 << 20):

@@ -131,6 +131,12 @@ def rebase(environment: Environment, *options: str) -> dict[str, Any]:
     return data
 
 
+def assert_up_to_date(environment: Environment) -> None:
+    """A rebase has nothing to do."""
+    operations = rebase(environment)["operations"]
+    assert operations == [], operations
+
+
 def versions(environment: Environment) -> dict[str, str]:
     """The states and versions of our packages, without their prefix."""
     lines = environment.sh("dpkg-query -W -f '${Package} ${db:Status-Abbrev}${Version}\n' 'rb-*'").splitlines()
