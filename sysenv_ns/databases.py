@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from sysenv_ns import dpkg, merge, origin
+from sysenv_ns import debconf, dpkg, merge, origin
 from sysenv_ns.dpkg import Diversion
 from sysenv_ns.merge import Decision, Moved, Side
 from sysenv_ns.view import Own, View
@@ -51,7 +51,7 @@ def unsound(new: View, own: Own) -> list[str]:
 
 
 class Merged:
-    """dpkg's and apt's databases afterwards."""
+    """The databases of dpkg, apt and debconf afterwards."""
 
     def __init__(self, old: Old, new: View, own: Own, decided: Mapping[str, Decision]) -> None:
         self._sides = (old, new, own)
@@ -62,9 +62,17 @@ class Merged:
     def diversions(self) -> dict[str, Diversion]:
         """By path."""
         olds, news, owns = (dpkg.parse_diversions(data) for data in self._read(dpkg.DIVERSIONS))
-        by_name: dict[str, Side] = {d.key.partition(":")[0]: "host" for d in self._decisions.values()}
-        by_name |= {d.key.partition(":")[0]: d.side for d in self._decisions.values() if d.side == "own"}
-        return merge.diversions(olds, news, owns, lambda package: by_name.get(package, "own"))
+        return merge.diversions(olds, news, owns, self._side)
+
+    def _side(self, package: str) -> Side:
+        decision = self._by_name.get(package)
+        return decision.side if decision else "own"
+
+    @cached_property
+    def _by_name(self) -> dict[str, Decision]:
+        """By the packages' names alone; of several architectures the one that the environment decides about."""
+        found = sorted(self._decisions.values(), key=lambda d: (d.side == "own", d.package is not None))
+        return {d.key.partition(":")[0]: d for d in found}
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Each file with its content; what neither side has is left out."""
@@ -74,6 +82,7 @@ class Merged:
         yield from self._merged(dpkg.STATOVERRIDE, self._overrides, _lines)
         yield from self._merged(dpkg.EXTENDED_STATES, self._states, dpkg.parse_states)
         yield from self._trigger_files()
+        yield from self._answers()
 
     def _read(self, path: str) -> tuple[bytes, bytes, bytes]:
         old, new, own = (side.read(path) or b"" for side in self._sides)
@@ -113,6 +122,28 @@ class Merged:
             _, new, own = self._read(path)
             if content or self._own.read(path) is not None:
                 yield path, _in_known_order(content, (new, own), _lines)
+
+    def _answers(self) -> Iterator[tuple[str, bytes]]:
+        questions: set[str] = set()
+        for path in debconf.QUESTIONS:
+            found = self._entries(path, self._asks)
+            questions |= found.keys()
+            yield from self._merged(path, partial(debconf.written, found), debconf.parse)
+        templates = self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in questions)
+        yield from self._merged(debconf.TEMPLATES, partial(debconf.written, templates), debconf.parse)
+
+    def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Entry]:
+        old, new, own = map(debconf.parse, self._read(path))
+        return debconf.merged(old, new, own, owns)
+
+    def _asks(self, package: str, old: bool, new: bool, own: bool) -> bool:
+        """Whether a package owns a question, by who says so."""
+        decision = self._by_name.get(package)
+        if decision is None:  # not there, or none: answered beforehand
+            return merge.pick(old, new, own)
+        if decision.side == "own":
+            return own
+        return decision.package is not None and merge.pick(old, new, own)
 
 
 def _in_known_order(content: bytes, sides: Iterable[bytes], entries: Callable[[bytes], object]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine, output
-from .support import succeeded
+from .support import Environment, succeeded
 from .upgrades import (
     ADDED,
     DIVERTER,
@@ -16,12 +16,14 @@ from .upgrades import (
     OWN_BOTH,
     OWN_UPGRADED,
     SERVICE,
+    asking,
     assert_sound,
     assert_up_to_date,
     first,
     install,
     later,
     rebase,
+    upgrade,
     versions,
 )
 
@@ -121,6 +123,35 @@ def test_users_services_and_edited_files_stay(machine: Machine, packages: Path) 
     assert environment.sh("getent group | cut -d: -f1 | grep rb- | sort").split() == sorted(ids)
     assert environment.sh("stat -c %U /var/lib/rb-own") == f"{owner}\n"
     environment.sh("test -L /etc/systemd/system/multi-user.target.wants/rb-service.service; pwck -qr; grpck -r")
+
+
+@pytest.mark.modes("full", "root")
+def test_answers_stay(machine: Machine, packages: Path) -> None:
+    upgrade(machine, packages, asking("asks", "1", "rb-asks/a", "rb-asks/b", "rb-asks/old"))
+    environment = first(machine, packages)
+    answer = "echo rb-asks rb-asks/{} string {} | debconf-set-selections"
+    environment.sh(answer.format("a", "own"))  # without a package database of its own
+    succeeded(environment.exec("true"))
+    machine.sh(answer.format("a", "host"))
+    install(environment, packages, asking("inquires", "1", "rb-asks/b", "rb-inquires/c"))
+    upgrade(machine, packages, asking("asks", "2", "rb-asks/a", "rb-asks/b", "rb-asks/new"))
+    machine.sh(answer.format("b", "host"))
+    rebase(environment)
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    assert _answers(environment) == [
+        *("rb-asks/a:own", "rb-asks/b:host", "rb-asks/new:2", "rb-asks/old:1"),
+        *("rb-asks/b:host", "rb-inquires/c:1"),
+    ]
+    environment.sh("dpkg --purge rb-asks")
+    assert _answers(environment) == ["rb-asks/b:host", "rb-inquires/c:1"]
+    assert "rb-asks/new" in machine.sh("cat /var/cache/debconf/templates.dat")
+    assert "rb-asks/new" not in environment.sh("cat /var/cache/debconf/config.dat /var/cache/debconf/templates.dat")
+
+
+def _answers(environment: Environment) -> list[str]:
+    lines = environment.sh("for name in rb-asks rb-inquires; do debconf-show $name | tr -d ' *' | sort; done")
+    return lines.splitlines()
 
 
 @pytest.mark.modes("single")

@@ -52,6 +52,19 @@ def _alternative(name: str, version: str, priority: int) -> Deb:
     return _deb(f"choice-{name}", version, {path: ""}, {"postinst": postinst})
 
 
+def asking(name: str, version: str, *questions: str) -> Deb:
+    """A package that asks by way of debconf; the default answer is its version."""
+    form = "Template: {}\nType: string\nDefault: {}\nDescription: of a test\n"
+    begin = "#!/bin/sh\nset -e\nexport DEBIAN_FRONTEND=noninteractive\n. /usr/share/debconf/confmodule\n"
+    scripts = {
+        "templates": "\n".join(form.format(question, version) for question in questions),
+        "config": begin + "".join(f"db_input high {question} || :\n" for question in questions) + "db_go || :\n",
+        "postinst": f"{begin}db_stop\n",
+        "postrm": f'{begin}[ "$1" != purge ] || db_purge\n',
+    }
+    return _deb(name, version, {f"/usr/share/rb-{name}/data": ""}, scripts)
+
+
 _WATCHER = _deb(
     "watcher",
     "1",
