@@ -118,8 +118,7 @@ def follow(store: Store, environment: Environment) -> None:
         return
     if origin.packages == origin.accounts and is_current(origin.packages):
         return
-    own_packages = has_packages(environment.upper) or (environment.upper / _DEBCONF[1:]).exists()
-    own_accounts = has_accounts(environment.upper)
+    own_packages, own_accounts = has_databases(environment.upper), has_accounts(environment.upper)
     if own_packages and own_accounts:
         return
     key = remember(store)
@@ -149,8 +148,13 @@ def note_seen(environment: Environment) -> bool:
 
 
 def has_packages(upper: Path) -> bool:
-    """Whether an environment has changed its package database."""
+    """Whether an environment has changed the database of dpkg."""
     return (upper / _DPKG[1:]).exists()
+
+
+def has_databases(upper: Path) -> bool:
+    """Whether an environment has changed the database of any package manager, or answers to their questions."""
+    return any(os.path.lexists(upper / path[1:]) for path in (_DPKG, _DEBCONF, *policy.PACKAGE_DATABASES))
 
 
 def has_accounts(upper: Path) -> bool:

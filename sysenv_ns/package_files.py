@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 from sysenv_ns import dpkg, view
@@ -65,9 +66,9 @@ class PackageFiles:
         """The environment's copies of the files of a package that is the host's from now on."""
         new, own = self._news.get(decision.key), self._owns.get(decision.key)
         unpacked = own is not None and own.stem in self._sides.unpacked
-        checksums = dict(self._sides.old.checksums)
+        checksums = ChainMap({}, self._sides.old.checksums)  # of so many files that they are not copied
         if own is not None and unpacked:
-            checksums |= dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b"")
+            checksums.update(dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b""))
         conffiles = {*(new.conffiles if new else ()), *(own.conffiles if own else ())}
         paths = self._list(new, own=False) if new and new.has_files else []
         for path in paths:

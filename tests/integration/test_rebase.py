@@ -22,7 +22,9 @@ from .upgrades import (
     first,
     install,
     later,
+    owning,
     rebase,
+    reowning,
     upgrade,
     versions,
 )
@@ -147,6 +149,52 @@ def test_answers_stay(machine: Machine, packages: Path) -> None:
     assert _answers(environment) == ["rb-asks/b:host", "rb-inquires/c:1"]
     assert "rb-asks/new" in machine.sh("cat /var/cache/debconf/templates.dat")
     assert "rb-asks/new" not in environment.sh("cat /var/cache/debconf/config.dat /var/cache/debconf/templates.dat")
+
+
+@pytest.mark.modes("single")
+def test_files_that_moved_to_another_package(machine: Machine, packages: Path) -> None:
+    path = "/usr/share/rb/{}"
+    names = ("upgraded", "purged", "again", "kept")
+    givers = [owning(f"give-{n}", "1", path.format(n), f"/usr/share/rb-give/{n}") for n in names]
+    upgrade(machine, packages, *givers)
+    environment = first(machine, packages)
+    install(environment, packages, owning("give-upgraded", "1.5", path.format("upgraded")), givers[2])
+    environment.sh("dpkg --purge rb-give-purged; chmod 600 /usr/share/rb/kept")
+    takers = [owning(f"take-{n}", "2", path.format(n), Replaces=f"rb-give-{n} (<< 2)") for n in names]
+    upgrade(machine, packages, *takers, *(owning(f"give-{n}", "2", f"/usr/share/rb-give/{n}") for n in names))
+    rebase(environment)
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    owners = {n: environment.sh(f"dpkg -S {path.format(n)}").partition(":")[0] for n in names}
+    taken = {n: f"rb-take-{n}" for n in names}
+    assert owners == {**taken, "upgraded": "rb-give-upgraded"}
+    assert environment.sh("cd /usr/share/rb; cat again kept purged upgraded; stat -c %a again kept").split() == [
+        *(path.format("again"), "2", path.format("kept"), "2", path.format("purged"), "2"),
+        *(path.format("upgraded"), "1.5", "644", "600"),
+    ]
+    environment.sh("dpkg --purge rb-give-upgraded")
+    assert environment.sh("ls /usr/share/rb").split() == ["again", "kept", "purged"]
+
+
+@pytest.mark.modes("full", "root")
+def test_files_of_a_new_system_user(machine: Machine, packages: Path) -> None:
+    upgrade(machine, packages, reowning("1", "root"))
+    environment = first(machine, packages)
+    install(environment, packages, SERVICE)  # its user has the number that the host's gets later
+    environment.sh("chown rb-own /usr/share/rb-plain; touch /var/lib/rb-own; chown rb-own /var/lib/rb-own")
+    upgrade(machine, packages, reowning("2", "rb-host3"))
+    host = machine.sh("stat -c %u /var/lib/rb-reowned/shipped")
+    assert host == environment.sh("stat -c %u /var/lib/rb-own")
+    result = rebase(environment)
+    assert any("rb-host3 has the number" in note for note in result["notes"])
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    script = "cd /var/lib; stat -c '%n %U:%G' rb-reowned rb-reowned/data rb-reowned/shipped rb-own /usr/share/rb-plain"
+    assert environment.sh(script).splitlines() == [
+        *(f"{path} rb-host3:rb-host3" for path in ("rb-reowned", "rb-reowned/data", "rb-reowned/shipped")),
+        *("rb-own rb-own:root", "/usr/share/rb-plain rb-own:root"),
+    ]
+    environment.sh("pwck -qr; grpck -r")
 
 
 def _answers(environment: Environment) -> list[str]:
