@@ -176,6 +176,18 @@ def test_a_diverted_file_follows_the_host(case: _Case) -> None:
     assert "/usr/a" not in plan.dropped
 
 
+def test_a_question_stays_with_the_package_that_asks_it(case: _Case) -> None:
+    config, form = "/var/cache/debconf/config.dat", "Name: {0}\nTemplate: {0}\nValue: {1}\nOwners: {2}\n\n"
+    asked, gone = form.format("asked", "1", "a, b, c"), form.format("gone", "1", "c")
+    kept, before = form.format("kept", "1", "b"), form.format("z", "1", "later")
+    case.write(
+        {_STATUS: _status(a="1", b="1", c="1"), config: asked + gone + kept},
+        {_STATUS: _status(a="2"), **_package("a", "2", "/usr/a"), config: form.format("asked", "2", "a, new")},
+        {_STATUS: _status(a="1", b="2", c="1"), **_package("b", "2", "/usr/b"), config: asked + gone + kept + before},
+    )
+    assert case.plan().written[config].decode() == form.format("asked", "2", "a, b, new") + kept + before
+
+
 def test_accounts(case: _Case) -> None:
     root = "root:x:0:0::/root:/bin/sh\n"
     case.write(
