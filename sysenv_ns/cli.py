@@ -244,9 +244,7 @@ def rebase(
     options = rebasing.Options(dry_run, files_only, assume_current)
     result = rebasing.run(context.store, name, options, agree, context.reporter)
     show(render.as_json(asdict(result)) if as_json else render.rebase(result))
-    if dry_run and not as_json:
-        show("\n".join(result.operations))
-    elif result.done:
+    if result.done:
         notice(f"rebased {name}")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from sysenv_ns import dpkg, merge, origin
+from sysenv_ns import debconf, dpkg, merge, origin
 from sysenv_ns.dpkg import Diversion
 from sysenv_ns.merge import Decision, Moved, Side
 from sysenv_ns.view import Own, View
@@ -51,7 +51,7 @@ def unsound(new: View, own: Own) -> list[str]:
 
 
 class Merged:
-    """dpkg's and apt's databases afterwards."""
+    """The databases of dpkg, apt and debconf afterwards."""
 
     def __init__(self, old: Old, new: View, own: Own, decided: Mapping[str, Decision]) -> None:
         self._sides = (old, new, own)
@@ -62,36 +62,48 @@ class Merged:
     def diversions(self) -> dict[str, Diversion]:
         """By path."""
         olds, news, owns = (dpkg.parse_diversions(data) for data in self._read(dpkg.DIVERSIONS))
-        by_name: dict[str, Side] = {d.key.partition(":")[0]: "host" for d in self._decisions.values()}
-        by_name |= {d.key.partition(":")[0]: d.side for d in self._decisions.values() if d.side == "own"}
-        return merge.diversions(olds, news, owns, lambda package: by_name.get(package, "own"))
+        return merge.diversions(olds, news, owns, self._side)
+
+    def _side(self, package: str) -> Side:
+        decision = self._by_name.get(package)
+        return decision.side if decision else "own"
+
+    @cached_property
+    def _by_name(self) -> dict[str, Decision]:
+        """By the packages' names alone; of several architectures the one that the environment decides about."""
+        found = sorted(self._decisions.values(), key=lambda d: (d.side == "own", d.package is not None))
+        return {d.key.partition(":")[0]: d for d in found}
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Each file with its content; what neither side has is left out."""
-        yield from self._merged(dpkg.STATUS, self._status)
-        yield from self._merged(dpkg.DIVERSIONS, lambda: dpkg.format_diversions(self.diversions.values()))
-        yield from self._merged(dpkg.ARCH, lambda: merge.lines(*self._read(dpkg.ARCH)))
-        yield from self._merged(
-            dpkg.STATOVERRIDE, lambda: merge.lines(*self._read(dpkg.STATOVERRIDE), lambda line: line.split(b" ", 3)[-1])
-        )
-        yield from self._merged(dpkg.EXTENDED_STATES, self._states)
+        yield from self._merged(dpkg.STATUS, self._status, dpkg.parse_status)
+        yield from self._merged(dpkg.DIVERSIONS, self._diversions, dpkg.parse_diversions)
+        yield from self._merged(dpkg.ARCH, lambda: merge.lines(*self._read(dpkg.ARCH)), _lines)
+        yield from self._merged(dpkg.STATOVERRIDE, self._overrides, _lines)
+        yield from self._merged(dpkg.EXTENDED_STATES, self._states, dpkg.parse_states)
         yield from self._trigger_files()
+        yield from self._answers()
 
     def _read(self, path: str) -> tuple[bytes, bytes, bytes]:
         old, new, own = (side.read(path) or b"" for side in self._sides)
         return old, new, own
 
-    def _merged(self, path: str, content: Callable[[], bytes]) -> Iterator[tuple[str, bytes]]:
+    def _merged(
+        self, path: str, content: Callable[[], bytes], entries: Callable[[bytes], object]
+    ) -> Iterator[tuple[str, bytes]]:
         old, new, own = self._read(path)
         if self._new.read(path) is None and self._own.read(path) is None:
             return
-        if own in (old, new):  # nothing to merge; one in another order is not changed
-            yield path, new
-        else:
-            yield path, content()
+        yield path, new if own in (old, new) else _in_known_order(content(), (new, own), entries)
 
     def _status(self) -> bytes:
         return dpkg.join(d.package.paragraph for d in self._decisions.values() if d.package)
+
+    def _diversions(self) -> bytes:
+        return dpkg.format_diversions(self.diversions.values())
+
+    def _overrides(self) -> bytes:
+        return merge.lines(*self._read(dpkg.STATOVERRIDE), lambda line: line.split(b" ", 3)[-1])
 
     def _states(self) -> bytes:
         return dpkg.join(merge.mapping(*map(dpkg.parse_states, self._read(dpkg.EXTENDED_STATES))).values())
@@ -107,13 +119,41 @@ class Merged:
                     interests[decision.package.stem] = os.fsdecode(text)
         for name, content in dpkg.trigger_files(interests).items():
             path = f"{dpkg.TRIGGERS}/{name}"
-            for side in (self._new, self._own):  # in which order the lines are says nothing
-                found = side.read(path)
-                if found is not None and sorted(found.splitlines()) == sorted(content.splitlines()):
-                    content = found  # noqa: PLW2901
-                    break
+            _, new, own = self._read(path)
             if content or self._own.read(path) is not None:
-                yield path, content
+                yield path, _in_known_order(content, (new, own), _lines)
+
+    def _answers(self) -> Iterator[tuple[str, bytes]]:
+        questions: set[str] = set()
+        for path in debconf.QUESTIONS:
+            found = self._entries(path, self._asks)
+            questions |= found.keys()
+            yield from self._merged(path, partial(debconf.written, found), debconf.parse)
+        templates = self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in questions)
+        yield from self._merged(debconf.TEMPLATES, partial(debconf.written, templates), debconf.parse)
+
+    def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Entry]:
+        old, new, own = map(debconf.parse, self._read(path))
+        return debconf.merged(old, new, own, owns)
+
+    def _asks(self, package: str, old: bool, new: bool, own: bool) -> bool:
+        """Whether a package owns a question, by who says so."""
+        decision = self._by_name.get(package)
+        if decision is None:  # not there, or none: answered beforehand
+            return merge.pick(old, new, own)
+        if decision.side == "own":
+            return own
+        return decision.package is not None and merge.pick(old, new, own)
+
+
+def _in_known_order(content: bytes, sides: Iterable[bytes], entries: Callable[[bytes], object]) -> bytes:
+    """What one of the sides has already, if only the order of its entries is another: that says nothing."""
+    found = entries(content)
+    return next((side for side in sides if entries(side) == found), content)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return sorted(data.splitlines())
 
 
 @dataclass(frozen=True)
@@ -139,6 +179,10 @@ def accounts(old: Old, new: View, own: Own) -> Accounts:
     passwd = merge.renumber_groups(merge.lines(*read("passwd"), merge.name_of), read("passwd")[2], groups)
     passwd, users = merge.resolve_ids(passwd, read("passwd")[2], (moved.new for moved in groups))
     contents |= {"/etc/group": group, "/etc/passwd": passwd}
+    contents = {
+        path: _in_known_order(data, (new.read(path) or b"", own.read(path) or b""), _lines)
+        for path, data in contents.items()
+    }
     return Accounts(contents, users, groups)
 
 

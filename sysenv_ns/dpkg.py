@@ -22,7 +22,7 @@ TRIGGERS = f"{ADMIN}/triggers"
 EXTENDED_STATES = "/var/lib/apt/extended_states"
 
 # States of which dpkg says that the package is whole; every other one is for `dpkg --audit`.
-_SOUND = ("installed", "config-files", "not-installed")
+_SOUND = ("installed", "config-files")
 _LOCAL = ":"  # the owner of an administrator's diversion
 
 
@@ -56,7 +56,7 @@ class Package:
     @property
     def has_files(self) -> bool:
         """Whether its files are there: unpacked at least."""
-        return self.status[2] not in ("config-files", "not-installed")
+        return self.status[2] != "config-files"
 
     @property
     def sound(self) -> bool:
@@ -101,7 +101,7 @@ def join(parts: Iterable[bytes]) -> bytes:
 
 
 def parse_status(data: bytes) -> dict[str, Package]:
-    """The packages of a status file in its order."""
+    """The packages of a status file in its order; an entry that says that there is no such package is none."""
     native = ""
     found = paragraphs(data)
     for paragraph in found:
@@ -112,7 +112,9 @@ def parse_status(data: bytes) -> dict[str, Package]:
         name, architecture = _field(paragraph, "Package"), _field(paragraph, "Architecture")
         own = architecture in ("all", native, "") or not native
         key = name if own else f"{name}:{architecture}"
-        packages[key] = Package(key, paragraph)
+        package = Package(key, paragraph)
+        if package.status[2] != "not-installed":
+            packages[key] = package
     return packages
 
 

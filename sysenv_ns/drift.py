@@ -41,7 +41,7 @@ def measure(store: Store, environment: Environment) -> Drift:
     """Compare an environment's origin with the host of now. What cannot be read counts as unknown."""
     known = origin.read(environment.path)
     if known is None:
-        return Drift(known=not _has_database(environment))
+        return Drift(known=not origin.has_databases(environment.upper))
     if origin.is_current(known.packages) and origin.is_current(known.accounts):
         return Drift()
     old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
@@ -76,11 +76,6 @@ def notice(store: Store, environment: Environment) -> str | None:
     name = environment.name
     what = f"{len(drift.changed)} packages of this system" if drift.changed else "packages of this system"
     return f"{what} have changed since {name} has its own; carry it over with: sysenv-ns rebase {name}"
-
-
-def _has_database(environment: Environment) -> bool:
-    databases = (path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS)
-    return origin.has_packages(environment.upper) or any(_is_own(environment, path) for path in databases)
 
 
 def _is_own(environment: Environment, path: str) -> bool:

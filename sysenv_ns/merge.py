@@ -58,16 +58,10 @@ def _same(one: Package | None, other: Package | None) -> bool:
     return one.version == other.version and one.status == other.status
 
 
-def _present(package: Package | None) -> Package | None:
-    """An entry that says that there is no such package is none."""
-    return None if package is None or package.status[2] == "not-installed" else package
-
-
 def decide(
     key: str, old: Package | None, new: Package | None, own: Package | None, unpacked: AbstractSet[str]
 ) -> Decision:
     """What becomes of one package. `unpacked`: the stems of those that the environment's dpkg has unpacked itself."""
-    old, new, own = _present(old), _present(new), _present(own)
     if own is not None and own.stem not in unpacked and _same(own, new):
         own = old  # it follows the host
     side, package, why = _as_of_host(old, new) if _same(own, old) else _decide(old, new, own, unpacked)

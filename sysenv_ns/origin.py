@@ -25,10 +25,15 @@ from sysenv_ns import policy, refresh, standins
 from sysenv_ns.store import Environment, Store, sync_directory, write_json
 
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
-# Not those of dpkg.py, whose import takes more time than all that a start does here.
+# Not those of dpkg.py and debconf.py, whose import takes more time than all that a start does here.
 _DPKG = "/var/lib/dpkg"
 _STATUS, _ALTERNATIVES, _INFO = f"{_DPKG}/status", f"{_DPKG}/alternatives", f"{_DPKG}/info"
-_DATABASES = (*(f"{_DPKG}/{name}" for name in ("diversions", "statoverride", "arch")), "/var/lib/apt/extended_states")
+_DEBCONF = "/var/cache/debconf"
+_DATABASES = (
+    *(f"{_DPKG}/{name}" for name in ("diversions", "statoverride", "arch")),
+    "/var/lib/apt/extended_states",
+    *(f"{_DEBCONF}/{name}.dat" for name in ("config", "passwords", "templates")),
+)
 _WATCHED = (*policy.PACKAGE_DATABASES, *_DATABASES, _ALTERNATIVES, *ACCOUNTS)
 CHECKSUMS = "/md5sums"
 SIGNATURES = "/signatures.json"
@@ -113,7 +118,7 @@ def follow(store: Store, environment: Environment) -> None:
         return
     if origin.packages == origin.accounts and is_current(origin.packages):
         return
-    own_packages, own_accounts = has_packages(environment.upper), has_accounts(environment.upper)
+    own_packages, own_accounts = has_databases(environment.upper), has_accounts(environment.upper)
     if own_packages and own_accounts:
         return
     key = remember(store)
@@ -143,8 +148,13 @@ def note_seen(environment: Environment) -> bool:
 
 
 def has_packages(upper: Path) -> bool:
-    """Whether an environment has changed its package database."""
+    """Whether an environment has changed the database of dpkg."""
     return (upper / _DPKG[1:]).exists()
+
+
+def has_databases(upper: Path) -> bool:
+    """Whether an environment has changed the database of any package manager, or answers to their questions."""
+    return any(os.path.lexists(upper / path[1:]) for path in (_DPKG, _DEBCONF, *policy.PACKAGE_DATABASES))
 
 
 def has_accounts(upper: Path) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 from sysenv_ns import dpkg, view
@@ -65,9 +66,9 @@ class PackageFiles:
         """The environment's copies of the files of a package that is the host's from now on."""
         new, own = self._news.get(decision.key), self._owns.get(decision.key)
         unpacked = own is not None and own.stem in self._sides.unpacked
-        checksums = dict(self._sides.old.checksums)
+        checksums = ChainMap({}, self._sides.old.checksums)  # of so many files that they are not copied
         if own is not None and unpacked:
-            checksums |= dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b"")
+            checksums.update(dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b""))
         conffiles = {*(new.conffiles if new else ()), *(own.conffiles if own else ())}
         paths = self._list(new, own=False) if new and new.has_files else []
         for path in paths:
@@ -75,12 +76,21 @@ class PackageFiles:
             target = self._new.real(dpkg.diverted(path, decision.key.partition(":")[0], self._diversions))
             self._host_paths.add(target)
             if source != target:
-                self._plan.copies.append(Copy(source, target))
+                self._copy(source, target)
             elif path not in conffiles:
                 self._show(target, decision, unpacked, checksums.get(path))
         if own is not None and unpacked:
             for path in set(self._list(own, own=True)) - {*paths, *conffiles}:
                 self._forget(self._new.real(path), checksums.get(path))
+
+    def _copy(self, source: str, target: str) -> None:
+        """Let the host's file be seen under another name."""
+        entry, status = self._upper.get(target), self._new.status(source)
+        if entry is None or entry.kind != "file" or status is None or not self._is_like(entry, source, status):
+            self._plan.copies.append(Copy(source, target))
+
+    def _is_like(self, entry: Entry, path: str, status: os.stat_result) -> bool:
+        return view.is_like(entry.place, self._new.place(path), (entry.status, status))
 
     def _show(self, path: str, decision: Decision, unpacked: bool, checksum: str | None) -> None:
         """Let the host's file at `path` be seen."""
@@ -108,7 +118,7 @@ class PackageFiles:
         status = self._new.status(path)
         if status is None:
             return
-        if view.is_like(entry.place, self._new.place(path), (entry.status, status)):
+        if self._is_like(entry, path, status):
             self._plan.dropped.add(path)
         elif stat.S_ISLNK(entry.status.st_mode) or not stat.S_ISREG(entry.status.st_mode):
             if unpacked:
@@ -117,7 +127,8 @@ class PackageFiles:
             self._plan.notes.append(f"{path} stays: it was changed here")
         elif unpacked and os.fsencode(path) not in self._overrides:
             self._plan.dropped.add(path)
-        else:  # only its mode, owner or attributes are the environment's
+        elif not view.same_content(entry.place, self._new.place(path)):
+            # Only its mode, owner or attributes are the environment's.
             self._plan.copies.append(Copy(path, path, keep=True))
 
     def _forget(self, path: str, checksum: str | None) -> None:
@@ -200,7 +211,8 @@ class PackageFiles:
         if taken:
             lines = (line for line in os.fsdecode(data).split("\n") if line not in taken)
             self._plan.dropped.discard(self._new.real(path))
-            self._plan.written[path] = os.fsencode("\n".join(lines))
+            if (content := os.fsencode("\n".join(lines))) != self._sides.own.read_above(path):
+                self._plan.written[path] = content
 
     def _is_file(self, path: str) -> bool:
         entry = self._sides.entry(path)

@@ -129,6 +129,9 @@ def _run(
         result = _result(found, done=not options.dry_run)
         if options.dry_run:
             return result
+        if not result.operations:
+            origin.write(environment.path, Origin(key, key))
+            return result
         repaired = _settle(trial, found["script"], found["unsound"], agree)
         origin.write(staging, Origin(key, key))
         _swap(trial)
@@ -187,7 +190,7 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
             points += [(m.point, f"mounts/{layout.mount_slug(m.point)}/upper") for m in layout.further_mounts(host)]
         layers = [(p, f"{environment.path}/{d}") for p, d in points if (environment.path / d).is_dir()]
         plan = planning.plan(trial.old, View(below), Upper(layers))
-        if not dry_run:
+        if not (dry_run or plan.empty):
             for line in applying.describe(plan):
                 log(line)
             applying.copy(plan, View(below), str(environment.path), str(copy.path), layers)

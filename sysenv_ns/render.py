@@ -109,14 +109,16 @@ def _drift(name: str, drift: Drift) -> list[tuple[str, str]]:
 
 
 def rebase(result: Result) -> str:
-    """What a rebase does, in lines: packages, and what the user should know."""
+    """What a rebase does, in lines: packages, what the user should know, and, before it is done, each operation."""
     rows = [
         (d["key"], "the host's" if d["side"] == "host" else "stays", d["why"], _versions(d)) for d in result.packages
     ]
     lines = [table([("PACKAGE", "VERSION", "WHY", ""), *rows])] if rows else []
     lines += [f"note: {note}" for note in result.notes]
-    if not rows and not result.operations:
+    if not result.operations:
         lines.append("There is nothing to do.")
+    if not result.done:
+        lines += result.operations
     return "\n".join(lines)
 
 

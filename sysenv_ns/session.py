@@ -59,9 +59,11 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         variables["SHELL"] = shell
         command = replace(command, arguments=(shell,))
     with store.lock(environment.name):
-        changed = running.host_changed(environment.path)  # while the host's own files are in sight
-        while (process := running.find(environment)) is not None and not _join(environment, process):
-            pass  # it ended meanwhile; is there another?
+        changed = False
+        while (process := running.find(environment)) is not None:
+            changed = running.host_changed(environment.path)  # while the host's own files are in sight
+            if _join(environment, process):
+                break  # else it ended meanwhile; is there another?
         if process is None:
             start(store, environment, reporter)
         elif changed:

@@ -16,11 +16,11 @@ _PATIENCE = 60  # seconds for what a terminal shall show
 
 def _as_user(environment: Environment) -> Any:
     """A function that makes a child the test's user, without core dumps."""
-    account = environment.tool.account
+    account, prefix = environment.tool.account, environment.tool.prefix
 
     def become() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if account.uid != os.geteuid():
+        if not prefix and account.uid != os.geteuid():
             os.setgroups(account.groups)
             os.setresgid(account.gid, account.gid, account.gid)
             os.setresuid(account.uid, account.uid, account.uid)
@@ -30,9 +30,10 @@ def _as_user(environment: Environment) -> Any:
 
 def spawn(environment: Environment, *command: str, variables: Mapping[str, str] | None = None) -> Any:
     """A program in a new terminal, as the test's user."""
+    first, *others = *environment.tool.prefix, *command
     return pexpect.spawn(
-        command[0],
-        list(command[1:]),
+        first,
+        others,
         env={**environment.tool.variables(), **(variables or {})},
         cwd=str(environment.tool.account.home),
         timeout=_PATIENCE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine, output
-from .support import succeeded
+from .support import Environment, succeeded
 from .upgrades import (
     ADDED,
     DIVERTER,
@@ -16,11 +16,16 @@ from .upgrades import (
     OWN_BOTH,
     OWN_UPGRADED,
     SERVICE,
+    asking,
     assert_sound,
+    assert_up_to_date,
     first,
     install,
     later,
+    owning,
     rebase,
+    reowning,
+    upgrade,
     versions,
 )
 
@@ -30,6 +35,7 @@ def test_added_packages_stay_and_the_host_moves_below(machine: Machine, packages
     environment = first(machine, packages)
     install(environment, packages, *ADDED, DIVERTER)
     environment.sh("echo own > /usr/local/own; mkdir -p /opt/own; echo 1 > /opt/own/file")
+    assert_up_to_date(environment)
     later(machine, packages)
     entered = environment.exec("true")
     assert "sysenv-ns rebase test" in succeeded(entered).stderr
@@ -41,6 +47,7 @@ def test_added_packages_stay_and_the_host_moves_below(machine: Machine, packages
     rebase(environment, "--dry-run")
     assert versions(environment) == before
     rebase(environment)
+    assert_up_to_date(environment)
     found = versions(environment)
     assert found["plain"] == "ii 2"
     assert found["new"] == found["added"] == "ii 1"
@@ -58,7 +65,6 @@ def test_added_packages_stay_and_the_host_moves_below(machine: Machine, packages
     environment.sh("dpkg --purge rb-added rb-diverter rb-watched rb-choice-b")
     assert environment.sh("cat /usr/bin/rb-diverted") == "/usr/bin/rb-diverted 2\n"
     assert not environment.tool.status("test")["drift"]["changed"]
-    assert not rebase(environment)["packages"]
 
 
 @pytest.mark.modes("full", "single")
@@ -76,6 +82,7 @@ def test_changed_packages_stay_as_the_environment_has_them(machine: Machine, pac
     assert (found["removed"], found["held"]) == ("rc 1", "hi 2")
     assert "purged" not in found
     assert_sound(machine, environment)
+    assert_up_to_date(environment)
     assert environment.sh("ls -A /usr/share/rb-upgraded; cat /etc/rb-upgraded.conf") == "data\nsetting 2\n"
     assert environment.sh("ls -A /usr/share/rb-both /usr/share/rb-again").split() == [
         *("/usr/share/rb-again:", "data", "new", "/usr/share/rb-both:", "data")
@@ -106,6 +113,7 @@ def test_users_services_and_edited_files_stay(machine: Machine, packages: Path) 
     later(machine, packages)
     rebase(environment)
     assert_sound(machine, environment)
+    assert_up_to_date(environment)
     assert (
         environment.sh("cat /etc/rb-edited.conf /etc/rb-edited.conf.dpkg-dist") == "setting 1\nown\nsetting 1\nhost\n"
     )
@@ -117,6 +125,81 @@ def test_users_services_and_edited_files_stay(machine: Machine, packages: Path) 
     assert environment.sh("getent group | cut -d: -f1 | grep rb- | sort").split() == sorted(ids)
     assert environment.sh("stat -c %U /var/lib/rb-own") == f"{owner}\n"
     environment.sh("test -L /etc/systemd/system/multi-user.target.wants/rb-service.service; pwck -qr; grpck -r")
+
+
+@pytest.mark.modes("full", "root")
+def test_answers_stay(machine: Machine, packages: Path) -> None:
+    upgrade(machine, packages, asking("asks", "1", "rb-asks/a", "rb-asks/b", "rb-asks/old"))
+    environment = first(machine, packages)
+    answer = "echo rb-asks rb-asks/{} string {} | debconf-set-selections"
+    environment.sh(answer.format("a", "own"))  # without a package database of its own
+    succeeded(environment.exec("true"))
+    machine.sh(answer.format("a", "host"))
+    install(environment, packages, asking("inquires", "1", "rb-asks/b", "rb-inquires/c"))
+    upgrade(machine, packages, asking("asks", "2", "rb-asks/a", "rb-asks/b", "rb-asks/new"))
+    machine.sh(answer.format("b", "host"))
+    rebase(environment)
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    assert _answers(environment) == [
+        *("rb-asks/a:own", "rb-asks/b:host", "rb-asks/new:2", "rb-asks/old:1"),
+        *("rb-asks/b:host", "rb-inquires/c:1"),
+    ]
+    environment.sh("dpkg --purge rb-asks")
+    assert _answers(environment) == ["rb-asks/b:host", "rb-inquires/c:1"]
+    assert "rb-asks/new" in machine.sh("cat /var/cache/debconf/templates.dat")
+    assert "rb-asks/new" not in environment.sh("cat /var/cache/debconf/config.dat /var/cache/debconf/templates.dat")
+
+
+@pytest.mark.modes("single")
+def test_files_that_moved_to_another_package(machine: Machine, packages: Path) -> None:
+    path = "/usr/share/rb/{}"
+    names = ("upgraded", "purged", "again", "kept")
+    givers = [owning(f"give-{n}", "1", path.format(n), f"/usr/share/rb-give/{n}") for n in names]
+    upgrade(machine, packages, *givers)
+    environment = first(machine, packages)
+    install(environment, packages, owning("give-upgraded", "1.5", path.format("upgraded")), givers[2])
+    environment.sh("dpkg --purge rb-give-purged; chmod 600 /usr/share/rb/kept")
+    takers = [owning(f"take-{n}", "2", path.format(n), Replaces=f"rb-give-{n} (<< 2)") for n in names]
+    upgrade(machine, packages, *takers, *(owning(f"give-{n}", "2", f"/usr/share/rb-give/{n}") for n in names))
+    rebase(environment)
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    owners = {n: environment.sh(f"dpkg -S {path.format(n)}").partition(":")[0] for n in names}
+    taken = {n: f"rb-take-{n}" for n in names}
+    assert owners == {**taken, "upgraded": "rb-give-upgraded"}
+    assert environment.sh("cd /usr/share/rb; cat again kept purged upgraded; stat -c %a again kept").split() == [
+        *(path.format("again"), "2", path.format("kept"), "2", path.format("purged"), "2"),
+        *(path.format("upgraded"), "1.5", "644", "600"),
+    ]
+    environment.sh("dpkg --purge rb-give-upgraded")
+    assert environment.sh("ls /usr/share/rb").split() == ["again", "kept", "purged"]
+
+
+@pytest.mark.modes("full", "root")
+def test_files_of_a_new_system_user(machine: Machine, packages: Path) -> None:
+    upgrade(machine, packages, reowning("1", "root"))
+    environment = first(machine, packages)
+    install(environment, packages, SERVICE)  # its user has the number that the host's gets later
+    environment.sh("chown rb-own /usr/share/rb-plain; touch /var/lib/rb-own; chown rb-own /var/lib/rb-own")
+    upgrade(machine, packages, reowning("2", "rb-host3"))
+    host = machine.sh("stat -c %u /var/lib/rb-reowned/shipped")
+    assert host == environment.sh("stat -c %u /var/lib/rb-own")
+    result = rebase(environment)
+    assert any("rb-host3 has the number" in note for note in result["notes"])
+    assert_sound(machine, environment)
+    assert_up_to_date(environment)
+    script = "cd /var/lib; stat -c '%n %U:%G' rb-reowned rb-reowned/data rb-reowned/shipped rb-own /usr/share/rb-plain"
+    assert environment.sh(script).splitlines() == [
+        *(f"{path} rb-host3:rb-host3" for path in ("rb-reowned", "rb-reowned/data", "rb-reowned/shipped")),
+        *("rb-own rb-own:root", "/usr/share/rb-plain rb-own:root"),
+    ]
+    environment.sh("pwck -qr; grpck -r")
+
+
+def _answers(environment: Environment) -> list[str]:
+    lines = environment.sh("for name in rb-asks rb-inquires; do debconf-show $name | tr -d ' *' | sort; done")
+    return lines.splitlines()
 
 
 @pytest.mark.modes("single")

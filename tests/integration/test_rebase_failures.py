@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from . import terminals
 from .debs import Archive, Deb
 from .machines import Machine, output
 from .support import BASE_LIMIT, Environment, end, finish, refused, sleeper, succeeded
@@ -89,20 +90,95 @@ def test_a_full_disk(machine: Machine, packages: Path) -> None:
     assert_sound(machine, environment)
 
 
-@pytest.mark.modes("full", "single")
-def test_dependencies_are_repaired_when_that_is_agreed_to(machine: Machine, packages: Path) -> None:
+def _broken(machine: Machine, packages: Path) -> Environment:
+    """An environment whose package is too old for what the host has now; its archive has a newer one."""
     environment = first(machine, packages)
     install(environment, packages, OWN_UPGRADED)
     upgraded = next(deb for deb in HOST_LATER if deb.name == "rb-upgraded")
     needs = Deb("rb-needs", "1", {"Depends": "rb-upgraded (>= 3)"}, {"/usr/bin/rb-needs": "needs\n"})
     Archive(environment, packages).add(upgraded)
     upgrade(machine, packages, upgraded, needs)
+    return environment
+
+
+def _assert_repaired(machine: Machine, environment: Environment) -> None:
+    assert (versions(environment)["needs"], versions(environment)["upgraded"]) == ("ii 1", "ii 3")
+    assert_sound(machine, environment)
+
+
+@pytest.mark.modes("single")
+def test_dependencies_are_repaired_with_yes(machine: Machine, packages: Path) -> None:
+    environment = _broken(machine, packages)
     before = _state(environment)
     refused(environment.tool.run("rebase", "test", limit=BASE_LIMIT), 1, "rb-needs", "--yes")
     assert _state(environment) == before
     assert rebase(environment, "--yes")["repaired"] is True
-    assert (versions(environment)["needs"], versions(environment)["upgraded"]) == ("ii 1", "ii 3")
-    assert_sound(machine, environment)
+    _assert_repaired(machine, environment)
+
+
+@pytest.mark.modes("full")
+def test_on_a_terminal_somebody_is_asked_before_dependencies_are_repaired(machine: Machine, packages: Path) -> None:
+    environment = _broken(machine, packages)
+    before = _state(environment)
+    for answer, status in (("n", 1), ("y", 0)):
+        terminal = terminals.spawn(environment, str(environment.tool.launcher), "rebase", "test")
+        terminal.expect(r"rb-needs.*Let apt repair them \(apt-get --fix-broken install\)\? \[y/N\]: ")
+        assert _state(environment) == before
+        terminal.sendline(answer)
+        terminals.close(terminal)
+        assert terminal.exitstatus == status, terminal.before
+        assert (_state(environment) == before) is (answer == "n")
+    _assert_repaired(machine, environment)
+
+
+_RPM = """
+mkdir -p /usr/lib/sysimage/rpm
+/usr/bin/python3 -c '
+import sqlite3, sys
+with sqlite3.connect("/usr/lib/sysimage/rpm/rpmdb.sqlite") as database:
+    database.execute("CREATE TABLE IF NOT EXISTS Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)")
+    database.execute("INSERT INTO Packages (blob) VALUES (?)", [sys.argv[1].encode()])
+' "$1"
+"""
+_PACMAN = 'mkdir -p "/var/lib/pacman/local/$1-1"; echo "%NAME%" "$1" > "/var/lib/pacman/local/$1-1/desc"'
+
+
+@pytest.mark.modes("single")
+@pytest.mark.parametrize(
+    ("database", "install_", "packages_"),
+    [
+        ("/usr/lib/sysimage/rpm/rpmdb.sqlite", _RPM, ["host", "own"]),
+        ("/var/lib/pacman/local", _PACMAN, ["host", "later", "own"]),  # a directory: the overlay shows both sides
+    ],
+    ids=["rpm", "pacman"],
+)
+def test_databases_that_cannot_be_merged(machine: Machine, database: str, install_: str, packages_: list[str]) -> None:
+    machine.sh("rm -r /var/lib/dpkg /var/lib/apt; useradd -M rb-first")
+    machine.sh(install_, "host")
+    environment = machine.create()
+    environment.sh(install_, "own")
+    environment.sh("echo own > /usr/bin/own; useradd -M rb-own; rm /usr/bin/touch")
+    succeeded(environment.exec("true"))
+    assert environment.tool.status("test")["drift"]["unmerged"] == []
+    machine.sh(f"{install_}\necho host > /usr/bin/host; useradd -M rb-host", "later")
+    entered = succeeded(environment.exec("true")).stderr
+    assert "packages of this system have changed" in entered
+    assert "sysenv-ns rebase test" in entered
+    assert environment.tool.status("test")["drift"]["unmerged"] == [database]
+    assert "drifted" in succeeded(environment.tool.run("list")).stdout
+    assert f"not mergeable:  {database}" in succeeded(environment.tool.run("status", "test")).stdout
+    before = _state(environment)
+    for option in ([], ["--dry-run"], ["--yes"]):
+        refused(environment.tool.run("rebase", "test", *option), 1, database, "--files-only")
+    assert _state(environment) == before
+    rebase(environment, "--files-only")
+    assert environment.sh("cat /usr/bin/own /usr/bin/host; ls /usr/bin/touch 2>/dev/null || :") == "own\nhost\n"
+    users = environment.sh("grep -o '^rb-[a-z]*' /etc/passwd").split()
+    assert sorted(users) == ["rb-first", "rb-host", "rb-own"]
+    found = environment.sh('if [ -d "$1" ]; then ls "$1"; else grep -ao -e later -e own -e host "$1"; fi', database)
+    assert sorted(found.replace("-1", "").split()) == packages_
+    assert environment.tool.status("test")["drift"]["unmerged"] == []
+    assert rebase(environment)["operations"] == []
 
 
 @pytest.mark.modes("full", "root")

@@ -19,6 +19,7 @@ cd /
 for sums in /var/lib/dpkg/info/*.md5sums; do
     name=$(basename "$sums" .md5sums)
     md5sum --quiet --check "$sums" 2>/dev/null | sed 's/: FAILED.*//' | while read -r path; do
+        grep -qxF "/$path" "/var/lib/dpkg/info/$name.list" || continue  # another package has taken it over
         real=$(dpkg-divert --truename "/$path")
         wanted=$(grep -F "  $path" "$sums" | cut -c 1-32)
         [ "$(dpkg-divert --listpackage "/$path")" != "$name" ] || real=/$path
@@ -26,6 +27,9 @@ for sums in /var/lib/dpkg/info/*.md5sums; do
     done
 done
 """
+
+
+_USER = "#!/bin/sh\nadduser --system --group --no-create-home --home /nonexistent {0} --quiet\n"
 
 
 def _deb(name: str, version: str, files: Mapping[str, str], scripts: Mapping[str, str] | None = None) -> Deb:
@@ -52,6 +56,31 @@ def _alternative(name: str, version: str, priority: int) -> Deb:
     return _deb(f"choice-{name}", version, {path: ""}, {"postinst": postinst})
 
 
+def owning(name: str, version: str, *paths: str, **fields: str) -> Deb:
+    """A package with these files alone."""
+    return replace(_deb(name, version, dict.fromkeys(paths, "")), fields=fields)
+
+
+def reowning(version: str, user: str) -> Deb:
+    """A package that has its data, and what it ships there, owned by a system user."""
+    make = "#!/bin/sh\n" if user == "root" else _USER.format(user)
+    postinst = f"{make}echo data > /var/lib/rb-reowned/data\nchown -R {user}: /var/lib/rb-reowned\n"
+    return _deb("reowned", version, {"/var/lib/rb-reowned/shipped": ""}, {"postinst": postinst})
+
+
+def asking(name: str, version: str, *questions: str) -> Deb:
+    """A package that asks by way of debconf; the default answer is its version."""
+    form = "Template: {}\nType: string\nDefault: {}\nDescription: of a test\n"
+    begin = "#!/bin/sh\nset -e\nexport DEBIAN_FRONTEND=noninteractive\n. /usr/share/debconf/confmodule\n"
+    scripts = {
+        "templates": "\n".join(form.format(question, version) for question in questions),
+        "config": begin + "".join(f"db_input high {question} || :\n" for question in questions) + "db_go || :\n",
+        "postinst": f"{begin}db_stop\n",
+        "postrm": f'{begin}[ "$1" != purge ] || db_purge\n',
+    }
+    return _deb(name, version, {f"/usr/share/rb-{name}/data": ""}, scripts)
+
+
 _WATCHER = _deb(
     "watcher",
     "1",
@@ -62,7 +91,6 @@ _WATCHER = _deb(
         "ls /usr/share/rb-watched > /var/cache/rb/list\n",
     },
 )
-_USER = "#!/bin/sh\nadduser --system --group --no-create-home --home /nonexistent {0} --quiet\n"
 HOST = (
     simple("plain", "1", "/usr/share/rb-plain/old"),
     simple("upgraded", "1"),
@@ -129,6 +157,12 @@ def rebase(environment: Environment, *options: str) -> dict[str, Any]:
     data = json.loads(result.stdout)
     assert isinstance(data, dict)
     return data
+
+
+def assert_up_to_date(environment: Environment) -> None:
+    """A rebase has nothing to do."""
+    operations = rebase(environment)["operations"]
+    assert operations == [], operations
 
 
 def versions(environment: Environment) -> dict[str, str]:

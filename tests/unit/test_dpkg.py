@@ -74,6 +74,10 @@ def test_packages_of_a_status_file() -> None:
     assert dpkg.join(p.paragraph for p in found.values()) == STATUS
 
 
+def test_an_entry_of_a_package_that_is_not_there() -> None:
+    assert dpkg.parse_status(b"Package: a\nStatus: purge ok not-installed\nArchitecture: all\n") == {}
+
+
 def test_a_selection_changes_nothing_else() -> None:
     package = dpkg.parse_status(STATUS)["data"]
     held = package.wanted("hold")
@@ -84,7 +88,7 @@ def test_a_selection_changes_nothing_else() -> None:
 @pytest.mark.skipif(not Path(dpkg.STATUS).exists(), reason="no dpkg here")
 def test_the_systems_own_files_come_back_byte_by_byte() -> None:
     data = Path(dpkg.STATUS).read_bytes()
-    assert dpkg.join(p.paragraph for p in dpkg.parse_status(data).values()) == data
+    assert dpkg.join(dpkg.paragraphs(data)) == data
     data = Path(dpkg.DIVERSIONS).read_bytes()
     assert sorted(dpkg.format_diversions(dpkg.parse_diversions(data).values()).splitlines()) == sorted(
         data.splitlines()

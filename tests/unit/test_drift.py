@@ -102,7 +102,13 @@ def test_without_a_database_of_its_own_it_follows(store: Store, environment: Env
     assert origin.read(environment.path) == Origin(*[origin.remember(store)] * 2)
 
 
-@pytest.mark.parametrize("path", ["etc/passwd", "var/lib/dpkg/status"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("etc/passwd", "var/lib/dpkg/status", "var/cache/debconf/config.dat"),
+        *("usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/pacman/local/own-1/desc"),
+    ],
+)
 def test_it_follows_with_what_it_has_not_changed(store: Store, environment: Environment, path: str) -> None:
     _older(store, environment, own_database=False)
     before = origin.read(environment.path)

@@ -43,7 +43,6 @@ def _package(text: str | None) -> Package | None:
         ("1", "2", "2 hold installed", True, "host", "2 hold installed", "same version"),
         ("1", "2", "2 install half-configured", True, "own", "2 install half-configured", "changed here"),
         ("1", "2", "1 install half-configured", True, "own", "1 install half-configured", "changed here"),
-        ("1 unknown not-installed", "2", None, False, "host", "2", "added"),
     ],
 )
 def test_what_becomes_of_a_package(

@@ -75,6 +75,17 @@ def test_an_environment_without_changes(case: _Case) -> None:
     assert case.plan().empty
 
 
+def test_databases_in_another_order_say_the_same(case: _Case) -> None:
+    states = "Package: {}\nArchitecture: all\nAuto-Installed: 1\n\n"
+    gone = "Package: z\nStatus: purge ok not-installed\nArchitecture: all\n\n"
+    host = {_STATUS: _status(c="1", a="1"), "/var/lib/apt/extended_states": states.format("c") + states.format("a")}
+    own = {"/var/lib/apt/extended_states": "".join(map(states.format, "abc"))}
+    own |= {_STATUS: _status(a="1", b="1", c="1") + gone, **_package("b", "1", "/usr/b")}
+    case.write(host, {**host, **_package("a", "1", "/usr/a"), **_package("c", "1", "/usr/c")}, own)
+    plan = case.plan()
+    assert plan.empty, plan
+
+
 def test_copies_of_an_untouched_package_go_and_edited_ones_stay(case: _Case) -> None:
     old = {_STATUS: _status(a="1"), "/md5sums": f"{_sum('/usr/same 1')}  usr/same\n"}
     new = {_STATUS: _status(a="2"), **_package("a", "2", "/usr/a", "/usr/same", "/usr/edited")}
@@ -163,6 +174,18 @@ def test_a_diverted_file_follows_the_host(case: _Case) -> None:
     plan = case.plan()
     assert plan.copies == [Copy("/usr/a", "/usr/a.distrib")]
     assert "/usr/a" not in plan.dropped
+
+
+def test_a_question_stays_with_the_package_that_asks_it(case: _Case) -> None:
+    config, form = "/var/cache/debconf/config.dat", "Name: {0}\nTemplate: {0}\nValue: {1}\nOwners: {2}\n\n"
+    asked, gone = form.format("asked", "1", "a, b, c"), form.format("gone", "1", "c")
+    kept, before = form.format("kept", "1", "b"), form.format("z", "1", "later")
+    case.write(
+        {_STATUS: _status(a="1", b="1", c="1"), config: asked + gone + kept},
+        {_STATUS: _status(a="2"), **_package("a", "2", "/usr/a"), config: form.format("asked", "2", "a, new")},
+        {_STATUS: _status(a="1", b="2", c="1"), **_package("b", "2", "/usr/b"), config: asked + gone + kept + before},
+    )
+    assert case.plan().written[config].decode() == form.format("asked", "2", "a, b, new") + kept + before
 
 
 def test_accounts(case: _Case) -> None:

@@ -13,6 +13,7 @@ from sysenv_ns import errors, render
 from sysenv_ns.doctor import Diagnosis, Finding
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
 
@@ -95,6 +96,19 @@ def test_diagnosis() -> None:
     ]
     assert render.diagnosis(Diagnosis(findings, "root", None)).endswith("use the driver root.")
     assert render.diagnosis(Diagnosis(findings, None, None)).endswith("No environment can be run here.")
+
+
+def test_rebase() -> None:
+    decision = {"key": "a", "side": "host", "why": "updated", "old": "1", "new": "2", "own": "1"}
+    planned = Result((decision,), ("look",), ("write /a",), done=False)
+    assert render.rebase(planned).splitlines() == [
+        *("PACKAGE  VERSION     WHY", "a        the host's  updated  1 -> 2", "note: look", "write /a")
+    ]
+    assert "write" not in render.rebase(replace(planned, done=True))
+    stays = {**decision, "side": "own", "why": "changed here", "old": "2", "own": "3"}
+    assert render.rebase(Result((stays,), (), (), done=True)).splitlines() == [
+        *("PACKAGE  VERSION  WHY", "a        stays    changed here  2 (here 3)", "There is nothing to do.")
+    ]
 
 
 @pytest.mark.parametrize(
