@@ -220,6 +220,11 @@ class Own:
         decides, place = self._of_upper(path)
         return (_link(place) if place else None) if decides else self._below.link(path)
 
+    def has(self, path: str) -> bool:
+        """Whether there is anything."""
+        decides, place = self._of_upper(path)
+        return place is not None if decides else self._below.status(path) is not None
+
 
 def _read(place: str) -> bytes | None:
     try:
