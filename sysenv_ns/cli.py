@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, difference_commands, origin, policy, remedies, sudo
+from sysenv_ns import __version__, difference_commands, history_commands, origin, policy, remedies, sudo
 from sysenv_ns.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
@@ -313,5 +313,5 @@ def doctor(context: Context, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-for _command in difference_commands.COMMANDS:
+for _command in (*difference_commands.COMMANDS, *history_commands.COMMANDS):
     main.add_command(_command)

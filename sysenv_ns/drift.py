@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 
 from sysenv_ns import dpkg, origin, policy, refresh
@@ -47,7 +46,7 @@ def measure(store: Store, environment: Environment) -> Drift:
     old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
     try:
         files, unmerged = _files(old, environment), _unmerged(old, environment)
-        if not origin.has_packages(environment.upper):
+        if not origin.has_packages(environment):
             return Drift(files=files, unmerged=unmerged)
         olds, news = (dpkg.parse_status(side or b"") for side in (old.read(dpkg.STATUS), origin.content(dpkg.STATUS)))
         owns = dpkg.parse_status(_own(environment, dpkg.STATUS) or b"")
@@ -79,12 +78,12 @@ def notice(store: Store, environment: Environment) -> str | None:
 
 
 def _is_own(environment: Environment, path: str) -> bool:
-    return os.path.lexists(environment.upper / path[1:])
+    return origin.own(environment, path) is not None
 
 
 def _own(environment: Environment, path: str) -> bytes | None:
     """A database as the environment has it."""
-    return origin.content(str(environment.upper / path[1:])) if _is_own(environment, path) else origin.content(path)
+    return origin.content(origin.own(environment, path) or path)
 
 
 def _version(package: Package | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +61,7 @@ class Layered:
                 directory=str(environment.path),
                 unprivileged=True,
                 fuse=self.data == "host",
+                frozen={"/": tuple(map(str, environment.uppers()[1:]))},
             )
             yield Prepared(layout.plan(host, root), tuple(layer.name for layer in layers))
 
@@ -83,16 +85,20 @@ class Root:
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         """See Driver."""
-        for mount in layout.further_mounts(host):
+        places = {mount.point: f"{layout.mount_place(mount.point)}/" for mount in layout.further_mounts(host)}
+        for place in places.values():
             for name in ("upper", "work"):
-                directory = environment.path / "mounts" / layout.mount_slug(mount.point) / name
-                directory.mkdir(parents=True, exist_ok=True)
+                (environment.path / place / name).mkdir(parents=True, exist_ok=True)
         root = layout.Root(
             source=environment.source,
             lowers=("/",),
             data_roots=(),
             directory=str(environment.path),
             unprivileged=False,
+            frozen={
+                point: tuple(map(os.path.realpath, environment.uppers(f"{place}upper")[1:]))
+                for point, place in {"/": "", **places}.items()
+            },
         )
         yield Prepared(layout.plan(host, root), ())
 

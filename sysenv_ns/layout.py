@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -185,9 +185,9 @@ def second_sights(host: Host) -> frozenset[str]:
     points = {*overlaid_directories(host), *(mount.point for mount in further_mounts(host))}
     found: list[tuple[str, str, str]] = []  # path on the disk, disk, point
     for point in points:
-        if (mount := mountinfo.containing(point, host.visible)) is not None:
-            path = f"{mount.root.rstrip('/')}{point[len(mount.point.rstrip('/')) :]}"
-            found.append((path or "/", mount.device, point))
+        device, path = _place(point, host)
+        if device:
+            found.append((path, device, point))
     found.sort()  # what holds another one comes first
     return frozenset(
         point
@@ -240,16 +240,20 @@ class Root:
     directory: str  # the environment's: upper/, work/, and mounts/ for further overlays
     unprivileged: bool
     fuse: bool = False  # served by fuse-overlayfs instead of the kernel
+    # By what is mounted: the environment's frozen layers, uppermost first.
+    frozen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan(host: Host, root: Root) -> tuple[Operation, ...]:
     """Everything that is mounted or made for a session, in order; the first operation is the root itself."""
     upper, work = f"{root.directory}/upper", f"{root.directory}/work"
     overlay: Operation
+    lowers = (*root.frozen.get("/", ()), *root.lowers)
     if root.fuse:
-        overlay = FuseOverlay("/", root.source, root.lowers, upper, work)
+        overlay = FuseOverlay("/", root.source, lowers, upper, work)
     else:
-        overlay = Overlay("/", root.source, root.lowers, root.data_roots, upper, work, root.unprivileged)
+        apart = _apart(host, root, "/")
+        overlay = Overlay("/", root.source, lowers, root.data_roots, upper, work, root.unprivileged, apart)
     further = () if root.unprivileged else tuple(_further_overlays(host, root))
     etc = () if root.unprivileged else tuple(_etc_binds(host))
     return (overlay, *further, *_binds(host, root.unprivileged), *etc, *_run(host.run))
@@ -272,11 +276,40 @@ def mount_slug(point: str) -> str:
     return point.strip("/").replace("%", "%25").replace("/", "%2F")
 
 
+def mount_place(point: str) -> str:
+    """The directory for a further overlay, below the environment's."""
+    return f"mounts/{mount_slug(point)}"
+
+
 def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
     for mount in further_mounts(host):
-        directory = f"{root.directory}/mounts/{mount_slug(mount.point)}"
+        directory = f"{root.directory}/{mount_place(mount.point)}"
         upper, work = f"{directory}/upper", f"{directory}/work"
-        yield Overlay(mount.point, root.source, (mount.point,), (), upper, work, root.unprivileged)
+        lowers = (*root.frozen.get(mount.point, ()), mount.point)
+        apart = _apart(host, root, mount.point)
+        yield Overlay(mount.point, root.source, lowers, (), upper, work, root.unprivileged, apart)
+
+
+def _apart(host: Host, root: Root, point: str) -> str:
+    """Where the host's directory at a mount point is to be mounted apart, if its overlay needs that; or ""."""
+    frozen = root.frozen.get(point, ())
+    if root.unprivileged or not any(_lies_in(path, point, host) for path in frozen):
+        return ""
+    return f"{root.directory}/root"
+
+
+def _lies_in(path: str, outer: str, host: Host) -> bool:
+    """Whether a directory lies in another one on their disk, wherever that is mounted."""
+    (disk, place), (outer_disk, outer_place) = _place(path, host), _place(outer, host)
+    return disk == outer_disk and (place == outer_place or is_below(place, outer_place))
+
+
+def _place(path: str, host: Host) -> tuple[str, str]:
+    """The disk that a path of the host lies on, and its path there."""
+    mount = mountinfo.containing(path, host.visible)
+    if mount is None:
+        return "", path
+    return mount.device, f"{mount.root.rstrip('/')}{path[len(mount.point.rstrip('/')) :]}" or "/"
 
 
 def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:

@@ -11,7 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, origin, remedies, removal, running, standins, sudo
+from sysenv_ns import (
+    building,
+    doctor,
+    drivers,
+    idmap,
+    layers,
+    namespace,
+    origin,
+    remedies,
+    removal,
+    running,
+    standins,
+    sudo,
+)
 from sysenv_ns import drift as drift_module
 from sysenv_ns.drift import Drift
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
@@ -38,6 +51,7 @@ class Status:
     problem: str = ""
     host_changed: bool = False  # since it was started, while it runs
     drift: Drift | None = None  # None for one that is damaged
+    snapshots: tuple[str, ...] = ()  # their labels, the oldest first
 
     @property
     def running(self) -> bool:
@@ -97,7 +111,8 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     processes = found.get(environment.source, ())
     changed = bool(processes) and running.host_changed(path)
     drift = drift_module.measure(store, environment)
-    return Status(name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift)
+    labels = tuple(snapshot.label for snapshot in environment.snapshots)
+    return Status(name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift, labels)
 
 
 def list_all(store: Store) -> list[Status]:
@@ -164,20 +179,31 @@ def remove(store: Store, name: str) -> None:
         environment = store.load(name)
     except SysenvError:
         processes = running.of_damaged(path)
-        _refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
+        refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
         _remove_damaged(store, path)
         return
     sudo.require(environment)
     with store.lock(name):
         processes = running.processes(store).get(environment.source, ())
-        _refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+        refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
+    _free_layers(store)
     origin.collect(store)
 
 
-def _refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:
+def _free_layers(store: Store) -> None:
+    try:
+        layers.collect(store)
+    except OSError as error:
+        raise SysenvError(
+            f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand as root"
+        ) from error
+
+
+def refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:
+    """Raise SysenvError when there are processes."""
     if processes:
         listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
         raise SysenvError(f"{name} is running: {listed}", hint)
@@ -210,6 +236,7 @@ def _remove_damaged(store: Store, path: Path) -> None:
     else:
         id_map = idmap.detect_full()
     _delete(_to_trash(store, path, id_map), id_map)
+    _free_layers(store)
 
 
 def _to_trash(store: Store, path: Path, id_map: IdMap | None) -> Path:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -55,6 +55,7 @@ class Overlay:
     upper: str
     work: str
     unprivileged: bool
+    apart: str = ""  # an empty directory to mount the lowest layer on, where others of them lie in it
 
     def describe(self) -> str:
         lowers = ":".join(self.lowers) + "".join(f"::{root}" for root in self.data_roots)
@@ -81,12 +82,17 @@ class Overlay:
                 # Makes the kernel refuse a second mount of the same upper; it cannot be kept up without privileges
                 # and falls back to off after that check.
                 context.set_string("index", "on")
-            lowers, data_roots, (upper, work) = (
+            else:
+                # What a layer holds shall not depend on the defaults of a kernel: nothing in it may refer to others.
+                for key in ("index", "metacopy", "redirect_dir"):
+                    context.set_string(key, "off")
+            lowers, data_roots, upper = (
                 [_open_directory(path, stack) for path in paths]
                 for paths in (self.lowers, self.data_roots, (self.upper, self.work))
             )
-            _set_layers(context, lowers, data_roots, upper, work)
-            return context.mount()
+            if self.apart:
+                lowers[-1] = stack.enter_context(_mounted_apart(lowers[-1], self.apart))
+            return _mount_layers(context, lowers, data_roots, upper)
 
     def attach(self, root: int, mount: int | None) -> None:
         attach_mount(root, self.target, mount, directory=True)
@@ -98,30 +104,63 @@ def _open_directory(path: str, stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-def _set_layers(
-    context: syscalls.FilesystemContext, lowers: Sequence[int], data_roots: Sequence[int], upper: int, work: int
-) -> None:
-    """Layers as descriptors; before Linux 6.13, which takes none, by the names that these have in /proc."""
+@contextlib.contextmanager
+def _mounted_apart(directory: int, point: str) -> Iterator[int]:
+    """A directory as a file system of its own, an overlay of nothing else: other layers may lie in it then.
+
+    overlayfs refuses a layer that lies in another one (ELOOP), and what is not mounted anywhere (before Linux 6.15).
+    """
+    place = os.open(point, _O_PATH | os.O_DIRECTORY)
     try:
-        context.set_fd("upperdir", upper)
-    except OSError as error:
-        if error.errno not in _NO_DESCRIPTORS:
-            raise
-        # Short names that need no escaping either. A directory that cannot be an upper is refused here once more.
-        context.set_string("upperdir", _name(upper))
-        context.set_string("workdir", _name(work))
-        roots = "".join(f"::{_name(descriptor)}" for descriptor in data_roots)
-        context.set_string("lowerdir", ":".join(map(_name, lowers)) + roots)
-        return
-    context.set_fd("workdir", work)
-    for descriptor in lowers:
-        context.set_fd("lowerdir+", descriptor)
-    for descriptor in data_roots:
-        context.set_fd("datadir+", descriptor)
+        with syscalls.FilesystemContext("tmpfs") as context:
+            empty = context.mount()  # two layers there must be
+        syscalls.move_mount(empty, place, point)
+        try:
+            with syscalls.FilesystemContext("overlay") as context:
+                overlay = _mount_layers(context, [empty, directory], [], [])
+            syscalls.move_mount(overlay, empty, point)
+            try:
+                yield overlay
+            finally:
+                syscalls.umount(point, syscalls.MNT_DETACH)
+                os.close(overlay)
+        finally:
+            syscalls.umount(point, syscalls.MNT_DETACH)
+            os.close(empty)
+    finally:
+        os.close(place)
 
 
-def _name(descriptor: int) -> str:
-    return f"/proc/self/fd/{descriptor}"
+def _mount_layers(
+    context: syscalls.FilesystemContext, lowers: Sequence[int], data_roots: Sequence[int], upper: Sequence[int]
+) -> int:
+    """Mount layers given as descriptors (`upper`: it and its work directory, or nothing).
+
+    Before Linux 6.13, which takes none, by the names that these have in /proc: of all lower layers together 255 bytes.
+    """
+    layers = [
+        *zip(("upperdir", "workdir"), upper, strict=False),
+        *(("lowerdir+", descriptor) for descriptor in lowers),
+        *(("datadir+", descriptor) for descriptor in data_roots),
+    ]
+    for number, (key, descriptor) in enumerate(layers):
+        try:
+            context.set_fd(key, descriptor)
+        except OSError as error:
+            if number > 0 or error.errno not in _NO_DESCRIPTORS:
+                raise
+            break
+    else:
+        return context.mount()
+    os.chdir("/proc/self/fd")  # the shortest names, and they need no escaping; read when it is mounted
+    try:
+        # A directory that cannot be an upper is refused here once more.
+        for key, descriptor in zip(("upperdir", "workdir"), upper, strict=False):
+            context.set_string(key, str(descriptor))
+        context.set_string("lowerdir", ":".join(map(str, lowers)) + "".join(f"::{root}" for root in data_roots))
+        return context.mount()
+    finally:
+        os.chdir("/")
 
 
 @dataclass(frozen=True)

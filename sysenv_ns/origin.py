@@ -118,7 +118,7 @@ def follow(store: Store, environment: Environment) -> None:
         return
     if origin.packages == origin.accounts and is_current(origin.packages):
         return
-    own_packages, own_accounts = has_databases(environment.upper), has_accounts(environment.upper)
+    own_packages, own_accounts = has_databases(environment), has_accounts(environment)
     if own_packages and own_accounts:
         return
     key = remember(store)
@@ -147,26 +147,34 @@ def note_seen(environment: Environment) -> bool:
     return True
 
 
-def has_packages(upper: Path) -> bool:
+def has_packages(environment: Environment) -> bool:
     """Whether an environment has changed the database of dpkg."""
-    return (upper / _DPKG[1:]).exists()
+    return own(environment, _DPKG) is not None
 
 
-def has_databases(upper: Path) -> bool:
+def has_databases(environment: Environment) -> bool:
     """Whether an environment has changed the database of any package manager, or answers to their questions."""
-    return any(os.path.lexists(upper / path[1:]) for path in (_DPKG, _DEBCONF, *policy.PACKAGE_DATABASES))
+    return any(own(environment, path) is not None for path in (_DPKG, _DEBCONF, *policy.PACKAGE_DATABASES))
 
 
-def has_accounts(upper: Path) -> bool:
+def has_accounts(environment: Environment) -> bool:
     """Whether an environment has changed its accounts."""
-    return any(os.path.lexists(upper / path[1:]) for path in ACCOUNTS)
+    return any(own(environment, path) is not None for path in ACCOUNTS)
+
+
+def own(environment: Environment, path: str) -> str | None:
+    """Where an environment has what it has changed there; None when it has not."""
+    places = (f"{upper}{path}" for upper in environment.uppers())
+    return next((place for place in places if os.path.lexists(place)), None)
 
 
 def collect(store: Store) -> None:
-    """Delete the states that no environment names."""
+    """Delete the states that no environment names, nor one as it was when its changes were frozen."""
     import shutil
 
-    named = {key for name in store.names() if (o := read(store.envs / name)) for key in (o.packages, o.accounts)}
+    frozen = list(store.layers.iterdir()) if store.layers.is_dir() else []
+    directories = [*(store.envs / name for name in store.names()), *frozen]
+    named = {key for path in directories if (o := read(path)) for key in (o.packages, o.accounts)}
     for directory in {path_of(store, key).parent for key in ("", _OF_ROOT)}:
         with contextlib.suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):

@@ -67,6 +67,9 @@ COPY_LIMITS = {
 # A host mount splits a data-only lower: its siblings become one each. overlayfs takes 500 layers, and searches them
 # one by one for the data of a stub; the files of smaller directories beyond this number are copied.
 DATA_ROOTS = 128
+# So many frozen layers an environment may have before they are merged into one. overlayfs takes 500, but searches them
+# one by one for what is in none of them; and before Linux 6.13 the names of all of them must have room in 255 bytes.
+LAYERS = 32
 # Logs above this size (bytes) are left empty: a copy would cost gigabytes, a stub would lie when the log grows.
 LOG_LIMIT = MEBIBYTE
 LOGS = "/var/log"

@@ -10,6 +10,7 @@ from typing import Any
 
 from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.drift import Drift
+from sysenv_ns.history import History
 from sysenv_ns.lifecycle import Status
 from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
@@ -43,6 +44,8 @@ def status(result: Status) -> str:
         ("created:", _date(result.created)),
         ("changes:", f"{result.path}/upper"),
     ]
+    if result.snapshots:
+        rows.append(("snapshots:", f"{', '.join(result.snapshots)}; more: sysenv-ns history {result.name}"))
     if result.problem:
         rows.append(("problem:", result.problem))
     if result.host_changed:
@@ -50,6 +53,23 @@ def status(result: Status) -> str:
     rows += _drift(result.name, result.drift) if result.drift else []
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
+
+
+def history(result: History) -> str:
+    """The table of `history`."""
+    rows = [("SNAPSHOT", "CREATED", "SIZE", "")]
+    for found in result.snapshots:
+        notes = ["now"] * found.current + ["kept by a rollback"] * found.automatic
+        rows.append((found.label, _date(found.created), _bytes(found.size), ", ".join(notes)))
+    return table([*rows, ("(since)", "", _bytes(result.size), "")])
+
+
+def _bytes(number: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number} {unit}"
+        number = round(number / 1000)
+    return f"{number} GB"
 
 
 def diagnosis(result: Diagnosis) -> str:

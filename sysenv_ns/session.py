@@ -59,6 +59,7 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         variables["SHELL"] = shell
         command = replace(command, arguments=(shell,))
     with store.lock(environment.name):
+        environment = store.load(environment.name)  # what it is made of may have changed before
         changed = False
         while (process := running.find(environment)) is not None:
             changed = running.host_changed(environment.path)  # while the host's own files are in sight

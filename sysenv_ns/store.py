@@ -2,6 +2,7 @@
 
 STORE/base/KEY/LAYER/     base layers, see base.py
 STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock, state.json, origin.json
+STORE/layers/ID/          frozen changes, in the directory of the environment that they were of, see layers.py
 STORE/origins/KEY/        what the host was when environments began to have their own, see origin.py
 STORE/trash/              what is being removed
 """
@@ -26,8 +27,22 @@ from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import Extent, IdMap
 
 FORMAT_VERSION = 1
+_LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without
 SOURCE_PREFIX = "sysenv-ns:"
+LAYERS = "layers"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_LAYER = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state that an environment can go back to: its frozen layers of then, uppermost first."""
+
+    label: str
+    created: float
+    layers: tuple[str, ...]
+    environment: str  # whose it was: a clone has the history of its source
+    automatic: bool = False  # nobody asked for it: it keeps what a rollback has put away
 
 
 @dataclass(frozen=True)
@@ -40,11 +55,22 @@ class Environment:
     id_map: IdMap | None
     created: float
     path: Path
+    layers: tuple[str, ...] = ()  # the frozen ones below its changes, uppermost first
+    snapshots: tuple[Snapshot, ...] = ()  # the oldest first
 
     @property
     def upper(self) -> Path:
         """The environment's changes, shaped like /."""
         return self.path / "upper"
+
+    def uppers(self, place: str = "upper") -> tuple[Path, ...]:
+        """All that it has changed, uppermost first: its own directory of that name, and those of its frozen layers.
+
+        Frozen ones that do not exist are left out.
+        """
+        store = self.path.parent.parent
+        frozen = (store / LAYERS / ident / place for ident in self.layers)
+        return (self.path / place, *(path for path in frozen if path.is_dir()))
 
     @property
     def work(self) -> Path:
@@ -62,11 +88,11 @@ class Environment:
         return f"{SOURCE_PREFIX}{self.ident}"
 
 
-def check_name(name: str) -> str:
-    """Return `name` if it may name an environment, else raise SysenvError."""
+def check_name(name: str, what: str = "an environment") -> str:
+    """Return `name` if it may name an environment (or `what` else), else raise SysenvError."""
     if not _NAME.fullmatch(name):
         raise SysenvError(
-            f"{name!r} cannot name an environment",
+            f"{name!r} cannot name {what}",
             "use letters, digits, '.', '_' and '-', at most 100, not starting with '.' or '-'",
             exit_status=2,
         )
@@ -97,6 +123,7 @@ class Store:
         self.envs = path / "envs"
         self.base = path / "base"
         self.trash = path / "trash"
+        self.layers = path / LAYERS
 
     def prepare(self) -> None:
         """Create what is missing and keep everybody else out. Raises SysenvError."""
@@ -110,7 +137,7 @@ class Store:
                 os.chown(self.path, -1, os.getegid())
             if stat.S_IMODE(status.st_mode) != 0o700:
                 self.path.chmod(0o700)
-            for directory in (self.envs, self.base, self.trash):
+            for directory in (self.envs, self.base, self.trash, self.layers):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SysenvError(
@@ -152,36 +179,16 @@ class Store:
     def load(self, name: str) -> Environment:
         """Read env.json of an existing environment. Raises SysenvError."""
         path = self.directory(name)
-        hint = f"its files are in {path}/upper; `sysenv-ns remove {name}` deletes it"
-        try:
-            data = json.loads((path / "env.json").read_bytes())
-            if data["version"] != FORMAT_VERSION:
-                raise SysenvError(
-                    f"the environment {name} has format {data['version']}, this sysenv-ns reads {FORMAT_VERSION}",
-                    "use the version of sysenv-ns that made it",
-                )
-            id_map = None if data["id_map"] is None else _decode_id_map(data["id_map"])
-            ident, driver, created = str(data["ident"]), str(data["driver"]), float(data["created"])
-            if (id_map is None) != (driver == "root"):
-                raise ValueError(f"driver {driver} and id map do not fit")
-            if not (path / "upper").is_dir():
-                raise SysenvError(f"the environment {name} has lost its files: there is no {path}/upper", hint)
-            return Environment(name, ident, driver, id_map, created, path)
-        except OSError as error:
-            raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise SysenvError(f"env.json of {name} is damaged ({error})", hint) from error
+        environment = read_description(path, name)
+        for place in (environment.upper, *(self.layers / ident for ident in environment.layers)):
+            if not is_directory(place):
+                hint = f"what is left is in {path}; `sysenv-ns remove {name}` deletes it"
+                raise SysenvError(f"the environment {name} has lost its files: there is no {place}", hint)
+        return environment
 
     def add(self, environment: Environment, staging: Path) -> None:
         """Make the environment prepared in `staging` visible under its name, all at once. Raises SysenvError."""
-        data = {
-            "version": FORMAT_VERSION,
-            "ident": environment.ident,
-            "driver": environment.driver,
-            "id_map": None if environment.id_map is None else asdict(environment.id_map),
-            "created": environment.created,
-        }
-        write_json(staging / "env.json", data)
+        write_description(staging, environment)
         try:
             # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
             if os.path.lexists(environment.path):
@@ -211,6 +218,67 @@ class Store:
             if not same:
                 raise self.unknown(name)
             yield
+
+
+def read_description(path: Path, name: str) -> Environment:
+    """Read env.json in a directory of an environment. Raises SysenvError."""
+    hint = f"its files are in {path}/upper; `sysenv-ns remove {name}` deletes it"
+    try:
+        data = json.loads((path / "env.json").read_bytes())
+        if data["version"] not in (FORMAT_VERSION, _LAYERED_VERSION):
+            raise SysenvError(
+                f"the environment {name} has format {data['version']}, this sysenv-ns reads {_LAYERED_VERSION}",
+                "use the version of sysenv-ns that made it",
+            )
+        id_map = None if data["id_map"] is None else _decode_id_map(data["id_map"])
+        ident, driver, created = str(data["ident"]), str(data["driver"]), float(data["created"])
+        if (id_map is None) != (driver == "root"):
+            raise ValueError(f"driver {driver} and id map do not fit")
+        layers = _decode_layers(data.get("layers", ()))
+        snapshots = tuple(map(_decode_snapshot, data.get("snapshots", ())))
+        return Environment(name, ident, driver, id_map, created, path, layers, snapshots)
+    except OSError as error:
+        raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise SysenvError(f"env.json of {name} is damaged ({error})", hint) from error
+
+
+def write_description(path: Path, environment: Environment) -> None:
+    """Write env.json in a directory of an environment, at once. Raises OSError."""
+    data: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "ident": environment.ident,
+        "driver": environment.driver,
+        "id_map": None if environment.id_map is None else asdict(environment.id_map),
+        "created": environment.created,
+    }
+    if environment.layers or environment.snapshots:
+        snapshots = [asdict(snapshot) for snapshot in environment.snapshots]
+        data |= {"version": _LAYERED_VERSION, "layers": environment.layers, "snapshots": snapshots}
+    write_json(path / "env.json", data)
+
+
+def is_directory(path: Path) -> bool:
+    """Not one that a symbolic link leads to: root must not be led out of a user's store."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _decode_snapshot(data: dict[str, Any]) -> Snapshot:
+    label, environment = str(data["label"]), str(data["environment"])
+    if not (_NAME.fullmatch(label) and _NAME.fullmatch(environment)):
+        raise ValueError(f"wrong names {label!r}, {environment!r}")
+    layers = _decode_layers(data["layers"])
+    return Snapshot(label, float(data["created"]), layers, environment, bool(data["automatic"]))
+
+
+def _decode_layers(data: Any) -> tuple[str, ...]:
+    layers = tuple(str(ident) for ident in data)
+    if wrong := [ident for ident in layers if not _LAYER.fullmatch(ident)]:
+        raise ValueError(f"{wrong[0]!r} names no layer")
+    return layers
 
 
 def _decode_id_map(data: dict[str, Any]) -> IdMap:

@@ -84,7 +84,7 @@ def test_prepare_makes_parents_and_can_be_repeated(tmp_path: Path) -> None:
     store = Store(tmp_path / "a" / "b")
     store.prepare()
     store.prepare()
-    assert {path.name for path in store.path.iterdir()} == {"base", "envs", "trash"}
+    assert {path.name for path in store.path.iterdir()} == {"base", "envs", "layers", "trash"}
 
 
 def test_prepare_below_a_file_fails(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Merges directories of changes, as they lie above each other in an overlay, into one; decides nothing.
+
+Files are shared as hard links, so it takes little time and no room; nobody may write to them any more. What hides
+something of the layers below all of them (whiteouts, opaque directories) goes on doing so. This process must be root
+of the files' namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+
+from sysenv_ns import copying, policy, view
+
+_Entry = os.DirEntry[str]
+
+
+def opaque_attribute(driver: str) -> str:
+    """What tells the overlay of a driver that a directory hides what lies below it."""
+    return {"root": "trusted.overlay.opaque", "fuse": "user.fuseoverlayfs.opaque"}.get(driver, "user.overlay.opaque")
+
+
+def merge(directories: Sequence[str], target: str, opaque: str, alone: bool = False) -> None:
+    """Make `target` what the directories, uppermost first, are together; `opaque` is the attribute for that.
+
+    `alone`: nothing can show through from below, where a whiteout would be listed. Raises OSError.
+    """
+    os.mkdir(target, 0o700)
+    for name, stack, hides in _together(directories):
+        first, place = stack[0], f"{target}/{name}"
+        if view.hidden_name(first) is not None:
+            if not alone:
+                _link(first, f"{target}/{first.name}")
+        elif not first.is_dir(follow_symlinks=False):
+            _link(first, place)
+        else:
+            merge([entry.path for entry in stack], place, opaque, alone or hides)
+            if hides:
+                os.setxattr(place, opaque, b"y")
+    copying.dress(target, directories[0], os.lstat(directories[0]))
+
+
+def _together(directories: Sequence[str]) -> Iterator[tuple[str, list[_Entry], bool]]:
+    """What has the same name in them: what shows, and if that is a directory all that it is merged of; and whether
+    this hides what lies below them all.
+    """
+    found: dict[str, list[_Entry]] = {}
+    for directory in directories:
+        with os.scandir(directory) as listed:
+            for entry in listed:
+                if entry.name != policy.FUSE_OPAQUE:
+                    found.setdefault(view.hidden_name(entry) or entry.name, []).append(entry)
+    for name, entries in found.items():
+        yield name, *_shown(entries)
+
+
+def _shown(entries: Sequence[_Entry]) -> tuple[list[_Entry], bool]:
+    stack: list[_Entry] = []
+    for entry in entries:
+        if view.hidden_name(entry) is not None or not entry.is_dir(follow_symlinks=False):
+            return stack or [entry], True
+        stack.append(entry)
+        if view.is_opaque(entry.path):
+            return stack, True
+    return stack, False
+
+
+def _link(entry: _Entry, target: str) -> None:
+    try:
+        os.link(entry.path, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EMLINK:
+            raise
+        copying.copy(entry.path, target, entry.stat(follow_symlinks=False))
