@@ -40,7 +40,7 @@ def measure(store: Store, environment: Environment) -> Drift:
     """Compare an environment's origin with the host of now. What cannot be read counts as unknown."""
     known = origin.read(environment.path)
     if known is None:
-        return Drift(known=not origin.has_databases(environment.upper))
+        return Drift(known=not origin.has_databases(environment))
     if origin.is_current(known.packages) and origin.is_current(known.accounts):
         return Drift()
     old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))

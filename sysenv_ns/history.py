@@ -30,7 +30,7 @@ from sysenv_ns.store import (
     write_description,
 )
 
-_LABEL_WIDTH = 90  # letters, which leaves room for a number
+_BEFORE = "before-rollback"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def rollback(store: Store, name: str, label: str) -> Rollback:
         ident, chain = _freeze(store, environment)
         kept: tuple[Snapshot, ...] = ()
         if chain not in [snapshot.layers for snapshot in environment.snapshots]:
-            kept = (Snapshot(_free(environment, f"before-{label}"), timestamp(), chain, name, automatic=True),)
+            kept = (Snapshot(_free(environment, _BEFORE), timestamp(), chain, name, automatic=True),)
         new = replace(environment, layers=target.layers, snapshots=(*environment.snapshots, *kept))
         layers.succeed(store, environment, new, ident, renamed=target.environment != name)
     return Rollback(label, kept[0].label if kept else None)
@@ -230,6 +230,5 @@ def _get(environment: Environment, label: str) -> Snapshot:
 
 def _free(environment: Environment, label: str) -> str:
     """This label, or one like it that is not taken."""
-    label = label[:_LABEL_WIDTH]
     numbered = (label if number == 1 else f"{label}-{number}" for number in itertools.count(1))
     return next(found for found in numbered if _find(environment, found) is None)

@@ -31,8 +31,9 @@ from sysenv_ns.store import (
     write_description,
 )
 
-# What a session that has ended has left, and what a successor has already; and such of these as are half written.
-_NOT_INHERITED = ("env.json", "origin.json", "state.json", "lock", "upper.lock")
+# What a session that has ended has left, what tells of another state, and what a successor has already; and such of
+# these as are half written.
+_NOT_INHERITED = ("env.json", "origin.json", "drift-seen", "state.json", "lock", "upper.lock")
 
 
 def new_ident() -> str:
@@ -158,7 +159,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
 
 
 def merge_uppers(directories: Sequence[Path], target: Path, driver: str) -> None:
-    """Merge the upper directories in these, as root of their namespace. Raises OSError."""
+    """Merge the upper directories in these, uppermost first, as root of their namespace. Raises OSError."""
     for place in _places(directories):
         found = [f"{path}/{place}" for path in directories if os.path.isdir(path / place)]
         if found:

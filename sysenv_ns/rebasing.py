@@ -22,6 +22,7 @@ from sysenv_ns import (
     drift,
     drivers,
     emulation,
+    layers,
     layout,
     namespace,
     operations,
@@ -42,7 +43,7 @@ from sysenv_ns.operations import Operation, Overlay
 from sysenv_ns.origin import Origin
 from sysenv_ns.session import Reporter
 from sysenv_ns.standins import ROOT_PATH
-from sysenv_ns.store import Environment, Store, file_lock, sync_directory
+from sysenv_ns.store import Environment, Store, file_lock, sync_directory, write_description
 from sysenv_ns.view import Upper, View
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -96,9 +97,9 @@ class _Trial:
 
 def run(store: Store, name: str, options: Options, agree: Callable[[str], bool], reporter: Reporter) -> Result:
     """Move an environment onto today's host. `agree` is asked before apt repairs dependencies. Raises SysenvError."""
-    environment = store.load(name)
-    sudo.require(environment)
+    sudo.require(store.load(name))
     with store.lock(name):
+        environment = store.load(name)
         if running.find(environment) is not None:
             raise SysenvError(f"{name} is running", f"leave it, or end its processes: sysenv-ns stop {name}")
         try:
@@ -119,7 +120,7 @@ def _run(
         )
     key = origin.remember(store)
     with _staging(store, environment) as (staging, scratch):
-        copy = replace(environment, path=staging)
+        copy = replace(environment, path=staging, layers=())  # it stands alone; its snapshots keep theirs
         old = _old(store, environment, key, options)
         trial = _Trial(store, environment, copy, scratch, old, reporter)
         # The state file is a hint about a session that has ended; without it no layer of the base is deleted.
@@ -134,7 +135,10 @@ def _run(
             return result
         repaired = _settle(trial, found["script"], found["unsound"], agree)
         origin.write(staging, Origin(key, key))
+        write_description(staging, copy)
         _swap(trial)
+    with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
+        layers.collect(store)
     origin.collect(store)
     removal.empty_trash(store.trash, environment.id_map)
     return replace(result, repaired=repaired)
@@ -164,9 +168,8 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
             path.mkdir(mode=0o755)
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(mode=0o755)
-        for name in ("env.json", config.NAME):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(environment.path / name, staging / name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(environment.path / config.NAME, staging / config.NAME)
         os.link(environment.path / "lock", staging / "lock")  # who waits for it finds it where it was
         yield staging, scratch
     finally:
@@ -188,12 +191,13 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
         points = [("", "upper")]
         if environment.id_map is None:
             points += [(m.point, f"mounts/{layout.mount_slug(m.point)}/upper") for m in layout.further_mounts(host)]
-        layers = [(p, f"{environment.path}/{d}") for p, d in points if (environment.path / d).is_dir()]
-        plan = planning.plan(trial.old, View(below), Upper(layers))
+        source = _merged(trial)
+        uppers = [(point, f"{source}/{place}") for point, place in points if (source / place).is_dir()]
+        plan = planning.plan(trial.old, View(below), Upper(uppers))
         if not (dry_run or plan.empty):
             for line in applying.describe(plan):
                 log(line)
-            applying.copy(plan, View(below), str(environment.path), str(copy.path), layers)
+            applying.copy(plan, View(below), str(source), str(copy.path), uppers)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
             applying.change(plan, View(below), View(str(copy.root)))
     return {
@@ -203,6 +207,16 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
         "script": "".join(f"{line}\n" for line in applying.script(plan)),
         "unsound": " ".join(plan.unsound),
     }
+
+
+def _merged(trial: _Trial) -> Path:
+    """Where all changes of the environment are together: in its own directory, if there are no frozen ones."""
+    environment = trial.environment
+    if not environment.layers:
+        return environment.path
+    frozen = [trial.store.layers / ident for ident in environment.layers]
+    layers.merge_uppers([environment.path, *frozen], trial.below / "all", environment.driver)
+    return trial.below / "all"
 
 
 def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str:

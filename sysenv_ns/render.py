@@ -65,11 +65,11 @@ def history(result: History) -> str:
 
 
 def _bytes(number: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number} {unit}"
-        number = round(number / 1000)
-    return f"{number} GB"
+    size, units = float(number), ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.{0 if size >= 10 or units[0] == 'B' else 1}f} {units[0]}"
 
 
 def diagnosis(result: Diagnosis) -> str:

@@ -352,3 +352,54 @@ def test_rebase_from_inside(run: Run, environments: Store, monkeypatch: pytest.M
     result = run("rebase", "whole")
     assert result.exit_code == 1
     assert "cannot rebase an environment from inside" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("snapshot",),
+        ("snapshot", "--delete", "whole"),
+        ("snapshot", "whole", "a", "b"),
+        ("rollback", "whole"),
+        ("history",),
+        ("clone", "whole"),
+    ],
+)
+def test_wrong_usage_of_snapshots(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize("verb", [("snapshot",), ("history",), ("rollback", "x"), ("clone", "x"), ("snapshot", "x")])
+def test_snapshots_of_what_is_not_there(run: Run, environments: Store, verb: tuple[str, ...]) -> None:
+    for name, message in (("nobody", "there is no environment nobody"), ("damaged", "env.json of damaged is damaged")):
+        result = run(verb[0], name, *verb[1:])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert message in result.stderr
+        assert "hint: " in result.stderr
+    assert environments.names() == ["damaged", "whole"]
+
+
+@pytest.mark.parametrize(("verb", "taken"), [(("clone", "damaged"), True), (("clone", "a b"), False)])
+def test_a_clone_needs_a_free_name(run: Run, environments: Store, verb: tuple[str, str], taken: bool) -> None:
+    result = run(verb[0], "whole", verb[1])
+    assert result.exit_code == (1 if taken else 2)
+    assert ("exists already" if taken else "cannot name an environment") in result.stderr
+
+
+@pytest.mark.parametrize("verb", [("snapshot", "whole"), ("rollback", "whole", "x"), ("clone", "whole", "x")])
+def test_snapshots_from_inside(
+    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SYSENV_NS", "whole")
+    result = run(*verb)
+    assert result.exit_code == 1
+    assert "from inside the environment whole" in result.stderr
+
+
+def test_a_history_without_snapshots(run: Run, environments: Store) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("it has the driver root")
+    assert json.loads(run("history", "whole", "--json").stdout) == {"name": "whole", "snapshots": [], "size": 0}
+    assert run("history", "whole").stdout.splitlines()[-1].split() == ["(since)", "0", "B"]

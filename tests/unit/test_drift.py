@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,24 @@ def test_a_symbolic_link_is_not_followed_out_of_the_store(store: Store, tmp_path
         origin.remember(store)
     origin.collect(store)
     assert os.listdir(outside) == ["old"]
+
+
+def test_what_lies_in_a_frozen_layer_is_the_environments_own(store: Store, environment: Environment) -> None:
+    _older(store, environment)
+    expected = drift.measure(store, environment)
+    ident = "0123456789abcdef"
+    environment.path.rename(store.layers / ident)
+    environment.upper.mkdir(parents=True)
+    shutil.copy(store.layers / ident / "origin.json", environment.path)
+    layered = replace(environment, layers=(ident,))
+    assert drift.measure(store, layered) == expected
+    assert expected.is_there
+    assert origin.has_packages(layered)
+    assert not origin.has_packages(environment)
+    for path in store.path.glob("origins*/*"):
+        os.utime(path, (0, 0))
+    (environment.path / "origin.json").unlink()
+    origin.collect(store)  # that of a frozen layer is needed, the one of today is not
+    known = origin.read(store.layers / ident)
+    assert known is not None
+    assert [path.name for path in store.path.glob("origins*/*")] == [known.packages]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sysenv_ns import layout, mountinfo
+from sysenv_ns.fuse import FuseOverlay
 from sysenv_ns.layout import Entry, Host, Root, RunEntry
 from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
 
@@ -130,3 +133,37 @@ def test_run_is_the_environments_own() -> None:
         Bind("/run/tool.sock", "/run/tool.sock", directory=False),
     ]
     assert list(plan)[-len(expected) :] == expected
+
+
+@pytest.mark.parametrize("root", [STUB, ROOT, replace(STUB, fuse=True)])
+def test_frozen_layers_lie_between(root: Root) -> None:
+    first = layout.plan(host("plain"), replace(root, frozen={"/": ("/l/2/upper", "/l/1/upper")}))[0]
+    assert isinstance(first, Overlay | FuseOverlay)
+    assert first.lowers == ("/l/2/upper", "/l/1/upper", *root.lowers)
+
+
+def test_frozen_layers_of_a_disk() -> None:
+    frozen = {"/": ("/l/1/upper",), "/var": ("/l/1/mounts/var/upper",)}
+    lowers = {overlay.target: overlay.lowers for overlay in overlays(host("lvm"), replace(ROOT, frozen=frozen))}
+    assert lowers["/"] == ("/l/1/upper", "/")
+    assert lowers["/var"] == ("/l/1/mounts/var/upper", "/var")
+    assert lowers["/usr"] == ("/usr",)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "apart"),
+    [
+        ("plain", "/root/layers", ["/"]),
+        ("plain", "/dev/shm/layers", []),
+        ("lvm", "/root/layers", ["/"]),
+        ("lvm", "/var/layers", ["/var"]),
+    ],
+)
+def test_a_disk_that_layers_lie_in_is_mounted_apart(name: str, layers: str, apart: list[str]) -> None:
+    system = host(name)
+    points = ["/", *(mount.point for mount in layout.further_mounts(system))]
+    frozen = dict.fromkeys(points, (f"{layers}/1/upper",))
+    found = overlays(system, replace(ROOT, frozen=frozen))
+    assert [overlay.target for overlay in found if overlay.apart] == apart
+    assert {overlay.apart for overlay in found} <= {"", f"{ENVIRONMENT}/root"}
+    assert not any(overlay.apart for overlay in overlays(system, ROOT))  # nothing lies in it

@@ -12,6 +12,7 @@ import pytest
 from sysenv_ns import errors, render
 from sysenv_ns.doctor import Diagnosis, Finding
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.history import Frozen, History
 from sysenv_ns.lifecycle import Status
 from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
@@ -131,3 +132,15 @@ def test_an_error_leaves_the_status_to_the_command_unless_told() -> None:
     assert (SysenvError("x").exit_status, SysenvError("x").hint) == (None, "")
     assert SysenvError("x", "y", 2).exit_status == 2
     assert str(SysenvError("x", "y")) == "x"
+
+
+def test_history() -> None:
+    snapshots = (
+        Frozen("first", 1_700_000_000.0, 999, automatic=False, current=False),
+        Frozen("before-rollback", 1_700_000_000.0, 212_400_000, automatic=True, current=True),
+    )
+    lines = render.history(History("proj", snapshots, 6_804_000_000)).splitlines()
+    assert [line.split()[0] for line in lines] == ["SNAPSHOT", "first", "before-rollback", "(since)"]
+    assert lines[1].endswith("999 B")
+    assert lines[2].endswith("212 MB  now, kept by a rollback")
+    assert lines[3].endswith("6.8 GB")

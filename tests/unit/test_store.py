@@ -8,6 +8,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
-from sysenv_ns.store import Environment, Store, check_name, location, write_json
+from sysenv_ns.store import Environment, Snapshot, Store, check_name, location, write_description, write_json
 
 from .samples import FULL, SINGLE, add_environment
+
+LAYERS = ("0123456789abcdef", "fedcba9876543210")
 
 
 @pytest.mark.parametrize("name", ["a", "proj", "Proj-1.2_x", "_x", "0", "x" * 100, "a..b", "a-"])
@@ -266,3 +269,50 @@ def test_a_lock_is_not_taken_through_a_symbolic_link(store: Store, tmp_path: Pat
     with pytest.raises(SysenvError, match="cannot be locked"), store.lock("proj"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_snapshots_and_layers_are_loaded_as_they_were_written(store: Store) -> None:
+    plain = add_environment(store, "proj")
+    assert json.loads((plain.path / "env.json").read_text())["version"] == 1  # an older sysenv-ns can read it
+    snapshot = Snapshot("first", 1.5, (LAYERS[1],), "other", automatic=True)
+    layered = replace(plain, layers=LAYERS, snapshots=(snapshot,))
+    for ident in LAYERS:
+        (store.layers / ident / "upper").mkdir(parents=True)
+    write_description(plain.path, layered)
+    assert json.loads((plain.path / "env.json").read_text())["version"] == 2  # and this one it must not
+    assert store.load("proj") == layered
+    assert layered.uppers() == (plain.upper, *(store.layers / ident / "upper" for ident in LAYERS))
+    (store.layers / LAYERS[1] / "mounts/var/upper").mkdir(parents=True)
+    place = "mounts/var/upper"
+    assert layered.uppers(place) == (plain.path / place, store.layers / LAYERS[1] / place)
+
+
+@pytest.mark.parametrize("kind", ["missing", "link"])
+def test_an_environment_without_a_layer_is_damaged(store: Store, kind: str) -> None:
+    plain = add_environment(store, "proj")
+    write_description(plain.path, replace(plain, layers=LAYERS[:1]))
+    if kind == "link":
+        (store.layers / LAYERS[0]).symlink_to(plain.path)
+    with pytest.raises(SysenvError, match="lost its files") as caught:
+        store.load("proj")
+    assert LAYERS[0] in caught.value.message
+    assert "remove proj" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"layers": ["../../etc"]},
+        {"layers": [3]},
+        {"layers": 3},
+        {"snapshots": [{"label": "x"}]},
+        {"snapshots": [{"label": "a/b", "created": 0, "layers": [], "environment": "a", "automatic": False}]},
+        {"snapshots": [{"label": "a", "created": 0, "layers": ["x"], "environment": "a", "automatic": False}]},
+    ],
+)
+def test_wrong_layers_are_damage(store: Store, wrong: dict[str, Any]) -> None:
+    environment = add_environment(store, "proj")
+    data = json.loads((environment.path / "env.json").read_text())
+    (environment.path / "env.json").write_text(json.dumps(data | {"version": 2} | wrong))
+    with pytest.raises(SysenvError, match=r"env\.json of proj is damaged"):
+        store.load("proj")
