@@ -128,6 +128,34 @@ def test_users_services_and_edited_files_stay(machine: Machine, packages: Path) 
 
 
 @pytest.mark.modes("full", "root")
+def test_frozen_layers(machine: Machine, packages: Path) -> None:
+    """They become one with the changes; a snapshot is of the host of then, says so, and is carried over like any."""
+    environment = first(machine, packages)
+    tool, run = environment.tool, environment.tool.run
+    install(environment, packages, ADDED[0])
+    environment.sh("dpkg -P rb-purged; echo 1 > /usr/local/own")
+    succeeded(run("snapshot", "test", "before"))
+    environment.sh("rm /usr/local/own; echo 2 > /usr/local/later")
+    later(machine, packages)
+    assert "sysenv-ns rebase test" in succeeded(environment.exec("true")).stderr
+    rebase(environment)
+    assert environment.sh("cd /usr/local; ls own later 2>/dev/null || :") == "later\n"
+    found = versions(environment)
+    assert (found["plain"], found["added"]) == ("ii 2", "ii 1")
+    assert "purged" not in found
+    assert_sound(machine, environment)
+    assert not tool.status("test")["drift"]["changed"]
+    succeeded(run("rollback", "test", "before"))
+    assert "rb-plain" in [change["name"] for change in tool.status("test")["drift"]["changed"]]
+    assert "sysenv-ns rebase test" in succeeded(environment.exec("true")).stderr
+    rebase(environment)
+    assert environment.sh("cd /usr/local; ls own later 2>/dev/null || :") == "own\n"
+    assert versions(environment) == found
+    assert_sound(machine, environment)
+    assert tool.status("test")["snapshots"] == ["before", "before-rollback"]
+
+
+@pytest.mark.modes("full", "root")
 def test_answers_stay(machine: Machine, packages: Path) -> None:
     upgrade(machine, packages, asking("asks", "1", "rb-asks/a", "rb-asks/b", "rb-asks/old"))
     environment = first(machine, packages)
