@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from sysenv_ns import changes, comparing, config, dpkg, layout, namespace, origin, owning, policy, standins, sudo
@@ -108,20 +107,13 @@ def _sides(store: Store, environment: Environment) -> _Sides:
     if not mirrored:
         further = layout.further_mounts(surveyed)
         points += [(mount.point, f"mounts/{layout.mount_slug(mount.point)}/upper") for mount in further]
-    layers = tuple(
-        (point, str(path)) for point, place in points for path in _uppers(environment, place) if path.is_dir()
-    )
+    layers = tuple((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
     bound = layout.hosts_own(surveyed)
     kind = environment.id_map.kind if environment.id_map else None
     added = standins.host_additions(kind == "single", bound) if mirrored else standins.root_additions(bound)
     # Mount points and what is mounted over are nobody's changes; /run is made for each session.
     shadowed = (*layout.bound_paths(surveyed), *(f"/{name}" for name in policy.PRIVATE))
     return _Sides(environment, layers, Host((*added, standins.prompt(environment.name)), mirrored, shadowed))
-
-
-def _uppers(environment: Environment, place: str) -> tuple[Path, ...]:
-    """The directories of changes that lie above each other at one mount point, the uppermost first."""
-    return (environment.path / place,)
 
 
 def _inside(environment: Environment, function: Any) -> object:

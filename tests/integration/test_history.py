@@ -106,7 +106,9 @@ def test_states_come_back_exactly(environment: Environment) -> None:
     assert _picture(environment) == first
     environment.sh(_SECOND)
     second = _picture(environment)
+    changes = _json(environment.tool, "diff", environment.name, "--files")
     _snapshot(environment, "second")
+    assert _json(environment.tool, "diff", environment.name, "--files") == changes
     assert _picture(environment) == second != first
     assert _rollback(environment, "first") is None  # nothing to be kept
     assert _picture(environment) == first
