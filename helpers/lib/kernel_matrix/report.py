@@ -149,7 +149,7 @@ def document(rows: Sequence[Row], drivers: Sequence[str], accelerator: Sequence[
     tested = [cell.tests for row in rows for cell in row.cells if cell.tests]
     how = "software emulation" if "tcg" in accelerator[1] else "KVM"
     date = time.strftime("%Y-%m-%d")
-    span = f"{min(tested)} to {max(tested)}" if tested else "no"
+    span = " to ".join(map(str, sorted({min(tested), max(tested)}))) if tested else "no"
     return f"""# Which kernels: every driver on every file system
 
 Made by `helpers/kernel-matrix` on {date}: Debian's kernels in virtual machines ({how}) with a small
