@@ -44,12 +44,6 @@ _numbers = itertools.count(1)
 _tried: dict[str, str] = {}  # mode: why it cannot work here, or ""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The driver of the environments that ordinary users make."""
-    help_ = "run all tests with this driver that can be run with it (stub)"
-    parser.addoption("--driver", choices=("stub", "reflink", "copy", "fuse", "root"), default="stub", help=help_)
-
-
 def pytest_configure() -> None:
     """Undo what a runner in the background hands down to all its children: that they ignore signals."""
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
