@@ -250,6 +250,12 @@ def stays_on_its_file_system(tool: Tool) -> None:
         pytest.skip("this driver works on the file system of /usr alone")
 
 
+def keeps_files_of_the_host(tool: Tool) -> None:
+    """Skip a test of what the base keeps while the host changes, where the driver shows the host's own files."""
+    if tool.driver == "fuse":
+        pytest.skip("this driver shows the host's own files at once")
+
+
 def processes_of(uids: range) -> list[int]:
     """The processes that belong to these users."""
     found = []

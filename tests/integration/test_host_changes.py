@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import end, finish, sleeper, succeeded
+from .support import end, finish, keeps_files_of_the_host, sleeper, succeeded
 
 pytestmark = pytest.mark.modes("full", "single")
 
@@ -69,6 +69,7 @@ for line in sys.stdin:
 
 
 def test_what_a_session_sees(machine: Machine) -> None:
+    keeps_files_of_the_host(machine.tool)
     directory = machine.root / "opt/changes"
     directory.mkdir()
     names = {f"{number}-{size}-{state}" for number in range(len(ROWS)) for size in ("l", "s") for state in _STATES}

@@ -20,7 +20,7 @@ from unit.changes import Changes
 
 from .debs import Deb
 from .machines import Machine
-from .support import BASE_LIMIT, Tool, end, finish, sleeper, succeeded
+from .support import BASE_LIMIT, Tool, end, finish, keeps_files_of_the_host, sleeper, succeeded
 
 pytestmark = pytest.mark.modes("full", "single")
 
@@ -192,6 +192,7 @@ def _look_at_all(tool: Tool) -> dict[Path, Look]:
 
 
 def test_files_edited_in_place_are_found_by_refresh_alone(machine: Machine) -> None:
+    keeps_files_of_the_host(machine.tool)
     environment = machine.create()
     refreshed = machine.tool.run("refresh")
     assert "the base is up to date" in succeeded(refreshed).stderr
@@ -242,6 +243,7 @@ def _new(machine: Machine, name: str) -> str:
 
 def test_upgrade_of_packages(machine: Machine, shared: Path) -> None:
     """Files and database agree: of the old version in what runs, of the new one in what is started afterwards."""
+    keeps_files_of_the_host(machine.tool)
     debs = [Deb(f"play{number}", version, files=_files_of(number, version)) for number in "12" for version in "12"]
     paths = [str(deb.build(shared)) for deb in debs]
     machine.sh('dpkg -i "$@"', paths[0], paths[2])
