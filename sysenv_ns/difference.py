@@ -57,10 +57,9 @@ class _Sides:
 
 def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
     """What an environment changed; `paths`: there and below alone. Raises SysenvError."""
-    environment = store.load(name)
-    sudo.require(environment)
+    sudo.require(store.load(name))
     with store.lock(name):  # nothing of its directories is exchanged or removed meanwhile
-        return _find(store, environment, paths)
+        return _find(store, store.load(name), paths)
 
 
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:
@@ -84,8 +83,8 @@ def contents(store: Store, difference: Difference) -> list[Contents]:
     """What is to be compared as text, for each change. Raises SysenvError."""
     if not difference.changes:
         return []
-    environment = store.load(difference.name)
-    with store.lock(environment.name):
+    with store.lock(difference.name):
+        environment = store.load(difference.name)
         sides = _sides(store, environment)
         try:
             rows = _inside(environment, lambda: _read_all(sides, difference.changes))
