@@ -25,7 +25,6 @@ _TYPES: dict[int, FileType] = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-_LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 _LABEL = "security.selinux"  # the system's policy gives it by itself
 
 
@@ -190,7 +189,7 @@ def real(path: str, own: Own) -> str:
     found, links = "", 0
     while left:
         part = left.pop(0)
-        target = own.link(f"{found}/{part}") if left and links < _LINKS else None
+        target = own.link(f"{found}/{part}") if left and links < view.LINKS else None
         if target is None:
             found = f"{found}/{part}"
         else:

@@ -6,8 +6,10 @@ lives in a mount namespace of its own, where the host's files are, and the envir
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +33,17 @@ def program() -> str:
     if path is None:
         raise SysenvError(f"{PROGRAM} is not installed", INSTALL_HINT)
     return path
+
+
+@contextlib.contextmanager
+def settled(environment: Path) -> Iterator[None]:
+    """Wait until the last session's server, if there was one, has written all that is in an environment's directory.
+
+    It holds the lock until it has ended. Raises SysenvError.
+    """
+    lock = environment / "upper.lock"
+    with file_lock(lock) if lock.exists() else contextlib.nullcontext():
+        yield
 
 
 @dataclass(frozen=True)

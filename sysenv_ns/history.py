@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import config, layers, policy, remedies, removal, running, sudo
+from sysenv_ns import config, fuse, layers, policy, remedies, removal, running, sudo
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.lifecycle import refuse_running
 from sysenv_ns.store import (
@@ -23,7 +23,6 @@ from sysenv_ns.store import (
     Snapshot,
     Store,
     check_name,
-    file_lock,
     is_directory,
     sync_directory,
     timestamp,
@@ -161,8 +160,7 @@ def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
         if running.find(environment) is not None:  # waits for what is ending
             processes = running.processes(store).get(environment.source, ())
             refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        server = environment.path / "upper.lock"
-        with file_lock(server) if server.exists() else contextlib.nullcontext():  # fuse-overlayfs is still writing
+        with fuse.settled(environment.path):
             yield environment
     _collect(store)
 

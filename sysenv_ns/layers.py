@@ -28,6 +28,7 @@ from sysenv_ns.store import (
     is_directory,
     read_description,
     sync_directory,
+    sync_file_system,
     write_description,
 )
 
@@ -150,11 +151,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
     namespace.run_inside(
         environment.id_map, lambda: merge_uppers(directories, target, environment.driver), "sysenv-ns-layer"
     )
-    descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        syscalls.syncfs(descriptor)  # what it is made of may be deleted next
-    finally:
-        os.close(descriptor)
+    sync_file_system(target)  # what it is made of may be deleted next
     return ident
 
 

@@ -12,8 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from sysenv_ns import copying, policy, view
-
-_Entry = os.DirEntry[str]
+from sysenv_ns.view import Entry
 
 
 def opaque_attribute(driver: str) -> str:
@@ -29,47 +28,37 @@ def merge(directories: Sequence[str], target: str, opaque: str, alone: bool = Fa
     os.mkdir(target, 0o700)
     for name, stack, hides in _together(directories):
         first, place = stack[0], f"{target}/{name}"
-        if view.hidden_name(first) is not None:
+        if first.kind == "whiteout":
             if not alone:
-                _link(first, f"{target}/{first.name}")
-        elif not first.is_dir(follow_symlinks=False):
+                _link(first, f"{target}/{os.path.basename(first.place)}")
+        elif first.kind == "file":
             _link(first, place)
         else:
-            merge([entry.path for entry in stack], place, opaque, alone or hides)
+            merge([entry.place for entry in stack], place, opaque, alone or hides)
             if hides:
                 os.setxattr(place, opaque, b"y")
     copying.dress(target, directories[0], os.lstat(directories[0]))
 
 
-def _together(directories: Sequence[str]) -> Iterator[tuple[str, list[_Entry], bool]]:
+def _together(directories: Sequence[str]) -> Iterator[tuple[str, Sequence[Entry], bool]]:
     """What has the same name in them: what shows, and if that is a directory all that it is merged of; and whether
     this hides what lies below them all.
     """
-    found: dict[str, list[_Entry]] = {}
+    found: dict[str, list[Entry]] = {}
     for directory in directories:
         with os.scandir(directory) as listed:
             for entry in listed:
                 if entry.name != policy.FUSE_OPAQUE:
-                    found.setdefault(view.hidden_name(entry) or entry.name, []).append(entry)
+                    name, seen = view.entry_of(entry)
+                    found.setdefault(name, []).append(seen)
     for name, entries in found.items():
-        yield name, *_shown(entries)
+        yield name, *view.shown(entries)
 
 
-def _shown(entries: Sequence[_Entry]) -> tuple[list[_Entry], bool]:
-    stack: list[_Entry] = []
-    for entry in entries:
-        if view.hidden_name(entry) is not None or not entry.is_dir(follow_symlinks=False):
-            return stack or [entry], True
-        stack.append(entry)
-        if view.is_opaque(entry.path):
-            return stack, True
-    return stack, False
-
-
-def _link(entry: _Entry, target: str) -> None:
+def _link(entry: Entry, target: str) -> None:
     try:
-        os.link(entry.path, target, follow_symlinks=False)
+        os.link(entry.place, target, follow_symlinks=False)
     except OSError as error:
         if error.errno != errno.EMLINK:
             raise
-        copying.copy(entry.path, target, entry.stat(follow_symlinks=False))
+        copying.copy(entry.place, target, entry.status)

@@ -22,6 +22,7 @@ from sysenv_ns import (
     drift,
     drivers,
     emulation,
+    fuse,
     layers,
     layout,
     namespace,
@@ -43,7 +44,7 @@ from sysenv_ns.operations import Operation, Overlay
 from sysenv_ns.origin import Origin
 from sysenv_ns.session import Reporter
 from sysenv_ns.standins import ROOT_PATH
-from sysenv_ns.store import Environment, Store, file_lock, sync_directory, write_description
+from sysenv_ns.store import Environment, Store, sync_directory, sync_file_system, write_description
 from sysenv_ns.view import Upper, View
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -287,13 +288,8 @@ def _swap(trial: _Trial) -> None:
     if running.find(trial.environment) is not None:  # waits for what is ending
         raise SysenvError(f"a process of {trial.environment.name} does not end", "nothing is changed; try it again")
     (trial.copy.path / "state.json").unlink(missing_ok=True)
-    lock = trial.copy.path / "upper.lock"
-    with file_lock(lock) if lock.exists() else contextlib.nullcontext():  # fuse-overlayfs is still writing
-        descriptor = os.open(trial.copy.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            syscalls.syncfs(descriptor)
-        finally:
-            os.close(descriptor)
+    with fuse.settled(trial.copy.path):
+        sync_file_system(trial.copy.path)
     syscalls.exchange(str(trial.copy.path), str(trial.environment.path))
     for path in (trial.store.envs, trial.store.trash):
         sync_directory(path)

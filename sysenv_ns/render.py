@@ -16,6 +16,8 @@ from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
 _COMMAND_WIDTH = 80
 
 
@@ -60,16 +62,16 @@ def history(result: History) -> str:
     rows = [("SNAPSHOT", "CREATED", "SIZE", "")]
     for found in result.snapshots:
         notes = ["now"] * found.current + ["kept by a rollback"] * found.automatic
-        rows.append((found.label, _date(found.created), _bytes(found.size), ", ".join(notes)))
-    return table([*rows, ("(since)", "", _bytes(result.size), "")])
+        rows.append((found.label, _date(found.created), size(found.size), ", ".join(notes)))
+    return table([*rows, ("(since)", "", size(result.size), "")])
 
 
-def _bytes(number: int) -> str:
-    size, units = float(number), ["B", "kB", "MB", "GB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.{0 if size >= 10 or units[0] == 'B' else 1}f} {units[0]}"
+def size(number: int) -> str:
+    """Bytes as people read them."""
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit and value < 100 else f"{value:.0f} {_UNITS[unit]}"
 
 
 def diagnosis(result: Diagnosis) -> str:

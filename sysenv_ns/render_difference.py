@@ -11,14 +11,13 @@ from sysenv_ns.changes import Change, Facts, PackageChange
 from sysenv_ns.difference import Difference
 from sysenv_ns.mountinfo import ancestors
 from sysenv_ns.patch import Contents, quoted
-from sysenv_ns.render import table
+from sysenv_ns.render import size, table
 
 # A style of click's by what a line is about.
 _COLOURS = {"added": "green", "deleted": "red", "removed": "red", "modified": "yellow", "type": "yellow"}
 _LINE_COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _TITLES = {"type": "type changed"}
 _FOLDED = {"cache": "caches", "log": "logs", "database": "package databases"}
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 Paint = Callable[[str, str], str]  # a text and a colour, or ""
 _Row = tuple[str, ...]
@@ -154,11 +153,3 @@ def _joined(text: str, last: str, between: str = "") -> str:
 def _painted(rows: Sequence[_Row], paint: Paint) -> str:
     lines = table((_TITLES.get(kind, kind), *rest) for kind, *rest in rows).splitlines() if rows else []
     return "\n".join(paint(line, _COLOURS.get(row[0], "")) for line, row in zip(lines, rows, strict=True))
-
-
-def size(number: int) -> str:
-    """Bytes as people read them."""
-    value, unit = float(number), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}" if unit and value < 100 else f"{value:.0f} {_UNITS[unit]}"

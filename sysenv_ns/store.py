@@ -17,12 +17,12 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sysenv_ns import remedies
+from sysenv_ns import remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.idmap import Extent, IdMap
 
@@ -322,9 +322,18 @@ def write_json(path: Path, data: object) -> None:
 
 def sync_directory(path: Path) -> None:
     """fsync(2) a directory, so that what was renamed into it stays. Raises OSError."""
+    _sync(path, os.fsync)
+
+
+def sync_file_system(path: Path) -> None:
+    """syncfs(2): write all that the file system of a directory has not written yet. Raises OSError."""
+    _sync(path, syscalls.syncfs)
+
+
+def _sync(path: Path, synchronise: Callable[[int], None]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        synchronise(descriptor)
     finally:
         os.close(descriptor)
 

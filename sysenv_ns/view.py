@@ -16,7 +16,7 @@ from typing import Literal
 from sysenv_ns import policy
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
+LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 _FUSE_WHITEOUT = ".wh."  # where fuse-overlayfs cannot make the device
 
@@ -50,7 +50,7 @@ class View:
         except OSError:
             pass
         else:
-            if depth < _LINKS:
+            if depth < LINKS:
                 whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
                 found = self._directory(whole if whole != "/" else "", depth + 1)
         self._directories[path] = found
@@ -114,7 +114,7 @@ class Upper:
                 found.setdefault(name, []).append(entry)
         for name in sorted(found):
             target = f"{path}/{name}"
-            stack, hides = _shown(found[name])
+            stack, hides = shown(found[name])
             self.entries[target] = stack[0] if stack[0].opaque == hides else replace(stack[0], opaque=True)
             if stack[0].kind == "directory":
                 self._scan(target, [entry.place for entry in stack])
@@ -150,10 +150,11 @@ def _entries(directory: str) -> Iterator[tuple[str, Entry]]:
         for entry in entries:
             if entry.name != policy.FUSE_OPAQUE:
                 with contextlib.suppress(FileNotFoundError):
-                    yield _entry(entry)
+                    yield entry_of(entry)
 
 
-def _entry(entry: os.DirEntry[str]) -> tuple[str, Entry]:
+def entry_of(entry: os.DirEntry[str]) -> tuple[str, Entry]:
+    """Something that lies in an upper directory, and the name that it stands for: a whiteout may have another."""
     status = entry.stat(follow_symlinks=False)
     hidden = hidden_name(entry)
     if hidden is not None:
@@ -163,7 +164,7 @@ def _entry(entry: os.DirEntry[str]) -> tuple[str, Entry]:
     return entry.name, Entry("file", entry.path, status)
 
 
-def _shown(entries: Sequence[Entry]) -> tuple[Sequence[Entry], bool]:
+def shown(entries: Sequence[Entry]) -> tuple[Sequence[Entry], bool]:
     """Of entries of one name, the uppermost first: those that show, and whether these directories hide all below."""
     stack: list[Entry] = []
     for entry in entries:

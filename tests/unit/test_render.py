@@ -144,3 +144,15 @@ def test_history() -> None:
     assert lines[1].endswith("999 B")
     assert lines[2].endswith("212 MB  now, kept by a rollback")
     assert lines[3].endswith("6.8 GB")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456, "123 kB"), (999_999, "1.0 MB")],
+)
+def test_size(number: int, text: str) -> None:
+    assert render.size(number) == text
+
+
+def test_size_of_what_is_huge() -> None:
+    assert render.size(10**16) == "10000 TB"

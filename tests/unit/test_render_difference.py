@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from sysenv_ns import render, render_difference
 from sysenv_ns.changes import Change, Facts, PackageChange
 from sysenv_ns.difference import Difference
@@ -101,15 +99,3 @@ def test_colours_are_those_of_the_lines() -> None:
     )
     assert "\n--- b\x1b\n" in render_difference.patches(contents, "demo", _plain, terminal=False)
     assert render_difference.packages(DIFFERENCE, paint).startswith("<green>added ")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456, "123 kB"), (999_999, "1.0 MB")],
-)
-def test_size(number: int, text: str) -> None:
-    assert render_difference.size(number) == text
-
-
-def test_size_of_what_is_huge() -> None:
-    assert render_difference.size(10**16) == "10000 TB"
