@@ -52,7 +52,7 @@ def locked(store: Store) -> Iterator[None]:
 def is_changed(environment: Environment) -> bool:
     """Whether there is anything in its upper directories."""
     try:
-        return any(any(os.scandir(environment.path / place)) for place in _places([environment.path]))
+        return any(os.listdir(environment.path / place) for place in _places([environment.path]))
     except PermissionError:  # its root has another mode, which is a change
         return True
 
