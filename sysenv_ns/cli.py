@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, difference_commands, origin, policy, remedies, sudo
+from sysenv_ns import __version__, difference_commands, link_commands, origin, policy, remedies, sudo
 from sysenv_ns.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.session import Command, Reporter
@@ -106,6 +106,7 @@ _ID_MAP = click.option(
 )
 _ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
 _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
+_LINKED = click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
 
 
 @main.command()
@@ -135,6 +136,7 @@ def shell(context: Context, name: str, identity: Any, driver: str | None, id_map
 @main.command(name="exec", context_settings={"allow_interspersed_args": False})
 @_ROOT
 @_ME
+@_LINKED
 @_DRIVER
 @_ID_MAP
 @NAME
@@ -155,6 +157,9 @@ def _enter(context: Context, name: str, command: Command, driver: str | None, id
     from sysenv_ns import session
 
     refuse_inside("enter an environment")
+    if command.identity == "linked" and not context.store.exists(name):
+        hint = f"this command is a link to it that was left: delete it, or make {name} again: sysenv-ns create {name}"
+        raise SysenvError(f"there is no environment {name}", hint)
     environment = _load_or_create(context, name, driver, id_map)
     sudo.require(environment)
     if origin.may_be_drifted(environment):
@@ -291,7 +296,7 @@ def remove(context: Context, names: tuple[str, ...], with_base: bool) -> None:
     from sysenv_ns import lifecycle
 
     for name in names:
-        lifecycle.remove(context.store, check_name(name))
+        lifecycle.remove(context.store, check_name(name), context.caller)
         notice(f"removed {name}")
     for base in lifecycle.remove_unused_bases(context.store) if with_base else ():
         notice(f"removed the base {base}")
@@ -313,5 +318,5 @@ def doctor(context: Context, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-for _command in difference_commands.COMMANDS:
+for _command in (*difference_commands.COMMANDS, *link_commands.COMMANDS):
     main.add_command(_command)

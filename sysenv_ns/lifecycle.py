@@ -11,15 +11,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import building, doctor, drivers, idmap, namespace, origin, remedies, removal, running, standins, sudo
+from sysenv_ns import (
+    building,
+    doctor,
+    drivers,
+    idmap,
+    links,
+    namespace,
+    origin,
+    remedies,
+    removal,
+    running,
+    standins,
+    sudo,
+)
 from sysenv_ns import drift as drift_module
 from sysenv_ns.drift import Drift
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.links import Shown
 from sysenv_ns.origin import Origin
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
+from sysenv_ns.sudo import Caller
 from sysenv_ns.upkeep import Refreshed
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
@@ -38,6 +53,7 @@ class Status:
     problem: str = ""
     host_changed: bool = False  # since it was started, while it runs
     drift: Drift | None = None  # None for one that is damaged
+    links: tuple[Shown, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -90,14 +106,16 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     if not store.exists(name):
         raise store.unknown(name)
     try:
-        environment = store.load(name)
+        environment, shown = store.load(name), links.show(path)
     except SysenvError as error:
         return Status(name, "", None, 0.0, str(path), running.of_damaged(path), error.message)
     kind = environment.id_map.kind if environment.id_map else None
     processes = found.get(environment.source, ())
     changed = bool(processes) and running.host_changed(path)
     drift = drift_module.measure(store, environment)
-    return Status(name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift)
+    return Status(
+        name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift, links=shown
+    )
 
 
 def list_all(store: Store) -> list[Status]:
@@ -157,24 +175,35 @@ def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
     return refreshed
 
 
-def remove(store: Store, name: str) -> None:
-    """Delete an environment and all its files. Raises SysenvError when it runs."""
+def remove(store: Store, name: str, caller: Caller | None = None) -> None:
+    """Delete an environment, its links and all its files. Raises SysenvError when it runs."""
     path = store.directory(name)
     try:
         environment = store.load(name)
     except SysenvError:
         processes = running.of_damaged(path)
         _refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
+        if os.access(path / links.NAME, os.R_OK):
+            _remove_links(path, caller)
         _remove_damaged(store, path)
         return
     sudo.require(environment)
     with store.lock(name):
         processes = running.processes(store).get(environment.source, ())
         _refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+        _remove_links(path, caller)
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
     origin.collect(store)
+
+
+def _remove_links(path: Path, caller: Caller | None) -> None:
+    """While the environment has its record: when it is removed, nothing else knows them."""
+    try:
+        links.remove(path, None, links.acting_for(caller))
+    except OSError as error:
+        raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 
 
 def _refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:

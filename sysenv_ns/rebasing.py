@@ -23,6 +23,7 @@ from sysenv_ns import (
     drivers,
     emulation,
     layout,
+    links,
     namespace,
     operations,
     origin,
@@ -164,7 +165,7 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
             path.mkdir(mode=0o755)
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(mode=0o755)
-        for name in ("env.json", config.NAME):
+        for name in ("env.json", config.NAME, links.NAME):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy2(environment.path / name, staging / name)
         os.link(environment.path / "lock", staging / "lock")  # who waits for it finds it where it was

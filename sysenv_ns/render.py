@@ -11,6 +11,7 @@ from typing import Any
 from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.drift import Drift
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.links import Shown
 from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
@@ -48,8 +49,14 @@ def status(result: Status) -> str:
     if result.host_changed:
         rows.append(("host:", f"changed since it was started; to see the new files: sysenv-ns stop {result.name}"))
     rows += _drift(result.name, result.drift) if result.drift else []
+    rows += [("link:", link(found)) for found in result.links]
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
+
+
+def link(shown: Shown) -> str:
+    """A link in one line."""
+    return f"{shown.path}{'' if shown.intact else ' (deleted or replaced since)'} -> {shown.target}"
 
 
 def diagnosis(result: Diagnosis) -> str:

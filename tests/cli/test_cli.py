@@ -60,6 +60,9 @@ def test_help_names_every_command(run: Run) -> None:
         ("stop", "whole", "--time", "-1"),
         ("list", "a"),
         ("doctor", "a"),
+        ("which", "whole"),
+        ("link", "whole"),
+        ("unlink",),
     ],
 )
 def test_wrong_usage(run: Run, store: Store, arguments: tuple[str, ...]) -> None:
@@ -78,7 +81,7 @@ def test_bad_names(run: Run, store: Store, command: str, name: str) -> None:
     assert not store.path.exists()
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff"])
+@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff", "unlink"])
 def test_an_unknown_environment(run: Run, environments: Store, command: str) -> None:
     result = run(command, "absent")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -352,3 +355,35 @@ def test_rebase_from_inside(run: Run, environments: Store, monkeypatch: pytest.M
     result = run("rebase", "whole")
     assert result.exit_code == 1
     assert "cannot rebase an environment from inside" in result.stderr
+
+
+def test_unlink_where_nothing_is_linked(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysenv_ns.sudo.require", lambda environment: None)
+    result = run("unlink", "whole")
+    assert (result.exit_code, result.stderr) == (0, "sysenv-ns: whole has no links\n")
+    assert json.loads(run("unlink", "whole", "--json").stdout) == []
+    result = run("unlink", "whole", "rg")
+    assert result.exit_code == 1
+    assert result.stderr == "sysenv-ns: whole has no link rg\nhint: make one with: sysenv-ns link whole COMMAND\n"
+
+
+@pytest.mark.parametrize("command", ["", "a/b", "/", ".."])
+@pytest.mark.parametrize("verb", ["which", "link"])
+def test_what_names_no_command(run: Run, environments: Store, verb: str, command: str) -> None:
+    result = run(verb, "whole", command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(" names no command\nhint: give a name, or an absolute path in the environment\n")
+
+
+def test_a_damaged_record_of_links(run: Run, environments: Store) -> None:
+    record = environments.envs / "whole" / "links.json"
+    record.write_text("{")
+    assert f"{record} is damaged" in run("status", "whole").stdout
+    assert json.loads(run("list", "--json").stdout)[1]["problem"]
+
+
+def test_a_link_makes_no_environment(run: Run, environments: Store) -> None:
+    result = run("exec", "--linked", "absent", "--", "true")
+    assert result.exit_code == 125
+    assert result.stderr.startswith("sysenv-ns: there is no environment absent\nhint: this command is a link")
+    assert not environments.exists("absent")
