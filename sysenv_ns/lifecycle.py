@@ -15,6 +15,7 @@ from sysenv_ns import (
     building,
     doctor,
     drivers,
+    ephemeral,
     idmap,
     links,
     namespace,
@@ -33,7 +34,7 @@ from sysenv_ns.links import Shown
 from sysenv_ns.origin import Origin
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
+from sysenv_ns.store import Environment, Ephemeral, Store, check_name, file_lock, timestamp
 from sysenv_ns.sudo import Caller
 from sysenv_ns.upkeep import Refreshed
 
@@ -54,6 +55,7 @@ class Status:
     host_changed: bool = False  # since it was started, while it runs
     drift: Drift | None = None  # None for one that is damaged
     links: tuple[Shown, ...] = ()
+    ephemeral: Ephemeral | None = None
 
     @property
     def running(self) -> bool:
@@ -61,14 +63,18 @@ class Status:
         return bool(self.processes)
 
 
-def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter) -> Environment:
+def create(
+    store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
+) -> Environment:
     """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
+    if throwaway is None and ephemeral.is_name(name):
+        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
     if store.exists(name):
         raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
     store.prepare()
     driver, id_map = doctor.choose(store, driver, id_map_kind)
     path = store.envs / name
-    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path)
+    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path, throwaway)
     drivers.get(driver).build_base(store, environment, reporter.progress)
     staging = removal.trash_path(store.trash, f"new-{name}")
     try:
@@ -114,7 +120,16 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     changed = bool(processes) and running.host_changed(path)
     drift = drift_module.measure(store, environment)
     return Status(
-        name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift, links=shown
+        name,
+        environment.driver,
+        kind,
+        environment.created,
+        str(path),
+        processes,
+        host_changed=changed,
+        drift=drift,
+        links=shown,
+        ephemeral=environment.ephemeral,
     )
 
 
@@ -210,6 +225,14 @@ def _refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> Non
     if processes:
         listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
         raise SysenvError(f"{name} is running: {listed}", hint)
+
+
+def remove_ended(store: Store) -> None:
+    """Delete the throwaway environments that have ended, as far as this user can."""
+    for environment in ephemeral.ended(store):
+        # Other processes may live in it yet, or another command is removing it.
+        with contextlib.suppress(SysenvError):
+            remove(store, environment.name)
 
 
 def remove_unused_bases(store: Store) -> list[str]:

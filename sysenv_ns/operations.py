@@ -55,11 +55,13 @@ class Overlay:
     upper: str
     work: str
     unprivileged: bool
+    volatile: bool = False  # nothing is written to the disk before it must be: a crash may cost it all
 
     def describe(self) -> str:
         lowers = ":".join(self.lowers) + "".join(f"::{root}" for root in self.data_roots)
         flags = ",userxattr,index=on" if self.unprivileged else ""
-        return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}"
+        volatile = ",volatile" if self.volatile else ""
+        return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}{volatile}"
 
     def prepare(self) -> int:
         deadline = time.monotonic() + _BUSY_PATIENCE
@@ -81,6 +83,8 @@ class Overlay:
                 # Makes the kernel refuse a second mount of the same upper; it cannot be kept up without privileges
                 # and falls back to off after that check.
                 context.set_string("index", "on")
+            if self.volatile:
+                context.set_flag("volatile")
             lowers, data_roots, (upper, work) = (
                 [_open_directory(path, stack) for path in paths]
                 for paths in (self.lowers, self.data_roots, (self.upper, self.work))

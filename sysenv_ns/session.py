@@ -14,7 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, config, drivers, emulation, namespace, operations, origin, refresh, running, services, sudo
+from sysenv_ns import (
+    base,
+    config,
+    drivers,
+    emulation,
+    ephemeral,
+    namespace,
+    operations,
+    origin,
+    refresh,
+    running,
+    services,
+    sudo,
+)
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.standins import ROOT_PATH
@@ -102,7 +115,10 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
         origin.follow(store, environment)
         namespace.enter(environment.id_map)
-        root = operations.execute(prepared.plan, str(environment.root), reporter.operation)
+        plan = prepared.plan
+        if environment.ephemeral is not None:
+            plan = ephemeral.planned(plan, environment, reporter.notice)
+        root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
         running.record(environment, prepared.layers, signs)
         namespace.pivot(root)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sysenv_ns import remedies
 from sysenv_ns.errors import SysenvError, reason
@@ -27,6 +27,7 @@ from sysenv_ns.idmap import Extent, IdMap
 
 FORMAT_VERSION = 1
 SOURCE_PREFIX = "sysenv-ns:"
+Ephemeral = Literal["memory", "disk"]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -40,6 +41,7 @@ class Environment:
     id_map: IdMap | None
     created: float
     path: Path
+    ephemeral: Ephemeral | None = None  # where the changes of a throwaway one are
 
     @property
     def upper(self) -> Path:
@@ -166,7 +168,7 @@ class Store:
                 raise ValueError(f"driver {driver} and id map do not fit")
             if not (path / "upper").is_dir():
                 raise SysenvError(f"the environment {name} has lost its files: there is no {path}/upper", hint)
-            return Environment(name, ident, driver, id_map, created, path)
+            return Environment(name, ident, driver, id_map, created, path, _decode_ephemeral(data.get("ephemeral")))
         except OSError as error:
             raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -181,6 +183,8 @@ class Store:
             "id_map": None if environment.id_map is None else asdict(environment.id_map),
             "created": environment.created,
         }
+        if environment.ephemeral is not None:
+            data["ephemeral"] = environment.ephemeral
         write_json(staging / "env.json", data)
         try:
             # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
@@ -211,6 +215,12 @@ class Store:
             if not same:
                 raise self.unknown(name)
             yield
+
+
+def _decode_ephemeral(data: Any) -> Ephemeral | None:
+    if data not in (None, "memory", "disk"):
+        raise ValueError(f"unknown place of changes {data!r}")
+    return data  # type: ignore[no-any-return]
 
 
 def _decode_id_map(data: dict[str, Any]) -> IdMap:

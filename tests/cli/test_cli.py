@@ -330,7 +330,8 @@ def test_options_win_over_the_policy_file(
     user_config.write_text('driver = "copy"\nid-map = "full"\n')
     asked: list[tuple[str, str]] = []
 
-    def create(store: Store, name: str, driver: str, id_map: str, reporter: object) -> None:
+    def create(store: Store, name: str, driver: str, id_map: str, reporter: object, throwaway: object) -> None:
+        assert throwaway is None
         asked.append((driver, id_map))
 
     monkeypatch.setattr(lifecycle, "create", create)
@@ -380,6 +381,23 @@ def test_a_damaged_record_of_links(run: Run, environments: Store) -> None:
     record.write_text("{")
     assert f"{record} is damaged" in run("status", "whole").stdout
     assert json.loads(run("list", "--json").stdout)[1]["problem"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("shell", "--on-disk", "whole"),
+        ("shell", "--ephemeral", "whole"),
+        ("exec", "--ephemeral", "whole", "--", "true"),
+        ("exec", "--ephemeral", "true"),
+        ("exec", "--ephemeral", "--"),
+        ("exec", "--on-disk", "whole", "--", "true"),
+    ],
+)
+def test_wrong_usage_of_throwaway_environments(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
 
 
 def test_a_link_makes_no_environment(run: Run, environments: Store) -> None:
