@@ -11,7 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysenv_ns import changes, comparing, config, dpkg, layout, namespace, origin, owning, policy, standins, sudo
+from sysenv_ns import (
+    changes,
+    comparing,
+    config,
+    dpkg,
+    layout,
+    namespace,
+    origin,
+    owning,
+    policy,
+    standins,
+    sudo,
+    uppers,
+)
 from sysenv_ns.changes import Change, Facts, PackageChange
 from sysenv_ns.children import call
 from sysenv_ns.comparing import Found, Host
@@ -106,7 +119,7 @@ def _sides(store: Store, environment: Environment) -> _Sides:
     points = [("", "upper")]
     if not mirrored:
         further = layout.further_mounts(surveyed)
-        points += [(mount.point, f"mounts/{layout.mount_slug(mount.point)}/upper") for mount in further]
+        points += [(mount.point, uppers.upper(mount.point)) for mount in further]
     layers = tuple((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
     bound = layout.hosts_own(surveyed)
     kind = environment.id_map.kind if environment.id_map else None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import config, layers, policy, remedies, removal, running, sudo
+from sysenv_ns import config, ephemeral, layers, policy, remedies, removal, running, sudo
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.lifecycle import refuse_running
 from sysenv_ns.store import (
@@ -156,7 +156,9 @@ def history(store: Store, name: str) -> History:
 @contextlib.contextmanager
 def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
     """An environment that does not run, and will not meanwhile; afterwards what is needed no more is deleted."""
-    sudo.require(store.load(name))
+    environment = store.load(name)
+    ephemeral.refuse(environment, what)
+    sudo.require(environment)
     with _locked(store, name, what) as environment:
         if running.find(environment) is not None:  # waits for what is ending
             processes = running.processes(store).get(environment.source, ())

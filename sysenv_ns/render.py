@@ -12,6 +12,7 @@ from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.drift import Drift
 from sysenv_ns.history import History
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.links import Shown
 from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
@@ -51,6 +52,7 @@ def status(result: Status) -> str:
     if result.host_changed:
         rows.append(("host:", f"changed since it was started; to see the new files: sysenv-ns stop {result.name}"))
     rows += _drift(result.name, result.drift) if result.drift else []
+    rows += [("link:", link(found)) for found in result.links]
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
 
@@ -70,6 +72,11 @@ def _bytes(number: int) -> str:
         size /= 1000
         units.pop(0)
     return f"{size:.{0 if size >= 10 or units[0] == 'B' else 1}f} {units[0]}"
+
+
+def link(shown: Shown) -> str:
+    """A link in one line."""
+    return f"{shown.path}{'' if shown.intact else ' (deleted or replaced since)'} -> {shown.target}"
 
 
 def diagnosis(result: Diagnosis) -> str:
