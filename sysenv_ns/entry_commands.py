@@ -26,7 +26,7 @@ _ID_MAP = click.option(
 _ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
 _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
 _LINKED = click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
-_EPHEMERAL = click.option("--ephemeral", is_flag=True, help="In a throwaway environment, without a NAME.")
+_EPHEMERAL = click.option("--ephemeral", is_flag=True, help="In a throwaway environment, on top of NAME or of none.")
 _ON_DISK = click.option("--on-disk", is_flag=True, help="Its changes on the disk, not in memory.")
 
 
@@ -70,20 +70,25 @@ def shell(
     on_disk: bool,
 ) -> None:
     """Start a shell in an environment, which is made when it does not exist."""
-    new = _New(driver, id_map, _throwaway(name, ephemeral, on_disk))
+    new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
+    if name is None and not ephemeral:
+        raise click.UsageError("Missing argument 'NAME'.")
     _enter(context, name, Command(None, identity, context.caller), new)
 
 
 class _Exec(click.Command):
-    """With --ephemeral there is no NAME before the --."""
+    """With --ephemeral there may be no NAME before the --; then it is None."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            before = args[: args.index("--")]
-            options, _, _ = self.make_parser(ctx).parse_args(list(before))
-            if options.get("ephemeral") is True and not isinstance(options.get("name"), str):
-                args = [*before, "--", "", *args[len(before) + 1 :]]
-        return super().parse_args(ctx, args)
+        if "--" not in args:
+            return super().parse_args(ctx, args)
+        before = args[: args.index("--")]
+        options, _, _ = self.make_parser(ctx).parse_args(list(before))
+        if options.get("ephemeral") is not True or isinstance(options.get("name"), str):
+            return super().parse_args(ctx, args)
+        left = super().parse_args(ctx, [*before, "--", "", *args[len(before) + 1 :]])
+        ctx.params["name"] = None
+        return left
 
 
 @click.command(name="exec", cls=_Exec, context_settings={"allow_interspersed_args": False})
@@ -99,7 +104,7 @@ class _Exec(click.Command):
 @click.pass_obj
 def exec_(
     context: Context,
-    name: str,
+    name: str | None,
     arguments: tuple[str, ...],
     identity: Any,
     driver: str | None,
@@ -108,22 +113,18 @@ def exec_(
     on_disk: bool,
 ) -> None:
     """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
-    throwaway = _throwaway(name, ephemeral, on_disk)
-    if arguments[0] == "--" and throwaway is None:
+    new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
+    if arguments[0] == "--" and name is not None:
         arguments = arguments[1:]
     if not arguments:
         raise click.UsageError("Missing argument 'COMMAND'.")
-    _enter(context, name, Command(arguments, identity, context.caller), _New(driver, id_map, throwaway))
+    _enter(context, name, Command(arguments, identity, context.caller), new)
 
 
-def _throwaway(name: str | None, ephemeral: bool, on_disk: bool) -> Ephemeral | None:
-    """Where the changes of a throwaway environment shall be; None for one with a name."""
+def _throwaway(ephemeral: bool, on_disk: bool) -> Ephemeral | None:
+    """Where the changes of a throwaway environment shall be; None for one that stays."""
     if on_disk and not ephemeral:
         raise click.UsageError("--on-disk is for --ephemeral.")
-    if ephemeral and name:
-        raise click.UsageError("A throwaway environment (--ephemeral) has no NAME; exec needs -- before the command.")
-    if name is None and not ephemeral:
-        raise click.UsageError("Missing argument 'NAME'.")
     if not ephemeral:
         return None
     return "disk" if on_disk else "memory"
@@ -137,23 +138,26 @@ def _enter(context: Context, name: str | None, command: Command, new: _New) -> N
         from sysenv_ns import lifecycle
 
         lifecycle.remove_ended(context.store)
-    environment = _load_or_create(context, name, command, new)
+    environment = _load_or_make(context, name, command, new)
     sudo.require(environment)
     if origin.may_be_drifted(environment):
         from sysenv_ns import drift
 
         if line := drift.notice(context.store, environment):
             notice(line)
+    if name is not None and new.throwaway is not None:
+        from sysenv_ns import history
+
+        environment = history.clone(context.store, name, ephemeral.new_name(context.store), new.throwaway)
     session.run(context.store, environment, command, context.reporter)
 
 
-def _load_or_create(context: Context, name: str | None, command: Command, new: _New) -> Environment:
-    if not name and new.throwaway is not None:
+def _load_or_make(context: Context, name: str | None, command: Command, new: _New) -> Environment:
+    if name is None:
         from sysenv_ns import ephemeral
 
         return _make(context, ephemeral.new_name(context.store), new)
-    assert name is not None
-    if not context.store.exists(name):
+    if new.throwaway is None and not context.store.exists(name):
         if command.identity == "linked":
             hint = f"this command is a link that was left: delete it, or make {name} again: sysenv-ns create {name}"
             raise SysenvError(f"there is no environment {name}", hint)

@@ -51,7 +51,7 @@ def locked(store: Store) -> Iterator[None]:
 def is_changed(environment: Environment) -> bool:
     """Whether there is anything in its upper directories."""
     try:
-        return any(any(os.scandir(environment.path / place)) for place in uppers.listed([environment.path]).values())
+        return any(os.listdir(environment.path / place) for place in uppers.listed([environment.path]).values())
     except PermissionError:  # its root has another mode, which is a change
         return True
 

@@ -69,10 +69,7 @@ def create(
     store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
 ) -> Environment:
     """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
-    if throwaway is None and ephemeral.is_name(name):
-        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
-    if store.exists(name):
-        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
+    check_free(store, name, throwaway)
     store.prepare()
     driver, id_map = doctor.choose(store, driver, id_map_kind)
     path = store.envs / name
@@ -96,6 +93,14 @@ def create(
         _discard(staging, id_map)
         raise
     return environment
+
+
+def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
+    """Raise SysenvError when a new environment cannot have this name."""
+    if throwaway is None and ephemeral.is_name(name):
+        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
+    if store.exists(name):
+        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
 
 
 def _discard(staging: Path, id_map: IdMap | None) -> None:

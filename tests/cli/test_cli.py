@@ -14,7 +14,8 @@ import pytest
 
 from sysenv_ns import __version__, lifecycle
 from sysenv_ns.cli import main
-from sysenv_ns.store import Store, write_description
+from sysenv_ns.session import Command
+from sysenv_ns.store import Environment, Store, write_description
 
 from .conftest import Run
 
@@ -459,9 +460,9 @@ def test_a_damaged_record_of_links(run: Run, environments: Store) -> None:
     "arguments",
     [
         ("shell", "--on-disk", "whole"),
-        ("shell", "--ephemeral", "whole"),
-        ("exec", "--ephemeral", "whole", "--", "true"),
+        ("shell", "--ephemeral", "whole", "more"),
         ("exec", "--ephemeral", "true"),
+        ("exec", "--ephemeral", "whole", "--"),
         ("exec", "--ephemeral", "--"),
         ("exec", "--on-disk", "whole", "--", "true"),
     ],
@@ -470,6 +471,54 @@ def test_wrong_usage_of_throwaway_environments(run: Run, environments: Store, ar
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "place"),
+    [
+        (("shell", "--ephemeral", "whole"), None, "memory"),
+        (("shell", "whole", "--on-disk", "--ephemeral"), None, "disk"),
+        (("exec", "--ephemeral", "whole", "--", "a", "--", "b"), ("a", "--", "b"), "memory"),
+        (("exec", "--ephemeral", "--on-disk", "whole", "a", "--x"), ("a", "--x"), "disk"),
+    ],
+)
+def test_on_top_of_an_environment(
+    run: Run,
+    environments: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    command: tuple[str, ...] | None,
+    place: str,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("it has the driver root")
+    entered: list[tuple[Environment, Command]] = []
+    monkeypatch.setattr("sysenv_ns.session.run", lambda store, new, command, reporter: entered.append((new, command)))
+    result = run(*arguments)
+    assert (result.exit_code, result.output) == (0, "")
+    ((new, given),) = entered
+    assert (new.name, new.ephemeral) == (f"ephemeral-{os.getpid()}", place)
+    assert given.arguments == command
+    assert environments.names() == ["damaged", new.name, "whole"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent"),
+        (("exec", "--ephemeral", "", "--", "true"), 2, "'' cannot name an environment"),
+        (("shell", "--ephemeral", "damaged"), 125, "env.json of damaged is damaged"),
+        (("shell", "--ephemeral", "--driver", "stub", "whole"), 125, "with the driver root"),
+    ],
+)
+def test_on_top_of_what_cannot_be(
+    run: Run, environments: Store, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "hint: " in result.stderr
+    assert environments.names() == ["damaged", "whole"]
 
 
 def test_a_link_makes_no_environment(run: Run, environments: Store) -> None:

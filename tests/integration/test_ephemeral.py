@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Tool, describe, finish, refused, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, Tool, describe, end, finish, refused, sleeper, succeeded, wait_for
 
 _LOOK = """
 echo "$SYSENV_NS $(cat /etc/debian_chroot)"
@@ -20,14 +20,30 @@ exit "$1"
 """
 
 
+_ON_TOP = """
+cat /usr/own/file
+[ "$SYSENV_NS" = "$(cat /etc/debian_chroot)" ]
+echo more >> /usr/own/file
+rm /usr/own/other
+mkdir /usr/own/new
+ls /usr/own
+exit 7
+"""
+
+
 def _names(tool: Tool) -> list[str]:
     return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)]
+
+
+def _frozen(tool: Tool) -> list[str]:
+    return [name for name in os.listdir(tool.store / "layers") if name != "lock"]
 
 
 def _assert_nothing_is_left(tool: Tool) -> None:
     assert _names(tool) == []
     assert os.listdir(tool.store / "envs") == []
     assert os.listdir(tool.store / "trash") == []
+    assert _frozen(tool) == []
 
 
 @pytest.mark.modes("full", "single", "root")
@@ -67,3 +83,64 @@ def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
     succeeded(tool.run("stop", name))
     wait_for(lambda: _names(tool) == [])
     _assert_nothing_is_left(tool)
+
+
+def _source(machine: Machine) -> Environment:
+    """One with changes."""
+    source = machine.create()
+    source.sh("mkdir /usr/own; echo source > /usr/own/file; touch /usr/own/other")
+    return source
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_on_top_of_another(machine: Machine) -> None:
+    """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
+    tool, source = machine.tool, _source(machine)
+    for options in (("--ephemeral",), ("--ephemeral", "--on-disk")):
+        result = tool.run("exec", *options, source.name, "--", "sh", "-ec", _ON_TOP)
+        assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
+        assert _names(tool) == [source.name]
+        assert len(_frozen(tool)) == 1
+    shell = tool.run("shell", "--ephemeral", source.name, stdin="cat /usr/own/file\nexit 5\n")
+    assert (shell.returncode, shell.stdout) == (5, "source\n"), describe(shell)
+    assert source.sh("cat /usr/own/file; ls /usr/own") == "source\nfile\nother\n"
+    assert tool.status(source.name)["snapshots"] == []
+    assert (tool.store / "layers" / _frozen(tool)[0] / "upper/usr/own/file").exists()
+    succeeded(tool.run("remove", source.name))
+    _assert_nothing_is_left(tool)
+
+
+@pytest.mark.modes("full", "root")
+def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
+    """Though the environment below is removed meanwhile."""
+    tool, source = machine.tool, _source(machine)
+    process = tool.start("exec", "--ephemeral", source.name, "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
+    assert process.stdout is not None
+    brief = tool.environment(process.stdout.readline().strip())
+    assert _names(tool) == [brief.name, source.name]
+    for command in (
+        ("snapshot", brief.name),
+        ("clone", brief.name, "other"),
+        ("exec", "--ephemeral", brief.name, "id"),
+    ):
+        refused(tool.run(*command), 125 if command[0] == "exec" else 1, "it is a throwaway environment")
+    succeeded(tool.run("remove", source.name))
+    assert len(_frozen(tool)) == 1
+    assert brief.sh("cat /usr/own/file") == "source\n"
+    succeeded(tool.run("stop", brief.name))
+    finish(process)
+    wait_for(lambda: _names(tool) == [])
+    _assert_nothing_is_left(tool)
+
+
+@pytest.mark.modes("single")
+def test_not_on_top_of_one_that_runs(machine: Machine) -> None:
+    """Its programs go on writing to what would be below."""
+    tool, source = machine.tool, _source(machine)
+    session = sleeper(source)
+    hint = f"sysenv-ns stop {source.name}"
+    refused(tool.run("exec", "--ephemeral", source.name, "--", "true"), 125, f"{source.name} is running", hint)
+    end(session)
+    refused(tool.run("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent")
+    assert _names(tool) == [source.name]
+    assert _frozen(tool) == os.listdir(tool.store / "trash") == []
