@@ -16,6 +16,7 @@ from sysenv_ns import (
     comparing,
     config,
     dpkg,
+    ephemeral,
     layout,
     namespace,
     origin,
@@ -71,9 +72,10 @@ class _Sides:
 def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
     """What an environment changed; `paths`: there and below alone. Raises SysenvError."""
     environment = store.load(name)
+    ephemeral.refuse_in_memory(environment, "the changes")
     sudo.require(environment)
     with store.lock(name):  # nothing of its directories is exchanged or removed meanwhile
-        return _find(store, environment, paths)
+        return _find(store, store.load(name), paths)
 
 
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:
@@ -97,8 +99,8 @@ def contents(store: Store, difference: Difference) -> list[Contents]:
     """What is to be compared as text, for each change. Raises SysenvError."""
     if not difference.changes:
         return []
-    environment = store.load(difference.name)
-    with store.lock(environment.name):
+    with store.lock(difference.name):
+        environment = store.load(difference.name)
         sides = _sides(store, environment)
         try:
             rows = _inside(environment, lambda: _read_all(sides, difference.changes))

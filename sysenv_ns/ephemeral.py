@@ -59,6 +59,15 @@ def refuse(environment: Environment, what: str) -> None:
         )
 
 
+def refuse_in_memory(environment: Environment, what: str) -> None:
+    """Raise SysenvError for one whose changes nobody outside can see."""
+    if environment.ephemeral == "memory":
+        raise SysenvError(
+            f"{what} of {environment.name} cannot be told: they are in memory, inside it alone",
+            "--on-disk keeps those of a throwaway environment on the disk",
+        )
+
+
 def planned(
     plan: Sequence[Operation], environment: Environment, notice: Callable[[str], None]
 ) -> tuple[Operation, ...]:

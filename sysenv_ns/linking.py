@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sysenv_ns import desktop, inside, links, remedies, session, sudo
+from sysenv_ns import desktop, ephemeral, inside, links, remedies, session, sudo
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.inside import Found, Inside
 from sysenv_ns.links import NewFile, NewLink, Shown
@@ -47,6 +47,7 @@ def which(store: Store, name: str, command: str, reporter: Reporter) -> Which:
     """Where a command lies inside, as exec finds it. Raises SysenvError."""
     _name(command)
     environment = store.load(name)
+    ephemeral.refuse_in_memory(environment, "the programs")  # whether they are its own
     directories = _directories()
 
     def see(root: Inside) -> object:
@@ -65,6 +66,7 @@ def link(
     """Make a wrapper for each command, and a desktop entry for each that has one. Raises SysenvError; then for none."""
     names = dict(zip((_name(command) for command in commands), commands, strict=True))
     environment = store.load(name)
+    ephemeral.refuse(environment, "a link")
     directories = _directories()
 
     def see(root: Inside) -> object:
