@@ -85,29 +85,45 @@ def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
     _assert_nothing_is_left(tool)
 
 
+def _make_changes(source: Environment) -> None:
+    source.sh("mkdir /usr/own; echo source > /usr/own/file; touch /usr/own/other")
+
+
 def _source(machine: Machine) -> Environment:
     """One with changes."""
     source = machine.create()
-    source.sh("mkdir /usr/own; echo source > /usr/own/file; touch /usr/own/other")
+    _make_changes(source)
     return source
 
 
-@pytest.mark.modes("full", "single", "root")
-def test_on_top_of_another(machine: Machine) -> None:
-    """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
-    tool, source = machine.tool, _source(machine)
+def _assert_stays_what_it_is(source: Environment) -> None:
+    tool, others = source.tool, _names(source.tool)
     for options in (("--ephemeral",), ("--ephemeral", "--on-disk")):
         result = tool.run("exec", *options, source.name, "--", "sh", "-ec", _ON_TOP)
         assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
-        assert _names(tool) == [source.name]
+        assert _names(tool) == others
         assert len(_frozen(tool)) == 1
     shell = tool.run("shell", "--ephemeral", source.name, stdin="cat /usr/own/file\nexit 5\n")
     assert (shell.returncode, shell.stdout) == (5, "source\n"), describe(shell)
     assert source.sh("cat /usr/own/file; ls /usr/own") == "source\nfile\nother\n"
     assert tool.status(source.name)["snapshots"] == []
     assert (tool.store / "layers" / _frozen(tool)[0] / "upper/usr/own/file").exists()
-    succeeded(tool.run("remove", source.name))
-    _assert_nothing_is_left(tool)
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_on_top_of_another(machine: Machine) -> None:
+    """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
+    source = _source(machine)
+    _assert_stays_what_it_is(source)
+    succeeded(machine.tool.run("remove", source.name))
+    _assert_nothing_is_left(machine.tool)
+
+
+@pytest.mark.modes("fuse")
+def test_on_top_of_another_that_a_program_serves(environment: Environment) -> None:
+    """The small hosts have no /dev/fuse for users."""
+    _make_changes(environment)
+    _assert_stays_what_it_is(environment)
 
 
 @pytest.mark.modes("full", "root")
@@ -144,3 +160,17 @@ def test_not_on_top_of_one_that_runs(machine: Machine) -> None:
     refused(tool.run("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent")
     assert _names(tool) == [source.name]
     assert _frozen(tool) == os.listdir(tool.store / "trash") == []
+
+
+@pytest.mark.modes("full")
+def test_many_at_once(machine: Machine) -> None:
+    """Each waits for the others to begin, or removes what they have left; one freezes what is new."""
+    tool, source = machine.tool, _source(machine)
+    command = ("sh", "-ec", _ON_TOP)
+    started = [tool.start("exec", "--ephemeral", source.name, "--", *command) for _ in range(6)]
+    for process in started:
+        result = finish(process)
+        assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
+    assert _names(tool) == [source.name]
+    assert len(_frozen(tool)) == 1
+    assert os.listdir(tool.store / "trash") == []
