@@ -11,11 +11,19 @@ from typing import Any
 
 import click
 
-from sysenv_ns import __version__, difference_commands, history_commands, origin, policy, remedies, sudo
+from sysenv_ns import (
+    __version__,
+    difference_commands,
+    entry_commands,
+    history_commands,
+    link_commands,
+    remedies,
+    sudo,
+)
 from sysenv_ns.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
-from sysenv_ns.session import Command, Reporter
-from sysenv_ns.store import Environment, Store, check_name, location
+from sysenv_ns.session import Reporter
+from sysenv_ns.store import Store, check_name, location
 from sysenv_ns.upkeep import Progress
 
 EXIT_BEFORE_COMMAND = 125
@@ -94,102 +102,6 @@ def main(context: click.Context, verbose: bool, request: Path | None) -> None:
     context.obj = Context(store, Reporter(notice, operation, _progress), caller)
 
 
-_DRIVER = click.option(
-    "--driver",
-    type=click.Choice(["auto", *policy.DRIVERS]),
-    help="How files of the host get into the environment (see doctor).",
-)
-_ID_MAP = click.option(
-    "--id-map",
-    type=click.Choice(["auto", "full", "single"]),
-    help="full: you stay you, with all system ids beside; single: you are root and nobody else exists.",
-)
-_ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
-_ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
-
-
-@main.command()
-@NAME
-@_DRIVER
-@_ID_MAP
-@click.pass_obj
-def create(context: Context, name: str, driver: str | None, id_map: str | None) -> None:
-    """Make an environment."""
-    refuse_inside("create")
-    _make(context, check_name(name), driver, id_map)
-    notice(f"created {name}; enter it with: sysenv-ns shell {name}")
-
-
-@main.command()
-@_ROOT
-@_ME
-@_DRIVER
-@_ID_MAP
-@NAME
-@click.pass_obj
-def shell(context: Context, name: str, identity: Any, driver: str | None, id_map: str | None) -> None:
-    """Start a shell in an environment, which is made when it does not exist."""
-    _enter(context, name, Command(None, identity, context.caller), driver, id_map)
-
-
-@main.command(name="exec", context_settings={"allow_interspersed_args": False})
-@_ROOT
-@_ME
-@_DRIVER
-@_ID_MAP
-@NAME
-@click.argument("arguments", metavar="-- COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
-def exec_(
-    context: Context, name: str, arguments: tuple[str, ...], identity: Any, driver: str | None, id_map: str | None
-) -> None:
-    """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
-    if arguments[0] == "--":
-        arguments = arguments[1:]
-    if not arguments:
-        raise click.UsageError("Missing argument 'COMMAND'.")
-    _enter(context, name, Command(arguments, identity, context.caller), driver, id_map)
-
-
-def _enter(context: Context, name: str, command: Command, driver: str | None, id_map: str | None) -> None:
-    from sysenv_ns import session
-
-    refuse_inside("enter an environment")
-    environment = _load_or_create(context, name, driver, id_map)
-    sudo.require(environment)
-    if origin.may_be_drifted(environment):
-        from sysenv_ns import drift
-
-        if line := drift.notice(context.store, environment):
-            notice(line)
-    session.run(context.store, environment, command, context.reporter)
-
-
-def _load_or_create(context: Context, name: str, driver: str | None, id_map: str | None) -> Environment:
-    if not context.store.exists(name):
-        environment = _make(context, name, driver, id_map)
-        notice(f"created the environment {name}")
-        return environment
-    environment = context.store.load(name)
-    kind = environment.id_map.kind if environment.id_map else "auto"
-    if driver not in (None, "auto", environment.driver) or id_map not in (None, "auto", kind):
-        raise SysenvError(
-            f"{name} exists already, with the driver {environment.driver} and the id map {kind}",
-            "driver and id map are chosen when an environment is made: leave the options out, or use another name",
-        )
-    return environment
-
-
-def _make(context: Context, name: str, driver: str | None, id_map: str | None) -> Environment:
-    """A new environment; what the options leave open the user's configuration says."""
-    from sysenv_ns import config, lifecycle
-
-    configured = config.of_user(context.store)
-    # Its id map goes with its driver: another one may have none.
-    chosen = id_map or (configured.id_map if driver is None else "auto")
-    return lifecycle.create(context.store, name, driver or configured.driver, chosen, context.reporter)
-
-
 @main.command(name="list")
 @JSON
 @click.pass_obj
@@ -197,6 +109,7 @@ def list_(context: Context, as_json: bool) -> None:
     """Show all environments."""
     from sysenv_ns import lifecycle, render
 
+    lifecycle.remove_ended(context.store)
     statuses = lifecycle.list_all(context.store)
     if as_json:
         click.echo(render.as_json([render.status_json(s) for s in statuses]))
@@ -291,7 +204,7 @@ def remove(context: Context, names: tuple[str, ...], with_base: bool) -> None:
     from sysenv_ns import lifecycle
 
     for name in names:
-        lifecycle.remove(context.store, check_name(name))
+        lifecycle.remove(context.store, check_name(name), context.caller)
         notice(f"removed {name}")
     for base in lifecycle.remove_unused_bases(context.store) if with_base else ():
         notice(f"removed the base {base}")
@@ -313,5 +226,6 @@ def doctor(context: Context, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-for _command in (*difference_commands.COMMANDS, *history_commands.COMMANDS):
+_MODULES = (entry_commands, difference_commands, history_commands, link_commands)
+for _command in (command for module in _MODULES for command in module.COMMANDS):
     main.add_command(_command)

@@ -11,7 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sysenv_ns import changes, comparing, config, dpkg, layout, namespace, origin, owning, policy, standins, sudo
+from sysenv_ns import (
+    changes,
+    comparing,
+    config,
+    dpkg,
+    ephemeral,
+    layout,
+    namespace,
+    origin,
+    owning,
+    policy,
+    standins,
+    sudo,
+    uppers,
+)
 from sysenv_ns.changes import Change, Facts, PackageChange
 from sysenv_ns.children import call
 from sysenv_ns.comparing import Found, Host
@@ -57,7 +71,9 @@ class _Sides:
 
 def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
     """What an environment changed; `paths`: there and below alone. Raises SysenvError."""
-    sudo.require(store.load(name))
+    environment = store.load(name)
+    ephemeral.refuse_in_memory(environment, "the changes")
+    sudo.require(environment)
     with store.lock(name):  # nothing of its directories is exchanged or removed meanwhile
         return _find(store, store.load(name), paths)
 
@@ -105,7 +121,7 @@ def _sides(store: Store, environment: Environment) -> _Sides:
     points = [("", "upper")]
     if not mirrored:
         further = layout.further_mounts(surveyed)
-        points += [(mount.point, f"mounts/{layout.mount_slug(mount.point)}/upper") for mount in further]
+        points += [(mount.point, uppers.upper(mount.point)) for mount in further]
     layers = tuple((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
     bound = layout.hosts_own(surveyed)
     kind = environment.id_map.kind if environment.id_map else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from sysenv_ns import config, layout, standins, survey
+from sysenv_ns import config, layout, standins, survey, uppers
 from sysenv_ns.base import Base, ProgressBar
 from sysenv_ns.layout import Host
 from sysenv_ns.operations import Operation
@@ -85,7 +85,7 @@ class Root:
     @contextlib.contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, progress: ProgressBar) -> Iterator[Prepared]:
         """See Driver."""
-        places = {mount.point: f"{layout.mount_place(mount.point)}/" for mount in layout.further_mounts(host)}
+        places = {mount.point: f"{uppers.directory(mount.point)}/" for mount in layout.further_mounts(host)}
         for place in places.values():
             for name in ("upper", "work"):
                 (environment.path / place / name).mkdir(parents=True, exist_ok=True)

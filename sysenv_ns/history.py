@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import config, fuse, layers, policy, remedies, removal, running, sudo
+from sysenv_ns import config, ephemeral, fuse, layers, policy, remedies, removal, running, sudo
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.lifecycle import refuse_running
+from sysenv_ns.lifecycle import check_free, refuse_running
 from sysenv_ns.store import (
     Environment,
+    Ephemeral,
     Snapshot,
     Store,
     check_name,
@@ -94,16 +95,28 @@ def rollback(store: Store, name: str, label: str) -> Rollback:
     return Rollback(label, kept[0].label if kept else None)
 
 
-def clone(store: Store, source: str, name: str) -> Environment:
-    """Make an environment that is what another one is, and shares its files. Raises SysenvError."""
-    if store.exists(check_name(name)):
-        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
+def clone(store: Store, source: str, name: str, throwaway: Ephemeral | None = None) -> Environment:
+    """Make an environment that is what another one is, and shares its files. Raises SysenvError.
+
+    A throwaway one has no history: layers that the present state has not shall not be kept for it.
+    """
+    check_free(store, name, throwaway)
     with _at_rest(store, source, "the clone") as environment:
         ident, chain = _freeze(store, environment)
         if chain != environment.layers:
             layers.succeed(store, environment, replace(environment, layers=chain), ident)
         path = store.envs / name
-        new = replace(environment, name=name, ident=uuid.uuid4().hex, created=timestamp(), path=path, layers=chain)
+        snapshots = environment.snapshots if throwaway is None else ()
+        new = replace(
+            environment,
+            name=name,
+            ident=uuid.uuid4().hex,
+            created=timestamp(),
+            path=path,
+            layers=chain,
+            snapshots=snapshots,
+            ephemeral=throwaway,
+        )
         staging = removal.trash_path(store.trash, f"new-{name}")
         try:
             below = [store.layers / ident for ident in chain]
@@ -155,7 +168,9 @@ def history(store: Store, name: str) -> History:
 @contextlib.contextmanager
 def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
     """An environment that does not run, and will not meanwhile; afterwards what is needed no more is deleted."""
-    sudo.require(store.load(name))
+    environment = store.load(name)
+    ephemeral.refuse(environment, what)
+    sudo.require(environment)
     with _locked(store, name, what) as environment:
         if running.find(environment) is not None:  # waits for what is ending
             processes = running.processes(store).get(environment.source, ())

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sysenv_ns import copying, merging, namespace, removal, standins, syscalls, view
+from sysenv_ns import copying, merging, namespace, removal, standins, syscalls, uppers, view
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.store import (
@@ -52,18 +52,9 @@ def locked(store: Store) -> Iterator[None]:
 def is_changed(environment: Environment) -> bool:
     """Whether there is anything in its upper directories."""
     try:
-        return any(os.listdir(environment.path / place) for place in _places([environment.path]))
+        return any(os.listdir(environment.path / place) for place in uppers.listed([environment.path]).values())
     except PermissionError:  # its root has another mode, which is a change
         return True
-
-
-def _places(directories: Sequence[Path]) -> list[str]:
-    """The upper directories that any of these directories of environments has, relative to it."""
-    found = {"upper": None}
-    for directory in directories:
-        with contextlib.suppress(FileNotFoundError):
-            found |= {f"mounts/{name}/upper": None for name in sorted(os.listdir(directory / "mounts"))}
-    return list(found)
 
 
 def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, renamed: bool = False) -> None:
@@ -87,7 +78,7 @@ def _make_uppers(models: Sequence[str], target: str, signed: Sequence[str], name
     In what is `signed` there may be another name for the prompt.
     """
     made: list[tuple[str, str]] = []
-    for place in _places([*map(Path, models)]):
+    for place in uppers.listed(map(Path, models)).values():
         model = next((path for path in (f"{model}/{place}" for model in models) if os.path.isdir(path)), None)
         if model is not None:
             os.makedirs(os.path.dirname(f"{target}/{place}"), exist_ok=True)
@@ -157,7 +148,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
 
 def merge_uppers(directories: Sequence[Path], target: Path, driver: str) -> None:
     """Merge the upper directories in these, uppermost first, as root of their namespace. Raises OSError."""
-    for place in _places(directories):
+    for place in uppers.listed(directories).values():
         found = [f"{path}/{place}" for path in directories if os.path.isdir(path / place)]
         if found:
             os.makedirs(os.path.dirname(target / place), exist_ok=True)
@@ -178,7 +169,7 @@ def _sizes(groups: Sequence[Sequence[Path]]) -> list[int]:
     seen: set[tuple[int, int]] = set()
     found = []
     for group in groups:
-        waiting = [str(path / place) for path in group for place in _places([path])]
+        waiting = [str(path / place) for path in group for place in uppers.listed([path]).values()]
         size = 0
         while waiting:
             with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:

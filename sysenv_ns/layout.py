@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from sysenv_ns import mountinfo, policy
+from sysenv_ns import mountinfo, policy, uppers
 from sysenv_ns.fuse import FuseOverlay
 from sysenv_ns.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
@@ -271,19 +271,9 @@ def further_mounts(host: Host) -> tuple[Mount, ...]:
     )
 
 
-def mount_slug(point: str) -> str:
-    """The directory below mounts/ for a further overlay: reversible, without slashes."""
-    return point.strip("/").replace("%", "%25").replace("/", "%2F")
-
-
-def mount_place(point: str) -> str:
-    """The directory for a further overlay, below the environment's."""
-    return f"mounts/{mount_slug(point)}"
-
-
 def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
     for mount in further_mounts(host):
-        directory = f"{root.directory}/{mount_place(mount.point)}"
+        directory = f"{root.directory}/{uppers.directory(mount.point)}"
         upper, work = f"{directory}/upper", f"{directory}/work"
         lowers = (*root.frozen.get(mount.point, ()), mount.point)
         apart = _apart(host, root, mount.point)

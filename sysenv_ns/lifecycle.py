@@ -15,8 +15,10 @@ from sysenv_ns import (
     building,
     doctor,
     drivers,
+    ephemeral,
     idmap,
     layers,
+    links,
     namespace,
     origin,
     remedies,
@@ -29,10 +31,12 @@ from sysenv_ns import drift as drift_module
 from sysenv_ns.drift import Drift
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.idmap import IdMap
+from sysenv_ns.links import Shown
 from sysenv_ns.origin import Origin
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store, check_name, file_lock, timestamp
+from sysenv_ns.store import Environment, Ephemeral, Store, check_name, file_lock, timestamp
+from sysenv_ns.sudo import Caller
 from sysenv_ns.upkeep import Refreshed
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
@@ -52,6 +56,8 @@ class Status:
     host_changed: bool = False  # since it was started, while it runs
     drift: Drift | None = None  # None for one that is damaged
     snapshots: tuple[str, ...] = ()  # their labels, the oldest first
+    links: tuple[Shown, ...] = ()
+    ephemeral: Ephemeral | None = None
 
     @property
     def running(self) -> bool:
@@ -59,14 +65,15 @@ class Status:
         return bool(self.processes)
 
 
-def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter) -> Environment:
+def create(
+    store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
+) -> Environment:
     """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
-    if store.exists(name):
-        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
+    check_free(store, name, throwaway)
     store.prepare()
     driver, id_map = doctor.choose(store, driver, id_map_kind)
     path = store.envs / name
-    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path)
+    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path, ephemeral=throwaway)
     drivers.get(driver).build_base(store, environment, reporter.progress)
     staging = removal.trash_path(store.trash, f"new-{name}")
     try:
@@ -88,6 +95,14 @@ def create(store: Store, name: str, driver: str, id_map_kind: str, reporter: Rep
     return environment
 
 
+def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
+    """Raise SysenvError when a new environment cannot have this name."""
+    if throwaway is None and ephemeral.is_name(name):
+        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
+    if store.exists(name):
+        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
+
+
 def _discard(staging: Path, id_map: IdMap | None) -> None:
     if staging.exists():
         removal.remove_tree(staging, id_map)
@@ -104,15 +119,26 @@ def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -
     if not store.exists(name):
         raise store.unknown(name)
     try:
-        environment = store.load(name)
+        environment, shown = store.load(name), links.show(path)
     except SysenvError as error:
         return Status(name, "", None, 0.0, str(path), running.of_damaged(path), error.message)
     kind = environment.id_map.kind if environment.id_map else None
     processes = found.get(environment.source, ())
     changed = bool(processes) and running.host_changed(path)
     drift = drift_module.measure(store, environment)
-    labels = tuple(snapshot.label for snapshot in environment.snapshots)
-    return Status(name, environment.driver, kind, environment.created, str(path), processes, "", changed, drift, labels)
+    return Status(
+        name,
+        environment.driver,
+        kind,
+        environment.created,
+        str(path),
+        processes,
+        host_changed=changed,
+        drift=drift,
+        snapshots=tuple(snapshot.label for snapshot in environment.snapshots),
+        links=shown,
+        ephemeral=environment.ephemeral,
+    )
 
 
 def list_all(store: Store) -> list[Status]:
@@ -172,20 +198,23 @@ def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
     return refreshed
 
 
-def remove(store: Store, name: str) -> None:
-    """Delete an environment and all its files. Raises SysenvError when it runs."""
+def remove(store: Store, name: str, caller: Caller | None = None) -> None:
+    """Delete an environment, its links and all its files. Raises SysenvError when it runs."""
     path = store.directory(name)
     try:
         environment = store.load(name)
     except SysenvError:
         processes = running.of_damaged(path)
         refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
+        if os.access(path / links.NAME, os.R_OK):
+            _remove_links(path, caller)
         _remove_damaged(store, path)
         return
     sudo.require(environment)
     with store.lock(name):
         processes = running.processes(store).get(environment.source, ())
         refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+        _remove_links(path, caller)
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
     removal.empty_trash(store.trash, environment.id_map)
@@ -202,11 +231,27 @@ def _free_layers(store: Store) -> None:
         ) from error
 
 
+def _remove_links(path: Path, caller: Caller | None) -> None:
+    """While the environment has its record: when it is removed, nothing else knows them."""
+    try:
+        links.remove(path, None, links.acting_for(caller))
+    except OSError as error:
+        raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
+
+
 def refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:
     """Raise SysenvError when there are processes."""
     if processes:
         listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
         raise SysenvError(f"{name} is running: {listed}", hint)
+
+
+def remove_ended(store: Store) -> None:
+    """Delete the throwaway environments that have ended, as far as this user can."""
+    for environment in ephemeral.ended(store):
+        # Other processes may live in it yet, or another command is removing it.
+        with contextlib.suppress(SysenvError):
+            remove(store, environment.name)
 
 
 def remove_unused_bases(store: Store) -> list[str]:

@@ -56,11 +56,13 @@ class Overlay:
     work: str
     unprivileged: bool
     apart: str = ""  # an empty directory to mount the lowest layer on, where others of them lie in it
+    volatile: bool = False  # nothing is written to the disk before it must be: a crash may cost it all
 
     def describe(self) -> str:
         lowers = ":".join(self.lowers) + "".join(f"::{root}" for root in self.data_roots)
         flags = ",userxattr,index=on" if self.unprivileged else ""
-        return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}"
+        volatile = ",volatile" if self.volatile else ""
+        return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}{volatile}"
 
     def prepare(self) -> int:
         deadline = time.monotonic() + _BUSY_PATIENCE
@@ -86,6 +88,8 @@ class Overlay:
                 # What a layer holds shall not depend on the defaults of a kernel: nothing in it may refer to others.
                 for key in ("index", "metacopy", "redirect_dir"):
                     context.set_string(key, "off")
+            if self.volatile:
+                context.set_flag("volatile")
             lowers, data_roots, upper = (
                 [_open_directory(path, stack) for path in paths]
                 for paths in (self.lowers, self.data_roots, (self.upper, self.work))

@@ -22,9 +22,11 @@ from sysenv_ns import (
     drift,
     drivers,
     emulation,
+    ephemeral,
     fuse,
     layers,
     layout,
+    links,
     namespace,
     operations,
     origin,
@@ -36,6 +38,7 @@ from sysenv_ns import (
     session,
     sudo,
     syscalls,
+    uppers,
 )
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.fuse import FuseOverlay
@@ -98,7 +101,9 @@ class _Trial:
 
 def run(store: Store, name: str, options: Options, agree: Callable[[str], bool], reporter: Reporter) -> Result:
     """Move an environment onto today's host. `agree` is asked before apt repairs dependencies. Raises SysenvError."""
-    sudo.require(store.load(name))
+    environment = store.load(name)
+    ephemeral.refuse(environment, "a rebase")
+    sudo.require(environment)
     with store.lock(name):
         environment = store.load(name)
         if running.find(environment) is not None:
@@ -169,8 +174,9 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
             path.mkdir(mode=0o755)
         for name in ("upper", "work", "root"):
             (scratch / name).mkdir(mode=0o755)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(environment.path / config.NAME, staging / config.NAME)
+        for name in (config.NAME, links.NAME):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(environment.path / name, staging / name)
         os.link(environment.path / "lock", staging / "lock")  # who waits for it finds it where it was
         yield staging, scratch
     finally:
@@ -191,14 +197,14 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
         namespace.become_root()
         points = [("", "upper")]
         if environment.id_map is None:
-            points += [(m.point, f"mounts/{layout.mount_slug(m.point)}/upper") for m in layout.further_mounts(host)]
+            points += [(m.point, uppers.upper(m.point)) for m in layout.further_mounts(host)]
         source = _merged(trial)
-        uppers = [(point, f"{source}/{place}") for point, place in points if (source / place).is_dir()]
-        plan = planning.plan(trial.old, View(below), Upper(uppers))
+        own = [(point, f"{source}/{place}") for point, place in points if (source / place).is_dir()]
+        plan = planning.plan(trial.old, View(below), Upper(own))
         if not (dry_run or plan.empty):
             for line in applying.describe(plan):
                 log(line)
-            applying.copy(plan, View(below), str(source), str(copy.path), uppers)
+            applying.copy(plan, View(below), str(source), str(copy.path), own)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
             applying.change(plan, View(below), View(str(copy.root)))
     return {

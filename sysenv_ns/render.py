@@ -12,6 +12,7 @@ from sysenv_ns.doctor import Diagnosis
 from sysenv_ns.drift import Drift
 from sysenv_ns.history import History
 from sysenv_ns.lifecycle import Status
+from sysenv_ns.links import Shown
 from sysenv_ns.rebasing import Result
 from sysenv_ns.running import Process
 from sysenv_ns.upkeep import Refreshed
@@ -53,6 +54,7 @@ def status(result: Status) -> str:
     if result.host_changed:
         rows.append(("host:", f"changed since it was started; to see the new files: sysenv-ns stop {result.name}"))
     rows += _drift(result.name, result.drift) if result.drift else []
+    rows += [("link:", link(found)) for found in result.links]
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
 
@@ -72,6 +74,11 @@ def size(number: int) -> str:
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.1f} {_UNITS[unit]}" if unit and value < 100 else f"{value:.0f} {_UNITS[unit]}"
+
+
+def link(shown: Shown) -> str:
+    """A link in one line."""
+    return f"{shown.path}{'' if shown.intact else ' (deleted or replaced since)'} -> {shown.target}"
 
 
 def diagnosis(result: Diagnosis) -> str:

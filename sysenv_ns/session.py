@@ -14,7 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import base, config, drivers, emulation, namespace, operations, origin, refresh, running, services, sudo
+from sysenv_ns import (
+    base,
+    config,
+    drivers,
+    emulation,
+    ephemeral,
+    namespace,
+    operations,
+    origin,
+    refresh,
+    running,
+    services,
+    sudo,
+)
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.idmap import UIDMAP_HINT
 from sysenv_ns.standins import ROOT_PATH
@@ -22,6 +35,8 @@ from sysenv_ns.store import Environment, Store
 from sysenv_ns.sudo import Caller
 
 Identity = Literal["root", "me"]
+# "linked": the user where the id map has one, else root in the user's home.
+Asked = Literal["root", "me", "linked"]
 
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 
@@ -43,7 +58,7 @@ class Command:
     """
 
     arguments: tuple[str, ...] | None
-    identity: Identity | None
+    identity: Asked | None
     caller: Caller | None = None
 
 
@@ -59,15 +74,7 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         variables["SHELL"] = shell
         command = replace(command, arguments=(shell,))
     with store.lock(environment.name):
-        environment = store.load(environment.name)  # what it is made of may have changed before
-        changed = False
-        while (process := running.find(environment)) is not None:
-            changed = running.host_changed(environment.path)  # while the host's own files are in sight
-            if _join(environment, process):
-                break  # else it ended meanwhile; is there another?
-        if process is None:
-            start(store, environment, reporter)
-        elif changed:
+        if enter(store, environment, reporter):
             reporter.notice(
                 f"the host has changed since {environment.name} was started; stop it to see the new files: "
                 f"sysenv-ns stop {environment.name}"
@@ -84,6 +91,21 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         _become(command, variables)
 
 
+def enter(store: Store, environment: Environment, reporter: Reporter) -> bool:
+    """Move this process into the environment, whose lock it holds. Raises SysenvError.
+
+    Returns whether the host has changed since that was started.
+    """
+    environment = store.load(environment.name)  # what it is made of may have changed before the lock was taken
+    while (process := running.find(environment)) is not None:
+        changed = running.host_changed(environment.path)  # while the host's own files are in sight
+        if _join(environment, process):
+            return changed
+        # It ended meanwhile; is there another?
+    start(store, environment, reporter)
+    return False
+
+
 def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     """Move this process into a new root made of the environment's layers. Raises SysenvError."""
     for directory in (environment.work, environment.root):  # nothing is kept in them
@@ -94,7 +116,10 @@ def start(store: Store, environment: Environment, reporter: Reporter) -> None:
     with driver.prepare(store, environment, host, reporter.progress) as prepared:
         origin.follow(store, environment)
         namespace.enter(environment.id_map)
-        root = operations.execute(prepared.plan, str(environment.root), reporter.operation)
+        plan = prepared.plan
+        if environment.ephemeral is not None:
+            plan = ephemeral.planned(plan, environment, reporter.notice)
+        root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
         running.record(environment, prepared.layers, signs)
         namespace.pivot(root)
@@ -122,9 +147,10 @@ def _identity(environment: Environment, command: Command) -> Identity:
             f"{environment.name} has the single id map: nobody but root exists inside, so --me is not possible",
             f"{UIDMAP_HINT}; then make an environment with --id-map full",
         )
-    if command.identity is not None:
+    if command.identity in ("root", "me"):
         return command.identity
-    return "me" if command.arguments is None and not single else "root"
+    mine = command.arguments is None or command.identity == "linked"
+    return "me" if mine and not single else "root"
 
 
 def _variables(environment: Environment, identity: Identity, command: Command) -> dict[str, str]:
@@ -135,13 +161,19 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
     variables |= _given("LC_CTYPE")
     variables = services.VARIABLES | variables | {"SYSENV_NS": environment.name}
     if identity == "root":
-        path = [services.PROGRAMS, *(p for p in variables.get("PATH", "").split(":") if p)]
-        variables["PATH"] = ":".join([*path, *(p for p in ROOT_PATH.split(":") if p not in path)])
+        variables["PATH"] = ":".join(root_path(variables.get("PATH", "")))
         # In the single map the shell's root is the caller, at home; otherwise root must not litter the caller's home.
         others = environment.id_map is not None or command.caller is not None  # root is somebody else than the caller
-        if others and (command.arguments is not None or command.identity == "root"):
+        at_home = command.identity == "linked" or (command.arguments is None and command.identity != "root")
+        if others and not at_home:
             variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
     return variables
+
+
+def root_path(path: str) -> list[str]:
+    """Where root of an environment looks for commands, whose caller has this PATH."""
+    directories = [services.PROGRAMS, *(p for p in path.split(":") if p)]
+    return [*directories, *(p for p in ROOT_PATH.split(":") if p not in directories)]
 
 
 def _given(name: str) -> dict[str, str]:

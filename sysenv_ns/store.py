@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sysenv_ns import remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 _LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without
 SOURCE_PREFIX = "sysenv-ns:"
 LAYERS = "layers"
+Ephemeral = Literal["memory", "disk"]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _LAYER = re.compile(r"[0-9a-f]{16}")
 
@@ -57,6 +58,7 @@ class Environment:
     path: Path
     layers: tuple[str, ...] = ()  # the frozen ones below its changes, uppermost first
     snapshots: tuple[Snapshot, ...] = ()  # the oldest first
+    ephemeral: Ephemeral | None = None  # where the changes of a throwaway one are
 
     @property
     def upper(self) -> Path:
@@ -236,7 +238,10 @@ def read_description(path: Path, name: str) -> Environment:
             raise ValueError(f"driver {driver} and id map do not fit")
         layers = _decode_layers(data.get("layers", ()))
         snapshots = tuple(map(_decode_snapshot, data.get("snapshots", ())))
-        return Environment(name, ident, driver, id_map, created, path, layers, snapshots)
+        ephemeral = _decode_ephemeral(data.get("ephemeral"))
+        return Environment(
+            name, ident, driver, id_map, created, path, layers=layers, snapshots=snapshots, ephemeral=ephemeral
+        )
     except OSError as error:
         raise SysenvError(f"env.json of {name} cannot be read: {reason(error)}", hint) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -255,6 +260,8 @@ def write_description(path: Path, environment: Environment) -> None:
     if environment.layers or environment.snapshots:
         snapshots = [asdict(snapshot) for snapshot in environment.snapshots]
         data |= {"version": _LAYERED_VERSION, "layers": environment.layers, "snapshots": snapshots}
+    if environment.ephemeral is not None:
+        data["ephemeral"] = environment.ephemeral
     write_json(path / "env.json", data)
 
 
@@ -279,6 +286,12 @@ def _decode_layers(data: Any) -> tuple[str, ...]:
     if wrong := [ident for ident in layers if not _LAYER.fullmatch(ident)]:
         raise ValueError(f"{wrong[0]!r} names no layer")
     return layers
+
+
+def _decode_ephemeral(data: Any) -> Ephemeral | None:
+    if data not in (None, "memory", "disk"):
+        raise ValueError(f"unknown place of changes {data!r}")
+    return data  # type: ignore[no-any-return]
 
 
 def _decode_id_map(data: dict[str, Any]) -> IdMap:

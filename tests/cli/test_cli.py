@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sysenv_ns import __version__, lifecycle
 from sysenv_ns.cli import main
-from sysenv_ns.store import Store
+from sysenv_ns.session import Command
+from sysenv_ns.store import Environment, Store, write_description
 
 from .conftest import Run
 
@@ -60,6 +62,9 @@ def test_help_names_every_command(run: Run) -> None:
         ("stop", "whole", "--time", "-1"),
         ("list", "a"),
         ("doctor", "a"),
+        ("which", "whole"),
+        ("link", "whole"),
+        ("unlink",),
     ],
 )
 def test_wrong_usage(run: Run, store: Store, arguments: tuple[str, ...]) -> None:
@@ -78,7 +83,7 @@ def test_bad_names(run: Run, store: Store, command: str, name: str) -> None:
     assert not store.path.exists()
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff"])
+@pytest.mark.parametrize("command", ["status", "stop", "remove", "diff", "unlink"])
 def test_an_unknown_environment(run: Run, environments: Store, command: str) -> None:
     result = run(command, "absent")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -327,7 +332,8 @@ def test_options_win_over_the_policy_file(
     user_config.write_text('driver = "copy"\nid-map = "full"\n')
     asked: list[tuple[str, str]] = []
 
-    def create(store: Store, name: str, driver: str, id_map: str, reporter: object) -> None:
+    def create(store: Store, name: str, driver: str, id_map: str, reporter: object, throwaway: object) -> None:
+        assert throwaway is None
         asked.append((driver, id_map))
 
     monkeypatch.setattr(lifecycle, "create", create)
@@ -398,8 +404,130 @@ def test_snapshots_from_inside(
     assert "from inside the environment whole" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("verb", "message"),
+    [
+        (("snapshot", "brief"), "the snapshot of brief is not possible"),
+        (("rollback", "brief", "x"), "the rollback of brief is not possible"),
+        (("clone", "brief", "x"), "the clone of brief is not possible"),
+        (("rebase", "brief"), "a rebase of brief is not possible"),
+        (("link", "brief", "sh"), "a link of brief is not possible"),
+        (("diff", "brief"), "the changes of brief cannot be told"),
+        (("which", "brief", "sh"), "the programs of brief cannot be told"),
+    ],
+)
+def test_what_throwaway_environments_have_not(
+    run: Run, environments: Store, verb: tuple[str, ...], message: str
+) -> None:
+    whole = environments.load("whole")
+    (environments.envs / "brief" / "upper").mkdir(parents=True)
+    write_description(environments.envs / "brief", replace(whole, ephemeral="memory"))
+    result = run(*verb)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"sysenv-ns: {message}: ")
+    assert "\nhint: " in result.stderr
+    assert environments.names() == ["brief", "damaged", "whole"]
+
+
 def test_a_history_without_snapshots(run: Run, environments: Store) -> None:
     if os.geteuid() != 0:
         pytest.skip("it has the driver root")
     assert json.loads(run("history", "whole", "--json").stdout) == {"name": "whole", "snapshots": [], "size": 0}
     assert run("history", "whole").stdout.splitlines()[-1].split() == ["(since)", "0", "B"]
+
+
+def test_unlink_where_nothing_is_linked(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysenv_ns.sudo.require", lambda environment: None)
+    result = run("unlink", "whole")
+    assert (result.exit_code, result.stderr) == (0, "sysenv-ns: whole has no links\n")
+    assert json.loads(run("unlink", "whole", "--json").stdout) == []
+    result = run("unlink", "whole", "rg")
+    assert result.exit_code == 1
+    assert result.stderr == "sysenv-ns: whole has no link rg\nhint: make one with: sysenv-ns link whole COMMAND\n"
+
+
+@pytest.mark.parametrize("command", ["", "a/b", "/", ".."])
+@pytest.mark.parametrize("verb", ["which", "link"])
+def test_what_names_no_command(run: Run, environments: Store, verb: str, command: str) -> None:
+    result = run(verb, "whole", command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(" names no command\nhint: give a name, or an absolute path in the environment\n")
+
+
+def test_a_damaged_record_of_links(run: Run, environments: Store) -> None:
+    record = environments.envs / "whole" / "links.json"
+    record.write_text("{")
+    assert f"{record} is damaged" in run("status", "whole").stdout
+    assert json.loads(run("list", "--json").stdout)[1]["problem"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("shell", "--on-disk", "whole"),
+        ("shell", "--ephemeral", "whole", "more"),
+        ("exec", "--ephemeral", "true"),
+        ("exec", "--ephemeral", "whole", "--"),
+        ("exec", "--ephemeral", "--"),
+        ("exec", "--on-disk", "whole", "--", "true"),
+    ],
+)
+def test_wrong_usage_of_throwaway_environments(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "place"),
+    [
+        (("shell", "--ephemeral", "whole"), None, "memory"),
+        (("shell", "whole", "--on-disk", "--ephemeral"), None, "disk"),
+        (("exec", "--ephemeral", "whole", "--", "a", "--", "b"), ("a", "--", "b"), "memory"),
+        (("exec", "--ephemeral", "--on-disk", "whole", "a", "--x"), ("a", "--x"), "disk"),
+    ],
+)
+def test_on_top_of_an_environment(
+    run: Run,
+    environments: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    command: tuple[str, ...] | None,
+    place: str,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("it has the driver root")
+    entered: list[tuple[Environment, Command]] = []
+    monkeypatch.setattr("sysenv_ns.session.run", lambda store, new, command, reporter: entered.append((new, command)))
+    result = run(*arguments)
+    assert (result.exit_code, result.output) == (0, "")
+    ((new, given),) = entered
+    assert (new.name, new.ephemeral) == (f"ephemeral-{os.getpid()}", place)
+    assert given.arguments == command
+    assert environments.names() == ["damaged", new.name, "whole"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent"),
+        (("exec", "--ephemeral", "", "--", "true"), 2, "'' cannot name an environment"),
+        (("shell", "--ephemeral", "damaged"), 125, "env.json of damaged is damaged"),
+        (("shell", "--ephemeral", "--driver", "stub", "whole"), 125, "with the driver root"),
+    ],
+)
+def test_on_top_of_what_cannot_be(
+    run: Run, environments: Store, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "hint: " in result.stderr
+    assert environments.names() == ["damaged", "whole"]
+
+
+def test_a_link_makes_no_environment(run: Run, environments: Store) -> None:
+    result = run("exec", "--linked", "absent", "--", "true")
+    assert result.exit_code == 125
+    assert result.stderr.startswith("sysenv-ns: there is no environment absent\nhint: this command is a link")
+    assert not environments.exists("absent")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -362,13 +361,6 @@ def test_a_mount_elsewhere_does_not_change_a_tree() -> None:
 )
 def test_copy_limit_of_the_longest_prefix(path: str, limit: int) -> None:
     assert layout.copy_limit(path) == limit
-
-
-@pytest.mark.parametrize("points", [("/var/log", "/var%2Flog"), ("/a/b", "/a%2Fb"), ("/usr/local", "/usr-local")])
-def test_mount_slugs_are_single_names_and_differ(points: tuple[str, str]) -> None:
-    slugs = {layout.mount_slug(point) for point in points}
-    assert len(slugs) == 2
-    assert all(Path(slug).name == slug for slug in slugs)
 
 
 def test_every_saved_table_is_used() -> None:

@@ -15,7 +15,7 @@ from sysenv_ns import session
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
 from sysenv_ns.services import PROGRAMS
-from sysenv_ns.session import Command, Identity, Reporter
+from sysenv_ns.session import Asked, Command, Identity, Reporter
 from sysenv_ns.store import Environment
 
 from .samples import FULL, SINGLE
@@ -39,10 +39,13 @@ def environment(id_map: IdMap | None) -> Environment:
         (SINGLE, None, "root", "root"),
         (None, ("ls",), None, "root"),
         (None, None, "me", "me"),
+        (FULL, ("ls",), "linked", "me"),
+        (SINGLE, ("ls",), "linked", "root"),
+        (None, ("ls",), "linked", "me"),
     ],
 )
 def test_identity(
-    id_map: IdMap | None, arguments: tuple[str, ...] | None, asked: Identity | None, expected: Identity
+    id_map: IdMap | None, arguments: tuple[str, ...] | None, asked: Asked | None, expected: Identity
 ) -> None:
     assert session._identity(environment(id_map), Command(arguments, asked)) == expected
 
@@ -63,6 +66,8 @@ def test_nobody_but_root_in_the_single_map() -> None:
         (SINGLE, None, None, "/home/you"),
         (SINGLE, None, "root", "/root"),
         (SINGLE, ("ls",), None, "/root"),
+        (FULL, ("ls",), "linked", "/home/you"),
+        (SINGLE, ("ls",), "linked", "/home/you"),
         (None, ("ls",), None, "/home/you"),
     ],
 )
@@ -70,7 +75,7 @@ def test_home_is_roots_where_root_runs_a_command(
     monkeypatch: pytest.MonkeyPatch,
     id_map: IdMap | None,
     arguments: tuple[str, ...] | None,
-    asked: Identity | None,
+    asked: Asked | None,
     home: str,
 ) -> None:
     monkeypatch.setenv("HOME", "/home/you")

@@ -16,7 +16,7 @@ import pytest
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.idmap import IdMap
-from sysenv_ns.store import Environment, Snapshot, Store, check_name, location, write_description, write_json
+from sysenv_ns.store import Environment, Ephemeral, Snapshot, Store, check_name, location, write_description, write_json
 
 from .samples import FULL, SINGLE, add_environment
 
@@ -151,6 +151,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "own uid a text": changed_map(own_uid="me"),
     "own uid infinite": changed_map(own_uid=float("inf")),
     "created a text": changed(created="yesterday"),
+    "changes nowhere": changed(ephemeral="tape"),
     "created null": changed(created=None),
     "created too large": changed(created=10**400),
 }
@@ -285,6 +286,15 @@ def test_snapshots_and_layers_are_loaded_as_they_were_written(store: Store) -> N
     (store.layers / LAYERS[1] / "mounts/var/upper").mkdir(parents=True)
     place = "mounts/var/upper"
     assert layered.uppers(place) == (plain.path / place, store.layers / LAYERS[1] / place)
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_throwaway_environment_is_loaded_as_it_was_written(store: Store, place: Ephemeral) -> None:
+    plain = add_environment(store, "proj")
+    (store.layers / LAYERS[0] / "upper").mkdir(parents=True)
+    throwaway = replace(plain, layers=LAYERS[:1], ephemeral=place)
+    write_description(plain.path, throwaway)
+    assert store.load("proj") == throwaway
 
 
 @pytest.mark.parametrize("kind", ["missing", "link"])

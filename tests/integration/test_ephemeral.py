@@ -1,0 +1,176 @@
+"""--ephemeral: environments that end with their last process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from .machines import Machine
+from .support import BASE_LIMIT, Environment, Tool, describe, end, finish, refused, sleeper, succeeded, wait_for
+
+_LOOK = """
+echo "$SYSENV_NS $(cat /etc/debian_chroot)"
+echo new > /usr/new
+rm /etc/passwd
+cat "$2"/envs/"$SYSENV_NS"/upper/usr/new 2>&1 >/dev/null | grep -c "No such file"
+exit "$1"
+"""
+
+
+_ON_TOP = """
+cat /usr/own/file
+[ "$SYSENV_NS" = "$(cat /etc/debian_chroot)" ]
+echo more >> /usr/own/file
+rm /usr/own/other
+mkdir /usr/own/new
+ls /usr/own
+exit 7
+"""
+
+
+def _names(tool: Tool) -> list[str]:
+    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)]
+
+
+def _frozen(tool: Tool) -> list[str]:
+    return [name for name in os.listdir(tool.store / "layers") if name != "lock"]
+
+
+def _assert_nothing_is_left(tool: Tool) -> None:
+    assert _names(tool) == []
+    assert os.listdir(tool.store / "envs") == []
+    assert os.listdir(tool.store / "trash") == []
+    assert _frozen(tool) == []
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_a_throwaway_environment(machine: Machine) -> None:
+    """Its changes are in memory or on the disk, and gone afterwards; the status is the command's own."""
+    tool = machine.tool
+    for place, options in (("memory", ()), ("disk", ("--on-disk",))):
+        command = ("sh", "-c", _LOOK, "sh", "7", str(tool.store))
+        result = tool.run("exec", *tool.options, "--ephemeral", *options, "--", *command, limit=BASE_LIMIT)
+        assert result.returncode == 7, describe(result)
+        assert result.stderr == ""
+        name, prompt, missing = result.stdout.split()
+        assert name == prompt
+        assert name.startswith("ephemeral-")
+        assert missing == ("1" if place == "memory" else "0")
+        _assert_nothing_is_left(tool)
+    refused(tool.run("create", "ephemeral-12"), 2, "throwaway")
+
+
+@pytest.mark.modes("full", "single")
+def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
+    """It is listed and can be joined; what was killed is removed by the next command."""
+    tool = machine.tool
+    options = (*tool.options, "--ephemeral")
+    process = tool.start("exec", *options, "--", "sh", "-c", "touch /usr/new; echo $SYSENV_NS; exec sleep 300")
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    assert name == f"ephemeral-{process.pid}"
+    assert _names(tool) == [name]
+    assert tool.status(name)["ephemeral"] == "memory"
+    other = tool.environment(name)
+    assert other.sh("ls /usr/new; setsid sleep 300 >/dev/null 2>&1 </dev/null &").strip() == "/usr/new"
+    process.send_signal(signal.SIGKILL)
+    assert finish(process).returncode == -signal.SIGKILL
+    assert _names(tool) == [name]  # a process is left
+    assert other.sh("ls /usr/new") == "/usr/new\n"
+    succeeded(tool.run("stop", name))
+    wait_for(lambda: _names(tool) == [])
+    _assert_nothing_is_left(tool)
+
+
+def _make_changes(source: Environment) -> None:
+    source.sh("mkdir /usr/own; echo source > /usr/own/file; touch /usr/own/other")
+
+
+def _source(machine: Machine) -> Environment:
+    """One with changes."""
+    source = machine.create()
+    _make_changes(source)
+    return source
+
+
+def _assert_stays_what_it_is(source: Environment) -> None:
+    tool, others = source.tool, _names(source.tool)
+    for options in (("--ephemeral",), ("--ephemeral", "--on-disk")):
+        result = tool.run("exec", *options, source.name, "--", "sh", "-ec", _ON_TOP)
+        assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
+        assert _names(tool) == others
+        assert len(_frozen(tool)) == 1
+    shell = tool.run("shell", "--ephemeral", source.name, stdin="cat /usr/own/file\nexit 5\n")
+    assert (shell.returncode, shell.stdout) == (5, "source\n"), describe(shell)
+    assert source.sh("cat /usr/own/file; ls /usr/own") == "source\nfile\nother\n"
+    assert tool.status(source.name)["snapshots"] == []
+    assert (tool.store / "layers" / _frozen(tool)[0] / "upper/usr/own/file").exists()
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_on_top_of_another(machine: Machine) -> None:
+    """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
+    source = _source(machine)
+    _assert_stays_what_it_is(source)
+    succeeded(machine.tool.run("remove", source.name))
+    _assert_nothing_is_left(machine.tool)
+
+
+@pytest.mark.modes("fuse")
+def test_on_top_of_another_that_a_program_serves(environment: Environment) -> None:
+    """The small hosts have no /dev/fuse for users."""
+    _make_changes(environment)
+    _assert_stays_what_it_is(environment)
+
+
+@pytest.mark.modes("full", "root")
+def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
+    """Though the environment below is removed meanwhile."""
+    tool, source = machine.tool, _source(machine)
+    process = tool.start("exec", "--ephemeral", source.name, "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
+    assert process.stdout is not None
+    brief = tool.environment(process.stdout.readline().strip())
+    assert _names(tool) == [brief.name, source.name]
+    for command in (
+        ("snapshot", brief.name),
+        ("clone", brief.name, "other"),
+        ("exec", "--ephemeral", brief.name, "id"),
+    ):
+        refused(tool.run(*command), 125 if command[0] == "exec" else 1, "it is a throwaway environment")
+    succeeded(tool.run("remove", source.name))
+    assert len(_frozen(tool)) == 1
+    assert brief.sh("cat /usr/own/file") == "source\n"
+    succeeded(tool.run("stop", brief.name))
+    finish(process)
+    wait_for(lambda: _names(tool) == [])
+    _assert_nothing_is_left(tool)
+
+
+@pytest.mark.modes("single")
+def test_not_on_top_of_one_that_runs(machine: Machine) -> None:
+    """Its programs go on writing to what would be below."""
+    tool, source = machine.tool, _source(machine)
+    session = sleeper(source)
+    hint = f"sysenv-ns stop {source.name}"
+    refused(tool.run("exec", "--ephemeral", source.name, "--", "true"), 125, f"{source.name} is running", hint)
+    end(session)
+    refused(tool.run("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent")
+    assert _names(tool) == [source.name]
+    assert _frozen(tool) == os.listdir(tool.store / "trash") == []
+
+
+@pytest.mark.modes("full")
+def test_many_at_once(machine: Machine) -> None:
+    """Each waits for the others to begin, or removes what they have left; one freezes what is new."""
+    tool, source = machine.tool, _source(machine)
+    command = ("sh", "-ec", _ON_TOP)
+    started = [tool.start("exec", "--ephemeral", source.name, "--", *command) for _ in range(6)]
+    for process in started:
+        result = finish(process)
+        assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
+    assert _names(tool) == [source.name]
+    assert len(_frozen(tool)) == 1
+    assert os.listdir(tool.store / "trash") == []

@@ -1,0 +1,139 @@
+"""Links in a home of their own: what is written, what is not overwritten, and what is left alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns import links
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.links import NewFile, NewLink
+from sysenv_ns.store import Environment, Store
+
+DIRECT = links.acting_for(None)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return _environment(tmp_path, "proj")
+
+
+def _environment(tmp_path: Path, name: str) -> Environment:
+    path = tmp_path / "store" / "envs" / name
+    path.mkdir(parents=True)
+    return Environment(name, "0", "root", None, 0.0, path)
+
+
+def _link(tmp_path: Path, environment: Environment, command: str, *others: NewFile) -> NewLink:
+    content = links.wrapper(Store(tmp_path / "store"), environment, f"/usr/bin/{command}")
+    return NewLink(command, f"/usr/bin/{command}", (NewFile(str(tmp_path / "bin" / command), content, 0o755), *others))
+
+
+def test_a_link_comes_and_goes(tmp_path: Path, environment: Environment) -> None:
+    new = [_link(tmp_path, environment, name) for name in ("a", "b c")]
+    links.add(environment, new, DIRECT)
+    wrapper = tmp_path / "bin" / "b c"
+    assert stat.S_IMODE(wrapper.stat().st_mode) & 0o500 == 0o500
+    assert links.wrapped(str(wrapper)) == "proj"
+    shown = links.show(environment.path)
+    assert [(s.command, s.target, s.path, s.intact) for s in shown] == [
+        (link.command, link.target, link.files[0].path, True) for link in new
+    ]
+    assert [link.command for link in links.remove(environment.path, ["a"], DIRECT)] == ["a"]
+    assert os.listdir(tmp_path / "bin") == ["b c"]
+    links.remove(environment.path, None, DIRECT)
+    assert os.listdir(tmp_path / "bin") == []
+    assert links.read(environment.path) == ()
+
+
+def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
+    store = Store(tmp_path / "it's a \n$HOME store")
+    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path), "/opt/a 'b'/$(id)")
+    script = tmp_path / "script"
+    script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
+    said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
+    assert said == "-I -m sysenv_ns exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+
+
+def test_what_the_user_has_is_not_overwritten(tmp_path: Path, environment: Environment) -> None:
+    other = _environment(tmp_path, "other")
+    links.add(other, [_link(tmp_path, other, "theirs")], DIRECT)
+    (tmp_path / "bin" / "file").write_text("mine")
+    (tmp_path / "bin" / "dangling").symlink_to("nowhere")
+    (tmp_path / "bin" / "directory").mkdir()
+    before = {path.name: path.lstat().st_mtime_ns for path in (tmp_path / "bin").iterdir()}
+    for name in ("file", "dangling", "directory", "theirs"):
+        with pytest.raises(SysenvError, match=r"exists already|link to the environment other") as caught:
+            links.add(environment, [_link(tmp_path, environment, "a"), _link(tmp_path, environment, name)], DIRECT)
+        assert caught.value.hint
+    assert {path.name: path.lstat().st_mtime_ns for path in (tmp_path / "bin").iterdir()} == before
+    assert links.read(environment.path) == ()
+
+
+def test_what_the_user_has_replaced_is_left_alone(tmp_path: Path, environment: Environment) -> None:
+    links.add(environment, [_link(tmp_path, environment, name) for name in ("edited", "gone")], DIRECT)
+    edited = tmp_path / "bin" / "edited"
+    edited.write_text(edited.read_text() + "# more\n")
+    (tmp_path / "bin" / "gone").unlink()
+    assert [shown.intact for shown in links.show(environment.path)] == [False, False]
+    with pytest.raises(SysenvError, match="not what sysenv-ns has written"):
+        links.add(environment, [_link(tmp_path, environment, "edited")], DIRECT)
+    links.remove(environment.path, None, DIRECT)
+    assert os.listdir(tmp_path / "bin") == ["edited"]
+
+
+def test_linked_again_with_other_files(tmp_path: Path, environment: Environment) -> None:
+    """What is needed no more goes; what two links have in common stays until both are gone."""
+    shared, own = (NewFile(str(tmp_path / "data" / name), name.encode()) for name in ("shared", "own"))
+    links.add(environment, [_link(tmp_path, environment, "a", shared, own)], DIRECT)
+    links.add(environment, [_link(tmp_path, environment, "b", shared)], DIRECT)
+    changed = NewFile(shared.path, b"changed")
+    links.add(environment, [_link(tmp_path, environment, "a", changed)], DIRECT)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == {"shared": b"changed"}
+    links.remove(environment.path, ["a"], DIRECT)
+    assert (tmp_path / "data" / "shared").exists()
+
+
+def test_one_file_that_cannot_be_written(tmp_path: Path, environment: Environment) -> None:
+    (tmp_path / "data").write_text("no directory")
+    file = NewFile(str(tmp_path / "data" / "x"), b"")
+    with pytest.raises(OSError, match="data"):
+        links.add(environment, [_link(tmp_path, environment, "a", file)], DIRECT)
+    assert os.listdir(tmp_path / "bin") == []
+    assert links.read(environment.path) == ()
+
+
+def test_what_a_killed_writer_has_left(tmp_path: Path, environment: Environment) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / ".a.sysenv-ns").write_text("#!/bin/")
+    links.add(environment, [_link(tmp_path, environment, "a")], DIRECT)
+    assert os.listdir(tmp_path / "bin") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"version": 1}',
+        '{"version": 1, "links": [{"command": "a", "target": "b", "files": []}]}',
+        '{"version": 1, "links": [{"command": "a", "target": "b", "files": [{"path": "../x", "digest": ""}]}]}',
+        "\xff",
+    ],
+)
+def test_a_damaged_record(environment: Environment, text: str) -> None:
+    (environment.path / links.NAME).write_text(text, encoding="latin-1")
+    with pytest.raises(SysenvError, match="is damaged") as caught:
+        links.read(environment.path)
+    assert str(environment.path) in caught.value.hint
+
+
+def test_a_record_of_a_later_version(environment: Environment) -> None:
+    (environment.path / links.NAME).write_text('{"version": 2}')
+    with pytest.raises(SysenvError, match="has format 2"):
+        links.read(environment.path)
