@@ -11,20 +11,14 @@ from typing import Any
 
 import click
 
-from sysenv_ns import (
-    __version__,
-    difference_commands,
-    entry_commands,
-    history_commands,
-    link_commands,
-    remedies,
-    sudo,
-)
-from sysenv_ns.console import JSON, NAME, Context, notice, refuse_inside, show
+from sysenv_ns import __version__, sudo
+from sysenv_ns.commands import diff, entry, history, links
+from sysenv_ns.commands.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
+from sysenv_ns.kernel import remedies
+from sysenv_ns.lower.upkeep import Progress
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Store, check_name, location
-from sysenv_ns.upkeep import Progress
 
 EXIT_BEFORE_COMMAND = 125
 
@@ -146,7 +140,8 @@ def rebase(
     refuse_inside("rebase an environment")
     from dataclasses import asdict
 
-    from sysenv_ns import rebasing, render
+    from sysenv_ns import render
+    from sysenv_ns.rebase import rebasing
 
     def agree(said: str) -> bool:
         notice(f"dependencies of {name} are broken on this system:\n{said}")
@@ -226,6 +221,5 @@ def doctor(context: Context, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-_MODULES = (entry_commands, difference_commands, history_commands, link_commands)
-for _command in (command for module in _MODULES for command in module.COMMANDS):
+for _command in (command for module in (entry, diff, history, links) for command in module.COMMANDS):
     main.add_command(_command)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sysenv_ns import idmap, namespace, policy, probes, sudo
+from sysenv_ns import policy, probes, sudo
 from sysenv_ns.errors import NeedsRoot, SysenvError, UnfitStore, reason
-from sysenv_ns.idmap import IdMap, Kind
+from sysenv_ns.kernel import idmap, namespace
+from sysenv_ns.kernel.idmap import IdMap, Kind
 from sysenv_ns.store import Store
 
 _KINDS: tuple[Kind, ...] = ("full", "single")

@@ -11,33 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import (
-    building,
-    doctor,
-    drivers,
-    ephemeral,
-    idmap,
-    layers,
-    links,
-    namespace,
-    origin,
-    remedies,
-    removal,
-    running,
-    standins,
-    sudo,
-)
-from sysenv_ns import drift as drift_module
-from sysenv_ns.drift import Drift
+from sysenv_ns import doctor, running, sudo
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
-from sysenv_ns.idmap import IdMap
-from sysenv_ns.links import Shown
-from sysenv_ns.origin import Origin
+from sysenv_ns.home import links
+from sysenv_ns.home.links import Shown
+from sysenv_ns.host import standins
+from sysenv_ns.kernel import idmap, namespace, remedies, removal
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.lower import building, drivers
+from sysenv_ns.lower.upkeep import Refreshed
+from sysenv_ns.packages import drift as drift_module
+from sysenv_ns.packages import origin
+from sysenv_ns.packages.drift import Drift
+from sysenv_ns.packages.origin import Origin
 from sysenv_ns.running import Process
 from sysenv_ns.session import Reporter
+from sysenv_ns.snapshots import layers
 from sysenv_ns.store import Environment, Ephemeral, Store, check_name, file_lock, timestamp
 from sysenv_ns.sudo import Caller
-from sysenv_ns.upkeep import Refreshed
+from sysenv_ns.upper import ephemeral
 
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
@@ -69,7 +61,7 @@ def create(
     store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
 ) -> Environment:
     """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
-    check_free(store, name, throwaway)
+    ephemeral.check_free(store, name, throwaway)
     store.prepare()
     driver, id_map = doctor.choose(store, driver, id_map_kind)
     path = store.envs / name
@@ -93,14 +85,6 @@ def create(
         _discard(staging, id_map)
         raise
     return environment
-
-
-def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
-    """Raise SysenvError when a new environment cannot have this name."""
-    if throwaway is None and ephemeral.is_name(name):
-        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
-    if store.exists(name):
-        raise SysenvError(f"the environment {name} exists already", f"enter it with: sysenv-ns shell {name}")
 
 
 def _discard(staging: Path, id_map: IdMap | None) -> None:
@@ -205,7 +189,7 @@ def remove(store: Store, name: str, caller: Caller | None = None) -> None:
         environment = store.load(name)
     except SysenvError:
         processes = running.of_damaged(path)
-        refuse_running(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
+        running.refuse(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
         if os.access(path / links.NAME, os.R_OK):
             _remove_links(path, caller)
         _remove_damaged(store, path)
@@ -213,7 +197,7 @@ def remove(store: Store, name: str, caller: Caller | None = None) -> None:
     sudo.require(environment)
     with store.lock(name):
         processes = running.processes(store).get(environment.source, ())
-        refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+        running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
         _remove_links(path, caller)
         trashed = _to_trash(store, path, environment.id_map)
     _delete(trashed, environment.id_map)
@@ -237,13 +221,6 @@ def _remove_links(path: Path, caller: Caller | None) -> None:
         links.remove(path, None, links.acting_for(caller))
     except OSError as error:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
-
-
-def refuse_running(name: str, processes: tuple[Process, ...], hint: str) -> None:
-    """Raise SysenvError when there are processes."""
-    if processes:
-        listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
-        raise SysenvError(f"{name} is running: {listed}", hint)
 
 
 def remove_ended(store: Store) -> None:

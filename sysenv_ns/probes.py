@@ -9,13 +9,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sysenv_ns import children, emulation, fuse, mirror, namespace, remedies, removal, syscalls
 from sysenv_ns.errors import NeedsRoot, SysenvError, UnfitStore, reason
-from sysenv_ns.fuse import FuseOverlay
-from sysenv_ns.idmap import IdMap
-from sysenv_ns.operations import Operation, Overlay
-from sysenv_ns.records import DIRECTORY, STUB
+from sysenv_ns.host.records import DIRECTORY, STUB
+from sysenv_ns.kernel import children, emulation, namespace, remedies, removal, syscalls
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.kernel.operations import Operation, Overlay
+from sysenv_ns.lower import mirror
 from sysenv_ns.store import Store
+from sysenv_ns.upper import fuse
+from sysenv_ns.upper.fuse import FuseOverlay
 
 _SIZE = 10_000  # bytes: more than a file that would be copied
 _DATA = b"sysenv-ns\n" * (_SIZE // 10)

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from sysenv_ns.doctor import Diagnosis
-from sysenv_ns.drift import Drift
-from sysenv_ns.history import History
+from sysenv_ns.home.links import Shown
 from sysenv_ns.lifecycle import Status
-from sysenv_ns.links import Shown
-from sysenv_ns.rebasing import Result
+from sysenv_ns.lower.upkeep import Refreshed
+from sysenv_ns.packages.drift import Drift
+from sysenv_ns.rebase.rebasing import Result
 from sysenv_ns.running import Process
-from sysenv_ns.upkeep import Refreshed
+from sysenv_ns.snapshots.history import History
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 

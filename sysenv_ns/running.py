@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import children, mountinfo, namespace, refresh
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.index import Signature
+from sysenv_ns.host import refresh
+from sysenv_ns.host.index import Signature
+from sysenv_ns.kernel import children, mountinfo, namespace
 from sysenv_ns.store import SOURCE_PREFIX, Environment, Store
 
 _END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
@@ -260,3 +261,10 @@ def _command(pid: int) -> str:
         return text.decode(errors="replace") or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return ""
+
+
+def refuse(name: str, processes: tuple[Process, ...], hint: str) -> None:
+    """Raise SysenvError when there are processes."""
+    if processes:
+        listed = ", ".join(f"{p.pid} ({p.command})" for p in processes[:5])
+        raise SysenvError(f"{name} is running: {listed}", hint)

@@ -14,25 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from sysenv_ns import (
-    base,
-    config,
-    drivers,
-    emulation,
-    ephemeral,
-    namespace,
-    operations,
-    origin,
-    refresh,
-    running,
-    services,
-    sudo,
-)
+from sysenv_ns import running, sudo
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
-from sysenv_ns.idmap import UIDMAP_HINT
-from sysenv_ns.standins import ROOT_PATH
+from sysenv_ns.host import config, refresh, services
+from sysenv_ns.host.standins import ROOT_PATH
+from sysenv_ns.kernel import emulation, namespace, operations
+from sysenv_ns.kernel.idmap import UIDMAP_HINT
+from sysenv_ns.lower import base, drivers
+from sysenv_ns.packages import origin
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.sudo import Caller
+from sysenv_ns.upper import ephemeral
 
 Identity = Literal["root", "me"]
 # "linked": the user where the id map has one, else root in the user's home.

@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sysenv_ns import remedies, syscalls
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.idmap import Extent, IdMap
+from sysenv_ns.kernel import remedies, syscalls
+from sysenv_ns.kernel.idmap import Extent, IdMap
 
 FORMAT_VERSION = 1
 _LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sysenv_ns import children, removal
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
-from sysenv_ns.idmap import find_program
+from sysenv_ns.kernel import children, removal
+from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.store import Environment, Store, write_json
 
 _HINT = "install sudo and let yourself use it, or use another driver"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import difference, pager
-from sysenv_ns.changes import Change, Facts
-from sysenv_ns.difference import Difference
+from sysenv_ns.diff import difference, pager
+from sysenv_ns.diff.changes import Change, Facts
+from sysenv_ns.diff.difference import Difference
 from sysenv_ns.store import Store
 
 from .conftest import Run

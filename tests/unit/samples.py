@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sysenv_ns import idmap, mountinfo
-from sysenv_ns.idmap import Extent
-from sysenv_ns.layout import Entry, EntryKind, Host, RunEntry
-from sysenv_ns.mountinfo import Mount
+from sysenv_ns.host.layout import Entry, EntryKind, Host, RunEntry
+from sysenv_ns.kernel import idmap, mountinfo
+from sysenv_ns.kernel.idmap import Extent
+from sysenv_ns.kernel.mountinfo import Mount
 from sysenv_ns.store import Environment, Store
 
 DATA = Path(__file__).parent / "data"

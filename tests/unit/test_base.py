@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import base, books, refresh, upkeep
-from sysenv_ns.base import Base, Wishes
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.idmap import IdMap
-from sysenv_ns.index import Index, signature
-from sysenv_ns.layout import LayerPlan, Tree
+from sysenv_ns.host import refresh
+from sysenv_ns.host.index import Index, signature
+from sysenv_ns.host.layout import LayerPlan, Tree
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.lower import base, books, upkeep
+from sysenv_ns.lower.base import Base, Wishes
 from sysenv_ns.policy import TreePolicy
 from sysenv_ns.store import Environment, Store
 

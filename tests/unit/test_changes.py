@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sysenv_ns import changes
-from sysenv_ns.changes import Change, Facts, PackageChange
-from sysenv_ns.dpkg import Package, parse_status
+from sysenv_ns.diff import changes
+from sysenv_ns.diff.changes import Change, Facts, PackageChange
+from sysenv_ns.packages.dpkg import Package, parse_status
 
 FILE = Facts("file", 0o644, 0, 0, 10)
 LINK = Facts("symlink", 0o777, 0, 0)

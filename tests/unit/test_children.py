@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from sysenv_ns import children
+from sysenv_ns.kernel import children
 
 
 def test_an_error_of_a_call_on_a_descriptor_comes_back() -> None:

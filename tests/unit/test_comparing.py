@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import comparing, policy
-from sysenv_ns.comparing import Found, Host
-from sysenv_ns.records import Addition
-from sysenv_ns.view import Own, Upper, View
+from sysenv_ns import policy
+from sysenv_ns.diff import comparing
+from sysenv_ns.diff.comparing import Found, Host
+from sysenv_ns.host.records import Addition
+from sysenv_ns.upper.view import Own, Upper, View
 
 from .trees import as_ordinary_user
 

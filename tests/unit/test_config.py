@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import config
-from sysenv_ns.config import Config
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.host import config
+from sysenv_ns.host.config import Config
 from sysenv_ns.store import Environment, Store
 
 from .samples import add_environment

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from sysenv_ns import copying
+from sysenv_ns.kernel import copying
 
 
 def test_a_tree(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import debconf, merge
+from sysenv_ns.packages import debconf, merge
 
 QUESTION = "Name: {}\nTemplate: {}\nValue: {}\nOwners: {}\nFlags: seen\nVariables:\n Owners: none = 1\n\n"
 

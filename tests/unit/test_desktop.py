@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import desktop
+from sysenv_ns.home import desktop
 
 ENTRY = """\
 #!/usr/bin/env xdg-open

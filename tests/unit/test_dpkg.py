@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import dpkg
-from sysenv_ns.dpkg import Alternatives, Diversion
+from sysenv_ns.packages import dpkg
+from sysenv_ns.packages.dpkg import Alternatives, Diversion
 
 STATUS = b"""\
 Package: dpkg

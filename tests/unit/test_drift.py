@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import dpkg, drift, origin
-from sysenv_ns.origin import Origin
+from sysenv_ns.packages import dpkg, drift, origin
+from sysenv_ns.packages.origin import Origin
 from sysenv_ns.store import Environment, Store
 
 pytestmark = pytest.mark.skipif(not Path(dpkg.STATUS).exists(), reason="no dpkg here")

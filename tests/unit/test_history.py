@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from sysenv_ns import history, lifecycle
+from sysenv_ns import lifecycle
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.snapshots import history
 from sysenv_ns.store import Environment, Store
 
 from .samples import add_environment

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import idmap
-from sysenv_ns.idmap import OVERFLOW_ID, Extent
+from sysenv_ns.kernel import idmap
+from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent
 
 FIRST_SUBORDINATE = 100_000
 

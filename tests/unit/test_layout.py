@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from sysenv_ns import layout, mountinfo, policy
-from sysenv_ns.layout import Entry, Host, LayerPlan
-from sysenv_ns.mountinfo import is_below
+from sysenv_ns import policy
+from sysenv_ns.host import layout
+from sysenv_ns.host.layout import Entry, Host, LayerPlan
+from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel.mountinfo import is_below
 
 from .samples import TABLES, host, table
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import links
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.links import NewFile, NewLink
+from sysenv_ns.home import links
+from sysenv_ns.home.links import NewFile, NewLink
 from sysenv_ns.store import Environment, Store
 
 DIRECT = links.acting_for(None)

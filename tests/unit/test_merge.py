@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import merge
-from sysenv_ns.dpkg import Alternatives, Diversion, Package
+from sysenv_ns.packages import merge
+from sysenv_ns.packages.dpkg import Alternatives, Diversion, Package
 
 
 def _package(text: str | None) -> Package | None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import idmap, merging, namespace, policy, view
+from sysenv_ns import policy
+from sysenv_ns.kernel import idmap, namespace
+from sysenv_ns.upper import merging, view
 
 OPAQUE = "user.overlay.opaque"
 

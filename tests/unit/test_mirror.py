@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import idmap, policy, survey
-from sysenv_ns.idmap import Extent
-from sysenv_ns.index import Index, signature
+from sysenv_ns import policy
+from sysenv_ns.host import survey
+from sysenv_ns.host.index import Index, signature
+from sysenv_ns.kernel import idmap
+from sysenv_ns.kernel.idmap import Extent
 
 from .samples import SINGLE
 from .trees import Mirror, tree

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import mountinfo
-from sysenv_ns.mountinfo import Mount
+from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel.mountinfo import Mount
 
 from .samples import TABLES, table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
+from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
 
 
 @pytest.mark.parametrize(

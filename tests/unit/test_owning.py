@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sysenv_ns import dpkg, owning
-from sysenv_ns.dpkg import Diversion
-from sysenv_ns.owning import Lists
+from sysenv_ns.diff import owning
+from sysenv_ns.diff.owning import Lists
+from sysenv_ns.packages import dpkg
+from sysenv_ns.packages.dpkg import Diversion
 
 _STATUS = b"""\
 Package: dpkg

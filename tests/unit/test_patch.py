@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import patch
-from sysenv_ns.changes import Change, Facts
-from sysenv_ns.patch import Contents
+from sysenv_ns.diff import patch
+from sysenv_ns.diff.changes import Change, Facts
+from sysenv_ns.diff.patch import Contents
 
 FILE = Facts("file", 0o644, 0, 0, 10)
 _NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)

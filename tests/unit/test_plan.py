@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sysenv_ns import layout, mountinfo
-from sysenv_ns.fuse import FuseOverlay
-from sysenv_ns.layout import Entry, Host, Root, RunEntry
-from sysenv_ns.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
+from sysenv_ns.host import layout
+from sysenv_ns.host.layout import Entry, Host, Root, RunEntry
+from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
+from sysenv_ns.upper.fuse import FuseOverlay
 
 from .samples import host
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import planning
-from sysenv_ns.databases import Old
-from sysenv_ns.rebase import Copy, Plan
-from sysenv_ns.view import Own, Upper, View
+from sysenv_ns.packages.databases import Old
+from sysenv_ns.rebase import planning
+from sysenv_ns.rebase.plan import Copy, Plan
+from sysenv_ns.upper.view import Own, Upper, View
 
 _INFO = "/var/lib/dpkg/info"
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import idmap, mirror, namespace, refresh, survey
-from sysenv_ns.index import Again, Index
-from sysenv_ns.layout import Tree
-from sysenv_ns.mirror import Writer
-from sysenv_ns.records import Batch
+from sysenv_ns.host import refresh, survey
+from sysenv_ns.host.index import Again, Index
+from sysenv_ns.host.layout import Tree
+from sysenv_ns.host.records import Batch
+from sysenv_ns.kernel import idmap, namespace
+from sysenv_ns.lower import mirror
+from sysenv_ns.lower.mirror import Writer
 
 from .changes import Changes
 from .samples import SINGLE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import remedies
+from sysenv_ns.kernel import remedies
 
 STORE = Path("/home/you/.local/share/sysenv-ns")
 APPARMOR = ("kernel/apparmor_restrict_unprivileged_userns", "1")

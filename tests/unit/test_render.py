@@ -12,11 +12,11 @@ import pytest
 from sysenv_ns import errors, render
 from sysenv_ns.doctor import Diagnosis, Finding
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.history import Frozen, History
 from sysenv_ns.lifecycle import Status
-from sysenv_ns.rebasing import Result
+from sysenv_ns.lower.upkeep import Refreshed
+from sysenv_ns.rebase.rebasing import Result
 from sysenv_ns.running import Process
-from sysenv_ns.upkeep import Refreshed
+from sysenv_ns.snapshots.history import Frozen, History
 
 STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
 RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))

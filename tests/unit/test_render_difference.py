@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from sysenv_ns import render, render_difference
-from sysenv_ns.changes import Change, Facts, PackageChange
-from sysenv_ns.difference import Difference
-from sysenv_ns.patch import Contents
+from sysenv_ns import render
+from sysenv_ns.diff import render_difference
+from sysenv_ns.diff.changes import Change, Facts, PackageChange
+from sysenv_ns.diff.difference import Difference
+from sysenv_ns.diff.patch import Contents
 
 FILE = Facts("file", 0o644, 0, 0, 1500)
 DIRECTORY = Facts("directory", 0o755, 0, 0)

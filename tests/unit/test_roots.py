@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import roots
-from sysenv_ns.layout import Tree
+from sysenv_ns.host import roots
+from sysenv_ns.host.layout import Tree
 from sysenv_ns.policy import OTHER_TREES
 
 

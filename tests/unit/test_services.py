@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import services
-from sysenv_ns.records import Addition
+from sysenv_ns.host import services
+from sysenv_ns.host.records import Addition
 
 BOUND = ("/dev", "/home", "/tmp", "/var/log/journal", "/run/udev")
 

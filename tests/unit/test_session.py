@@ -13,8 +13,8 @@ import pytest
 
 from sysenv_ns import session
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.idmap import IdMap
-from sysenv_ns.services import PROGRAMS
+from sysenv_ns.host.services import PROGRAMS
+from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.session import Asked, Command, Identity, Reporter
 from sysenv_ns.store import Environment
 

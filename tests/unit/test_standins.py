@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import building, standins
-from sysenv_ns.idmap import find_program
-from sysenv_ns.records import COPY, Addition
-from sysenv_ns.standins import additions
+from sysenv_ns.host import standins
+from sysenv_ns.host.records import COPY, Addition
+from sysenv_ns.host.standins import additions
+from sysenv_ns.kernel.idmap import find_program
+from sysenv_ns.lower import building
 
 
 def names_in(path: str) -> list[str]:

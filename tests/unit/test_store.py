@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.idmap import IdMap
+from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.store import Environment, Ephemeral, Snapshot, Store, check_name, location, write_description, write_json
 
 from .samples import FULL, SINGLE, add_environment

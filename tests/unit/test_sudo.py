@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.standins import SUID_SETPRIV, additions
+from sysenv_ns.host.standins import SUID_SETPRIV, additions
 
 SCRIPT = additions(False, False, None)[-1].content
 

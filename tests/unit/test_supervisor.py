@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
-from sysenv_ns import supervisor
-from sysenv_ns.emulation import Filter
-from sysenv_ns.idmap import Kind
+from sysenv_ns.kernel import supervisor
+from sysenv_ns.kernel.emulation import Filter
+from sysenv_ns.kernel.idmap import Kind
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # linux/posix_acl.h
 NO_ID = 0xFFFFFFFF

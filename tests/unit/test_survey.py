@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import layout, survey
-from sysenv_ns.index import Index
-from sysenv_ns.layout import Tree
+from sysenv_ns.host import layout, survey
+from sysenv_ns.host.index import Index
+from sysenv_ns.host.layout import Tree
+from sysenv_ns.host.records import COPY, Batch
 from sysenv_ns.policy import OTHER_TREES
-from sysenv_ns.records import COPY, Batch
 
 from .samples import FULL, SINGLE
 from .trees import Mirror, as_ordinary_user, tree

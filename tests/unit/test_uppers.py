@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns import uppers
+from sysenv_ns.upper import uppers
 
 
 @pytest.mark.parametrize("points", [("/var/log", "/var%2Flog"), ("/a/b", "/a%2Fb"), ("/usr/local", "/usr-local")])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysenv_ns import policy
-from sysenv_ns.view import Upper
+from sysenv_ns.upper.view import Upper
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 # A directory is a mapping; a text is a file; None is a whiteout; a mapping with the key "" is opaque.

@@ -8,12 +8,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sysenv_ns import children, idmap, namespace, policy, survey
-from sysenv_ns.idmap import IdMap
-from sysenv_ns.index import Index
-from sysenv_ns.layout import Tree
-from sysenv_ns.mirror import Writer
-from sysenv_ns.records import Batch
+from sysenv_ns import policy
+from sysenv_ns.host import survey
+from sysenv_ns.host.index import Index
+from sysenv_ns.host.layout import Tree
+from sysenv_ns.host.records import Batch
+from sysenv_ns.kernel import children, idmap, namespace
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.lower.mirror import Writer
 
 from .samples import SINGLE
 

@@ -32,7 +32,9 @@ ROWS = ("start", "check", "join", "create", *LOOPS, "base", "refresh", "apt", "r
 # Prints the seconds that a start takes to find out that the base holds: the median of many times, without its imports.
 CHECK = """
 import statistics, sys, time
-from sysenv_ns import base, config, layout, store
+from sysenv_ns.lower import base
+from sysenv_ns.host import config, layout
+from sysenv_ns import store
 found = store.Store(store.location())
 environment = found.load(sys.argv[1])
 own = base.Base(found, environment.driver, environment.id_map)

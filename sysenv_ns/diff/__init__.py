@@ -1,0 +1,1 @@
+"""diff: what an environment changed against the host."""

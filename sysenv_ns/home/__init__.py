@@ -1,0 +1,1 @@
+"""Programs of an environment as commands of its user's: which, link, unlink."""

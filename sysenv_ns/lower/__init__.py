@@ -1,0 +1,1 @@
+"""The base layers: what environments have of the host below their changes."""

@@ -1,0 +1,195 @@
+"""Writes what survey.py read into a base layer, inside the user namespace; decides nothing.
+
+The metadata of a stub is its own; its data is the host's file, named by two attributes that overlayfs understands
+(Documentation/filesystems/overlayfs.rst, "Data-only lower layers"; in user namespaces since Linux 6.16).
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+from collections.abc import Callable, Collection
+from typing import BinaryIO
+
+from sysenv_ns.host.records import BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
+from sysenv_ns.kernel import syscalls
+
+_METACOPY = "user.overlay.metacopy"
+_REDIRECT = "user.overlay.redirect"
+_SPECIAL_BITS = 0o7000
+
+
+class Writer:
+    """Writes batches below one directory, which must exist; this process must be root of the namespace."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._directories: list[tuple[str, int, int]] = []
+
+    def run(self, stream: BinaryIO) -> None:
+        """Write batches until the end of the stream, then all times. Raises OSError."""
+        os.umask(0)  # modes come from the host, with the file's creation
+        while True:
+            batch = marshal.load(stream)
+            if batch is None:
+                break
+            self.add(*batch)
+        for path, mtime, mode in reversed(self._directories):  # children first: each write below changed it
+            if mode & _SPECIAL_BITS:  # not before: a setgid directory hands its group and its bit down
+                os.chmod(path, mode)
+            os.utime(path, ns=(mtime, mtime))
+
+    def sync(self, many: bool) -> None:
+        """Wait until all of it is on the disk, for what a power cut must not leave half. Raises OSError.
+
+        With `many` files, that of the whole disk takes less time than that of each.
+        """
+        if many:
+            _with_descriptor(self._target, syscalls.syncfs)
+            return
+        for path, _, _ in self._directories:
+            with os.scandir(path) as entries:
+                files = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
+            for name in (*files, path):
+                _with_descriptor(name, os.fsync)
+
+    def add(self, path: str, record: Record, entries: list[Record], kept: list[str] | None = None) -> None:
+        """Write one directory (relative to the target, "" for itself) with its entries; see Batch. Raises OSError."""
+        _, _, mode, uid, gid, mtime, _ = record
+        target = f"{self._target}/{path}" if path else self._target
+        if kept is not None:
+            _with_descriptor(target, lambda descriptor: _remove_others(descriptor, frozenset(kept)))
+        try:
+            os.mkdir(target, mode & ~_SPECIAL_BITS)
+            made = mode & ~_SPECIAL_BITS
+        except FileExistsError:  # the target itself, which another user made, or the room that an outer tree left
+            made = -1
+            os.chown(target, uid, gid)
+        _own(target, uid, gid, mode & ~_SPECIAL_BITS, was=made)
+        self._directories.append((target, mtime, mode))
+        os.chdir(target)  # short names below save the kernel a walk for every file
+        for kind, *rest in entries:
+            _WRITERS[kind](self._target, *rest)
+
+
+def _with_descriptor(path: str, action: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        action(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_others(directory: int, kept: frozenset[str]) -> None:
+    for name in os.listdir(directory):
+        if name in kept:
+            continue
+        try:
+            os.unlink(name, dir_fd=directory)
+        except IsADirectoryError:
+            import shutil
+
+            shutil.rmtree(name, dir_fd=directory)
+
+
+def clone(source: str, target: str, without: Collection[str]) -> None:
+    """Make a second tree of the same files: hard links in directories of its own, but for what `without` names.
+
+    Its paths are relative to the tree. This process must be root of the namespace. Raises OSError.
+    """
+    os.umask(0)
+    waiting = [""]
+    made: list[tuple[str, os.stat_result]] = []
+    while waiting:
+        directory = waiting.pop()
+        status = os.lstat(f"{source}/{directory}")
+        if directory:
+            os.mkdir(f"{target}/{directory}", 0o700)
+        made.append((f"{target}/{directory}", status))
+        here, there = (os.open(f"{tree}/{directory}", os.O_RDONLY | os.O_DIRECTORY) for tree in (source, target))
+        try:
+            for entry in os.scandir(here):
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting += [path] if path not in without else []
+                else:
+                    os.link(entry.name, entry.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+        finally:
+            os.close(here)
+            os.close(there)
+    for path, status in reversed(made):
+        os.chown(path, status.st_uid, status.st_gid)
+        os.chmod(path, status.st_mode & 0o7777)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _own(path: str | int, uid: int, gid: int, mode: int, was: int) -> None:
+    if uid or gid:
+        os.chown(path, uid, gid)
+    if mode != was or (mode & _SPECIAL_BITS and (uid or gid)):  # chown clears the setuid and setgid bits
+        os.chmod(path, mode)
+
+
+def _create(name: str, mode: int) -> int:
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+
+
+def _finish(descriptor: int, mode: int, uid: int, gid: int, mtime: int) -> None:
+    _own(descriptor, uid, gid, mode, was=mode & ~_SPECIAL_BITS)
+    os.utime(descriptor, ns=(mtime, mtime))
+    os.close(descriptor)
+
+
+def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content: bytes) -> None:
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:  # removed since the directory was read
+        return
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    syscalls.copy_data(source, descriptor)
+    os.close(source)
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _stub(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, data: tuple[int, str]) -> None:
+    size, redirect = data
+    descriptor = _create(name, mode & ~_SPECIAL_BITS)
+    os.ftruncate(descriptor, size)
+    os.setxattr(descriptor, _METACOPY, b"")
+    os.setxattr(descriptor, _REDIRECT, os.fsencode(redirect))
+    _finish(descriptor, mode, uid, gid, mtime)
+
+
+def _symlink(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, destination: str) -> None:
+    os.symlink(destination, name)
+    if uid or gid:
+        os.lchown(name, uid, gid)
+    os.utime(name, ns=(mtime, mtime), follow_symlinks=False)
+
+
+def _fifo(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, __: None) -> None:
+    os.mkfifo(name, mode & ~_SPECIAL_BITS)
+    _own(name, uid, gid, mode, was=mode & ~_SPECIAL_BITS)
+    os.utime(name, ns=(mtime, mtime))
+
+
+def _link(target: str, name: str, mode: int, uid: int, gid: int, mtime: int, first: str) -> None:
+    os.link(f"{target}/{first}", name)
+
+
+_WRITERS: dict[str, Callable[..., None]] = {
+    COPY: _copy,
+    BIG: _big,
+    STUB: _stub,
+    SYMLINK: _symlink,
+    FIFO: _fifo,
+    LINK: _link,
+}

@@ -1,0 +1,222 @@
+"""Brings one layer in step with the host, with as little work as the change allows; locks and deletes nothing.
+
+A layer that nobody has mounted is changed in place. Of a mounted one, which must not change, a new generation is made:
+directories of its own, and hard links to all files that have not changed, which takes a tenth of the time of reading
+them from the host. It shares inodes with the layer that it replaces: so a file of a layer is never written to, only
+replaced, and while both are there `stat` shows one name more. A small layer on top of the old one, with what has
+changed, is not possible: it would have stubs above stubs (see policy.COPIED_LAYERS).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sysenv_ns import policy
+from sysenv_ns.host import layout, refresh, roots
+from sysenv_ns.host.index import Again, Index, Signature, holder
+from sysenv_ns.host.layout import LayerPlan, Tree
+from sysenv_ns.host.records import Batch, Data
+from sysenv_ns.host.survey import Walk
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.lower import books, building, mirror
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """How much was mirrored: whole directories that are new and those whose content has changed, with these files."""
+
+    files: int = 0
+    directories: int = 0
+
+    def __add__(self, other: Refreshed) -> Refreshed:
+        return Refreshed(self.files + other.files, self.directories + other.directories)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A tree that is out of date, and which part of it; None is all."""
+
+    tree: Tree
+    again: Again | None
+    found: int = 0  # the number of directories that have changed
+
+    @property
+    def weight(self) -> int:
+        """Its share of the time that all takes."""
+        return self.tree.policy.weight if self.again is None else 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A layer, the current one or None, and everything that is to be done in it."""
+
+    plan: LayerPlan
+    layer: Path | None
+    works: tuple[Work, ...]  # outer trees before inner ones
+    obsolete: tuple[str, ...] = ()  # paths of trees that are not planned any more
+    surplus: AbstractSet[str] = frozenset()
+    signs: dict[str, Signature | None] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the layer itself has to change, not only its books."""
+        return bool(self.obsolete) or any(work.again is None or work.again.changed for work in self.works)
+
+    @property
+    def weight(self) -> int:
+        """Its share of the time that all takes."""
+        return sum(work.weight for work in self.works)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The paths of what is made from nothing, or not at all: outermost only."""
+        return layout.outermost([*(work.tree.path for work in self.works if work.again is None), *self.obsolete])
+
+
+def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "") -> Job:
+    """Find out what is out of date; `thorough` looks at every file, `also` names a tree whose top is made again."""
+    surplus = roots.surplus_roots(plan.trees, policy.DATA_ROOTS)
+    signs = refresh.package_signs()  # before anything is looked at
+    anew = Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
+    if layer is None:
+        return anew
+    planned = {books.slug(tree) for tree in plan.trees}
+    described = books.described(layer)
+    if not books.names(layer) <= planned | described.keys():  # of what a damaged one is, nobody knows
+        return anew
+    obsolete = tuple(path for name, path in described.items() if name not in planned)
+    first: str | None = None
+    works: list[Work] = []
+    for tree in plan.trees:
+        own = books.read(layer, f"{books.slug(tree)}.json").get("roots", ())
+        # Stubs that are not in the first data-only lower depend on what those before theirs hold.
+        exposed = bool(works) and any(root != first for root in own)
+        made_anew = [*obsolete, *(work.tree.path for work in works if work.again is None)]
+        if any(is_below(tree.path, path) for path in made_anew):
+            works.append(Work(tree, None))
+        elif thorough or exposed or tree.path == also or not books.holds(layer, tree):
+            works.append(_work(layer, tree, thorough, tree.path == also))
+        elif own and first is None:
+            first = own[0]
+    if surplus and any(work.again is None or work.again.changed for work in works):
+        works = list(anew.works)
+    return Job(plan, layer, tuple(works), obsolete, surplus, signs)
+
+
+def _work(layer: Path, tree: Tree, thorough: bool, also: bool) -> Work:
+    earlier = books.load(layer, tree)
+    again = None if earlier is None else refresh.look(tree, earlier, thorough)
+    if again is None:
+        return Work(tree, None)
+    return Work(tree, replace(again, changed=again.changed | {tree.path}) if also else again, len(again.changed))
+
+
+def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, progress: Progress) -> Refreshed:
+    """Carry out a job: in the layer itself when `target` is that, else in a new one that is made in `staging`.
+
+    Raises OSError, SysenvError.
+    """
+    done: list[tuple[Work, Index]] = []
+    files = 0
+
+    def batches() -> Iterator[Batch]:
+        nonlocal files
+        for batch in _batches(job, data, id_map, progress, done):
+            files += len(batch.entries)
+            yield batch
+
+    if not job.differs:
+        for _ in batches():
+            pass
+        _describe(target, job, done)
+    elif target == job.layer:
+        _in_place(job, target, batches(), staging, id_map)
+        _describe(target, job, done)
+    else:
+        _generation(job, batches(), staging, id_map)
+        _describe(staging, job, done)
+        os.rename(staging, target)
+    new = sum(len(index.directories) - len(work.again.directories if work.again else ()) for work, index in done)
+    return Refreshed(files, new + sum(work.found for work, _ in done))
+
+
+def _batches(
+    job: Job, data: Data, id_map: IdMap, progress: Progress, done: list[tuple[Work, Index]]
+) -> Iterator[Batch]:
+    """What has to be written; `done` gets the index of each tree."""
+    works = {work.tree.path: work for work in job.works}
+    searched: list[str] = []
+    finished = 0
+    for tree in job.plan.trees:
+        if (work := works.get(tree.path)) is None:
+            assert job.layer is not None
+            searched += books.read(job.layer, f"{books.slug(tree)}.json").get("roots", ())
+            continue
+        index, again = Index(searched, job.surplus), work.again
+        if again is not None:
+            for root in again.earlier.roots:
+                index.use(root)
+            again = refresh.spread(again, tree, index) if job.differs else again
+            refresh.carry(again, index)
+        if tree.policy.watch_packages:
+            index.watched |= job.signs
+        share = part(progress, finished / job.weight, work.weight / job.weight)
+        yield from Walk(tree, id_map, data, index, share, again).batches()
+        if again is not None:
+            used = {index.data_root(directory, tree) for directory in {holder(path) for path in index.stubs}}
+            index.roots = [root for root in index.roots if root in used]
+        searched += index.roots
+        finished += work.weight
+        done.append((work, index))
+
+
+def _in_place(job: Job, layer: Path, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
+    """Change a layer, whose trees count as missing meanwhile; what falls out of it comes to lie in `staging`."""
+    gone = [name for name, path in books.described(layer).items() if path in job.obsolete]
+    books.forget(layer, [books.slug(work.tree) for work in job.works])
+    building.write(
+        batches, layer / "tree", id_map, many=True, before=lambda: _set_aside(job.dropped, layer / "tree", staging)
+    )
+    books.forget(layer, gone)  # not before: as long as it is described it is known to be there
+    for name in gone:
+        (layer / f"{name}.index.json").unlink(missing_ok=True)
+
+
+def _set_aside(paths: Sequence[str], tree: Path, old: Path) -> None:
+    for number, path in enumerate(paths):
+        place = tree / path[1:]
+        if os.path.lexists(place):
+            os.rename(place, old / f"old-{number}")
+
+
+def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
+    """Make a new layer with the files of the current one, as far as they hold."""
+    current = job.layer
+    if current is None or (all(work.again is None for work in job.works) and len(job.works) == len(job.plan.trees)):
+        building.write(batches, staging / "tree", id_map, many=True)
+        return
+    without = frozenset(path[1:] for path in job.dropped)
+    source, target = f"{current}/tree", f"{staging}/tree"
+    building.write(batches, staging / "tree", id_map, many=True, before=lambda: mirror.clone(source, target, without))
+    changed = {work.tree.path for work in job.works}
+    for name, path in books.described(current).items():
+        if path not in changed and path not in job.obsolete:
+            for file in (f"{name}.json", f"{name}.index.json"):
+                os.link(current / file, staging / file)
+
+
+def _describe(layer: Path, job: Job, done: Sequence[tuple[Work, Index]]) -> None:
+    for work, index in done:
+        books.write(layer, work.tree, index, job.surplus)
+
+
+def part(report: Progress, begin: float, share: float) -> Progress:
+    """A part of the way that `report` shows."""
+    return lambda fraction: report(begin + share * fraction)

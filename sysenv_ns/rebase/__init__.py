@@ -1,0 +1,1 @@
+"""rebase: moves an environment onto today's host."""

@@ -1,0 +1,68 @@
+"""What a rebase is about: the three sides, and the plan of what is done. Decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sysenv_ns.packages import databases, dpkg
+from sysenv_ns.packages.merge import Decision
+from sysenv_ns.upper.view import Entry, Own, Upper, View
+
+DIST_SUFFIX = ".dpkg-dist"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file that is copied from the host's side; `keep`: with the mode and owner that the environment gave it."""
+
+    source: str
+    target: str
+    keep: bool = False
+
+
+@dataclass
+class Plan:
+    """What is done to the copy of an environment, in this order; all paths are absolute and of the environment."""
+
+    packages: list[Decision] = field(default_factory=list)  # those about which there is something to say
+    notes: list[str] = field(default_factory=list)  # what the user should know
+    dropped: set[str] = field(default_factory=set)  # entries of the upper directory: what lies below shows again
+    opened: set[str] = field(default_factory=set)  # opaque directories that shall be merged with what lies below
+    hidden: set[str] = field(default_factory=set)
+    copies: list[Copy] = field(default_factory=list)
+    written: dict[str, bytes] = field(default_factory=dict)
+    owned: dict[str, tuple[int, int]] = field(default_factory=dict)  # paths that get another owner
+    alternatives: dict[str, str] = field(default_factory=dict)  # groups to be set up; to what, or "" for automatic
+    triggers: set[str] = field(default_factory=set)
+    unsound: list[str] = field(default_factory=list)  # packages with which something is wrong on either side before
+    libraries: bool = False  # whether the loader's cache is the environment's own
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be done."""
+        done = (self.dropped, self.opened, self.hidden, self.copies, self.written, self.owned, self.alternatives)
+        return not any(done)
+
+
+class Sides:
+    """The three that are merged."""
+
+    def __init__(self, old: databases.Old, below: View, upper: Upper) -> None:
+        self.old, self.new, self.upper = old, below, upper
+        self.own = Own(upper, below)
+
+    @cached_property
+    def unpacked(self) -> frozenset[str]:
+        """The stems of the packages that the environment's dpkg has unpacked itself."""
+        prefix = f"{self.new.real(dpkg.INFO)}/"
+        names = (path[len(prefix) :] for path, e in self.upper.entries.items() if path.startswith(prefix))
+        return frozenset(n.removesuffix(".list") for n in names if n.endswith(".list") and self._is_file(prefix + n))
+
+    def _is_file(self, path: str) -> bool:
+        entry = self.upper.get(path)
+        return entry is not None and entry.kind == "file"
+
+    def entry(self, path: str) -> Entry | None:
+        """What the upper directory has at a path."""
+        return self.upper.get(self.new.real(path))

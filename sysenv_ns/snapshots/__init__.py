@@ -1,0 +1,1 @@
+"""Frozen changes: snapshot, history, rollback, clone."""

@@ -1,0 +1,1 @@
+"""An environment's changes: where they lie, how they are read and merged."""
