@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import click
@@ -42,3 +45,18 @@ def refuse_inside(what: str) -> None:
     name = os.environ.get("SYSENV_NS")
     if name or running.inside():
         raise SysenvError(f"cannot {what} from inside the environment {name or '(unknown)'}", "leave it first")
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[float], None]]:
+    """What to tell the part that is done, from 0 to 1: a bar on a terminal, nothing otherwise."""
+    steps = 1000
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda fraction: None
+        return
+    with click.progressbar(length=steps, label=label, file=sys.stderr) as bar:
+
+        def report(fraction: float) -> None:
+            bar.update(max(0, int(fraction * steps) - bar.pos))
+
+        yield report

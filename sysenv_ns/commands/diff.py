@@ -31,7 +31,7 @@ def diff(
     exit_code: bool,
     as_json: bool,
 ) -> None:
-    """Show what an environment changed against this system as it is now, whether it runs or not.
+    """Show what an environment changed. It is compared with this system as it is now, whether it runs or not.
 
     With a PATH: the text difference of that file, or of all that is changed below that directory. The exit status is
     0, whether there are differences or not.

@@ -70,7 +70,7 @@ def shell(
     ephemeral: bool,
     on_disk: bool,
 ) -> None:
-    """Start a shell in an environment, which is made when it does not exist."""
+    """Start a shell in an environment. One that does not exist is made."""
     new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
     if name is None and not ephemeral:
         raise click.UsageError("Missing argument 'NAME'.")
@@ -113,7 +113,7 @@ def exec_(
     ephemeral: bool,
     on_disk: bool,
 ) -> None:
-    """Run one command in an environment, which is made when it does not exist; as its root unless --me is given."""
+    """Run one command in an environment. One that does not exist is made; root runs it unless --me is given."""
     new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
     if arguments[0] == "--" and name is not None:
         arguments = arguments[1:]

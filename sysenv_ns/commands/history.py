@@ -17,7 +17,7 @@ from sysenv_ns.store import check_name
 @JSON
 @click.pass_obj
 def snapshot(context: Context, name: str, label: str | None, delete: bool, as_json: bool) -> None:
-    """Keep the state of an environment under LABEL (without one, under the time), to go back to with rollback.
+    """Keep the state of an environment, to go back to. It is called LABEL, or by the time without one.
 
     It takes a moment and no room: what has changed so far is frozen, and further changes lie above it.
     """
@@ -56,7 +56,7 @@ def history_(context: Context, name: str, as_json: bool) -> None:
 @JSON
 @click.pass_obj
 def rollback(context: Context, name: str, label: str, as_json: bool) -> None:
-    """Let an environment be what it was at a snapshot. The state before becomes a snapshot too."""
+    """Let an environment be what it was. The state before becomes a snapshot too."""
     refuse_inside("roll back an environment")
     from sysenv_ns import render
     from sysenv_ns.snapshots import history
@@ -74,7 +74,7 @@ def rollback(context: Context, name: str, label: str, as_json: bool) -> None:
 @JSON
 @click.pass_obj
 def clone(context: Context, source: str, name: str, as_json: bool) -> None:
-    """Make the environment NAME of what SOURCE is, with its history; from then on they are apart.
+    """Make another environment of one. NAME has what SOURCE has, also its history; from then on they are apart.
 
     It takes a moment, and no room but for what either of them changes later.
     """

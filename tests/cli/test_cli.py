@@ -35,8 +35,10 @@ def test_help(run: Run, store: Store, command: str | None, option: str) -> None:
 
 
 def test_help_names_every_command(run: Run) -> None:
-    listed = [line.split()[0] for line in run("--help").stdout.partition("Commands:\n")[2].splitlines()]
-    assert {"create", "shell", "exec", "list", "status", "stop", "remove", "doctor"} <= set(listed)
+    lines = run("--help").stdout.partition("Environments:\n")[2].splitlines()
+    described = dict(line.split(maxsplit=1) for line in lines if line.startswith("  "))
+    assert described.keys() == main.commands.keys()
+    assert not [text for text in described.values() if text.endswith("...")]
 
 
 @pytest.mark.parametrize(
