@@ -71,9 +71,10 @@ def rollback(context: Context, name: str, label: str, as_json: bool) -> None:
 @click.command()
 @click.argument("source")
 @NAME
+@click.option("--snapshot", "label", metavar="LABEL", help="What SOURCE was at a snapshot, also while it runs.")
 @JSON
 @click.pass_obj
-def clone(context: Context, source: str, name: str, as_json: bool) -> None:
+def clone(context: Context, source: str, name: str, label: str | None, as_json: bool) -> None:
     """Make another environment of one. NAME has what SOURCE has, also its history; from then on they are apart.
 
     It takes a moment, and no room but for what either of them changes later.
@@ -82,7 +83,7 @@ def clone(context: Context, source: str, name: str, as_json: bool) -> None:
     from sysenv_ns import lifecycle, render
     from sysenv_ns.snapshots import history
 
-    history.clone(context.store, check_name(source), check_name(name))
+    history.clone(context.store, check_name(source), check_name(name), label=label)
     if as_json:
         show(render.as_json(render.status_json(lifecycle.status(context.store, name))))
     notice(f"created {name} from {source}; enter it with: sysenv-ns shell {name}")

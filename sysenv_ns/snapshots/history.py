@@ -86,9 +86,7 @@ def snapshot(store: Store, name: str, label: str | None) -> Snapshot:
 def rollback(store: Store, name: str, label: str) -> Rollback:
     """Go back to a snapshot; the state before becomes one too. Raises SysenvError; then nothing has changed."""
     with _at_rest(store, name, "the rollback") as environment:
-        target = _get(environment, label)
-        if lost := [ident for ident in target.layers if not is_directory(store.layers / ident)]:
-            raise SysenvError(f"the snapshot {label} has lost its files: there is no {store.layers / lost[0]}")
+        target = _whole(store, environment, label)
         ident, chain = _freeze(store, environment)
         kept: tuple[Snapshot, ...] = ()
         if chain not in [snapshot.layers for snapshot in environment.snapshots]:
@@ -98,18 +96,20 @@ def rollback(store: Store, name: str, label: str) -> Rollback:
     return Rollback(label, kept[0].label if kept else None)
 
 
-def clone(store: Store, source: str, name: str, throwaway: Ephemeral | None = None) -> Environment:
-    """Make an environment that is what another one is, and shares its files. Raises SysenvError.
+def clone(
+    store: Store, source: str, name: str, throwaway: Ephemeral | None = None, label: str | None = None
+) -> Environment:
+    """Make an environment that is what another one is, or was at a snapshot, and shares its files. Raises SysenvError.
 
     A throwaway one has no history: layers that the present state has not shall not be kept for it.
     """
     ephemeral.check_free(store, name, throwaway)
-    with _at_rest(store, source, "the clone") as environment:
-        ident, chain = _freeze(store, environment)
-        if chain != environment.layers:
-            layers.succeed(store, environment, replace(environment, layers=chain), ident)
+    sudo.require(store.load(source))
+    ready = _at_rest if label is None else _locked  # what is frozen already does not change while it runs
+    with ready(store, source, "the clone") as environment:
+        chain, snapshots = _present(store, environment) if label is None else _past(store, environment, label)
         path = store.envs / name
-        snapshots = environment.snapshots if throwaway is None else ()
+        snapshots = snapshots if throwaway is None else ()
         new = replace(
             environment,
             name=name,
@@ -132,6 +132,20 @@ def clone(store: Store, source: str, name: str, throwaway: Ephemeral | None = No
             if staging.exists():
                 removal.remove_tree(staging, new.id_map)
     return new
+
+
+def _present(store: Store, environment: Environment) -> tuple[tuple[str, ...], tuple[Snapshot, ...]]:
+    """The layers and snapshots for a clone of what an environment is, whose changes are frozen for it."""
+    ident, chain = _freeze(store, environment)
+    if chain != environment.layers:
+        layers.succeed(store, environment, replace(environment, layers=chain), ident)
+    return chain, environment.snapshots
+
+
+def _past(store: Store, environment: Environment, label: str) -> tuple[tuple[str, ...], tuple[Snapshot, ...]]:
+    """The same of what it was at a snapshot, with the history up to there."""
+    target = _whole(store, environment, label)
+    return target.layers, environment.snapshots[: environment.snapshots.index(target) + 1]
 
 
 def delete(store: Store, name: str, label: str) -> None:
@@ -241,6 +255,14 @@ def _get(environment: Environment, label: str) -> Snapshot:
         labels = ", ".join(snapshot.label for snapshot in environment.snapshots)
         hint = f"there are: {labels}" if labels else f"make one with: sysenv-ns snapshot {environment.name}"
         raise SysenvError(f"{environment.name} has no snapshot {label}", hint)
+    return found
+
+
+def _whole(store: Store, environment: Environment, label: str) -> Snapshot:
+    """A snapshot that has all of its files."""
+    found = _get(environment, label)
+    if lost := [ident for ident in found.layers if not is_directory(store.layers / ident)]:
+        raise SysenvError(f"the snapshot {label} has lost its files: there is no {store.layers / lost[0]}")
     return found
 
 

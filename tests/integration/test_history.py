@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def test_a_clone_is_the_same_and_apart(environment: Environment, copy: Environme
     tool = environment.tool
     environment.sh(_FIRST)
     _snapshot(environment, "first")
+    first = _picture(environment)
     environment.sh(_SECOND)
     (tool.store / "envs" / environment.name / "config.toml").write_text('shell = "/bin/sh"\n')
     expected = _picture(environment)
@@ -164,6 +166,12 @@ def test_a_clone_is_the_same_and_apart(environment: Environment, copy: Environme
     copy.sh("echo copy > /opt/h/file; rm /opt/h/moved")
     environment.sh("rm -r /opt/h/deep")
     assert environment.sh("cat /opt/h/file; ls /opt/h") == "one\ntwo\nfile\nlink\nmoved\n"
+    _snapshot(environment, "second")
+    session = sleeper(environment)
+    assert _json(tool, "clone", "--snapshot", "first", environment.name, "past")["snapshots"] == ["first"]
+    end(session)
+    assert _picture(replace(environment, name="past")) == first
+    tool.end("past")
     _rollback(environment, "first")
     tool.end(environment.name)
     assert copy.sh("cat /opt/h/file; ls /opt/h") == "copy\ndeep\nfile\nlink\n"
@@ -200,6 +208,7 @@ def test_mistakes_are_told(environment: Environment) -> None:
     _snapshot(environment, "one")
     refused(tool.run("snapshot", name, "one"), 1, "has a snapshot one already", "--delete")
     refused(tool.run("snapshot", "--delete", name, "two"), 1, f"{name} has no snapshot two", "there are: one")
+    refused(tool.run("clone", "--snapshot", "none", name, "new"), 1, f"{name} has no snapshot none", "there are: one")
     refused(tool.run("clone", name, name), 1, f"the environment {name} exists already")
     for command in (("snapshot", "none"), ("history", "none"), ("rollback", "none", "one"), ("clone", "none", "new")):
         refused(tool.run(*command), 1, "there is no environment none")
