@@ -45,7 +45,7 @@ def status(result: Status) -> str:
         ("driver:", result.driver or "-"),
         ("id map:", result.id_map or "-"),
         ("created:", _date(result.created)),
-        ("changes:", f"{result.path}/upper"),
+        ("changes:", _changes(result)),
     ]
     if result.snapshots:
         rows.append(("snapshots:", f"{', '.join(result.snapshots)}; more: sysenv-ns history {result.name}"))
@@ -57,6 +57,11 @@ def status(result: Status) -> str:
     rows += [("link:", link(found)) for found in result.links]
     rows += [("process:", process_line(process)) for process in result.processes]
     return table(rows)
+
+
+def _changes(result: Status) -> str:
+    where = "in memory" if result.ephemeral == "memory" else f"{result.path}/upper"
+    return f"{where}, gone with its last process" if result.ephemeral else where
 
 
 def history(result: History) -> str:

@@ -262,7 +262,7 @@ def _place(file: NewFile, replace: bool) -> None:
     """Write a file so that nobody sees a part of it, and nothing of others is overwritten. Raises OSError."""
     path = Path(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.sysenv-ns")  # what a killed writer has left goes with the next one
+    temporary = _temporary(path)
     with _new(temporary, file.mode) as descriptor:
         view = memoryview(file.content)
         while view:
@@ -277,6 +277,11 @@ def _place(file: NewFile, replace: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    """The same each time: what a killed writer has left goes with the next one, or with the link."""
+    return path.with_name(f".{path.name}.sysenv-ns")
+
+
 @contextlib.contextmanager
 def _new(path: Path, mode: int) -> Iterator[int]:
     path.unlink(missing_ok=True)
@@ -288,6 +293,8 @@ def _new(path: Path, mode: int) -> Iterator[int]:
 
 
 def _remove(file: LinkedFile) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        _temporary(Path(file.path)).unlink()
     if is_intact(file):
         os.unlink(file.path)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -113,6 +115,25 @@ def test_what_a_killed_writer_has_left(tmp_path: Path, environment: Environment)
     (tmp_path / "bin" / ".a.sysenv-ns").write_text("#!/bin/")
     links.add(environment, [_link(tmp_path, environment, "a")], DIRECT)
     assert os.listdir(tmp_path / "bin") == ["a"]
+
+
+def test_killed_in_the_middle(tmp_path: Path, environment: Environment) -> None:
+    """What is there is recorded, linking again completes it, and unlinking leaves nothing."""
+    large = NewFile(str(tmp_path / "data" / "large"), bytes(10000))
+    new = [_link(tmp_path, environment, "a"), _link(tmp_path, environment, "b", large)]
+    if (child := os.fork()) == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        links.add(environment, new, DIRECT)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGXFSZ
+    assert os.listdir(tmp_path / "data") == [".large.sysenv-ns"]
+    assert [(shown.command, shown.intact) for shown in links.show(environment.path)] == [("a", True), ("b", True)]
+    links.add(environment, new[1:], DIRECT)
+    assert os.listdir(tmp_path / "data") == ["large"]
+    (tmp_path / "data" / ".large.sysenv-ns").touch()
+    links.remove(environment.path, None, DIRECT)
+    assert os.listdir(tmp_path / "data") == os.listdir(tmp_path / "bin") == []
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,12 @@ def test_status_of_a_running_environment() -> None:
     assert "problem:" not in render.status(RUNNING)
 
 
+def test_status_tells_where_the_changes_of_a_throwaway_environment_are() -> None:
+    memory, disk = (render.status(replace(RUNNING, ephemeral=place)).splitlines() for place in ("memory", "disk"))
+    assert "changes:  in memory, gone with its last process" in memory
+    assert f"changes:  {RUNNING.path}/upper, gone with its last process" in disk
+
+
 def test_status_of_a_damaged_environment() -> None:
     assert "problem:  env.json of c is damaged" in render.status(DAMAGED).splitlines()
 
