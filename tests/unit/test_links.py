@@ -123,6 +123,7 @@ def test_killed_in_the_middle(tmp_path: Path, environment: Environment) -> None:
     new = [_link(tmp_path, environment, "a"), _link(tmp_path, environment, "b", large)]
     if (child := os.fork()) == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         links.add(environment, new, DIRECT)
         os._exit(0)
