@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from . import trees
 from .debs import Deb, attempt, program
-from .machines import Machine
+from .machines import Machine, output
 from .support import BASE_LIMIT, Environment, describe, finish, processes_of, refused, sleeper, succeeded, wait_for
 from .terminals import spawn
 
@@ -73,6 +74,13 @@ _PATHS = st.builds(
     lambda area, parts: "/".join((area, *parts)), st.sampled_from(_AREAS), st.lists(_PARTS, min_size=1, max_size=4)
 )
 _PLANS = st.lists(st.tuples(st.sampled_from(_OPERATIONS), _PATHS, _PATHS, st.integers(0, 50)), min_size=3, max_size=25)
+_FIFTY = (
+    *("hello", "cowsay", "figlet", "sl", "toilet", "fortune-mod", "cmatrix", "boxes", "jq", "bc", "dc", "tree", "pv"),
+    *("ncdu", "moreutils", "dos2unix", "unrtf", "html2text", "w3m", "links", "pwgen", "apg", "whois", "socat", "iperf"),
+    *("netcat-openbsd", "traceroute", "fping", "iftop", "nload", "bmon", "htop", "atop", "sysstat", "lsof", "strace"),
+    *("ltrace", "pciutils", "lshw", "fdupes", "rename", "symlinks", "wdiff", "colordiff", "patchutils", "diffstat"),
+    *("units", "datamash", "gawk", "ncal"),
+)
 _BY_SUDO = "sysenv-ns: : continuing with sudo"
 
 
@@ -165,6 +173,33 @@ def test_many_packages(machine: Machine, packages: Path) -> None:
     assert "/var/lib/dpkg/status" not in text
     assert "/var/lib/dpkg/status" in _text(environment, "--files", "--all")
     assert len(_text(environment, "--packages").splitlines()) == len(versions)
+
+
+@pytest.mark.slow
+@pytest.mark.modes("full")
+def test_fifty_packages_of_apt_and_random_changes(environment: Environment) -> None:
+    """Compared with a look at every file of both sides, of the whole system."""
+    fresh = trees.inside(environment, *_top())
+    environment.apt("update")
+    environment.apt("install", "--no-install-recommends", *_FIFTY)
+    random = Random(7)
+    files = sorted({*trees.inside(environment, *_top())} - {*fresh})
+    paths = [*random.sample(files, 200), *random.sample(sorted(p for p in fresh if p.startswith("/usr/share/")), 100)]
+    plan = [
+        (random.choice(_OPERATIONS), random.choice(paths), f"{random.choice(paths)}.new", random.randrange(50))
+        for _ in range(150)
+    ]
+    succeeded(environment.exec("python3", "-B", "-c", _OPERATE, json.dumps(plan)))
+    own = trees.inside(environment, *_top())
+    expected = trees.compare(trees.outside(environment, *_top()), own)
+    untouched = {path for path in expected if own.get(path) == fresh.get(path)}  # what all environments have
+    found = _diff(environment)
+    told = {path: kinds[0] for path, kinds in trees.told(found["changes"], *_top()).items() if path not in untouched}
+    assert told == {path: kinds[0] for path, kinds in expected.items() if path not in untouched}
+    query = ("dpkg-query", "-W", "-f", "${Package} ${Version}\n")
+    added = {*environment.exec(*query).stdout.split("\n")} - {*output(*query).split("\n")}
+    assert added == {f"{package['name']} {package['new']}" for package in found["packages"]}
+    assert len(added) >= 50
 
 
 def _top() -> tuple[str, ...]:
