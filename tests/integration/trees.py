@@ -57,7 +57,7 @@ def outside(environment: Environment, *paths: str) -> Tree:
     """What the host has there, as the user sees it, with owners as they are to be inside."""
     tool = environment.tool
     prefix = tool.prefix or tool.account.setpriv()
-    tree = _parsed(output(*prefix, "python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths))
+    tree = _parsed(output(*prefix, "/usr/bin/python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths))
     if tool.mode == "single":
         tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
     return tree
