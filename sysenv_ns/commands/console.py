@@ -10,12 +10,24 @@ from dataclasses import dataclass
 
 import click
 
+from sysenv_ns import policy
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.lower.upkeep import Progress
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Store
 from sysenv_ns.sudo import Caller
 
 NAME = click.argument("name")
+DRIVER = click.option(
+    "--driver",
+    type=click.Choice(["auto", *policy.DRIVERS]),
+    help="How files of the host get into the environment (see doctor).",
+)
+ID_MAP = click.option(
+    "--id-map",
+    type=click.Choice(["auto", "full", "single"]),
+    help="full: you stay you, with all system ids beside; single: you are root and nobody else exists.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -26,6 +38,21 @@ class Context:
     store: Store
     reporter: Reporter
     caller: Caller | None
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Progress]:
+    """A bar on a terminal, nothing otherwise."""
+    steps = 1000
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda fraction: None
+        return
+    with click.progressbar(length=steps, label=label, file=sys.stderr) as bar:
+
+        def report(fraction: float) -> None:
+            bar.update(max(0, int(fraction * steps) - bar.pos))
+
+        yield report
 
 
 def notice(text: str) -> None:

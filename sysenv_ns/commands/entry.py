@@ -7,23 +7,13 @@ from typing import Any
 
 import click
 
-from sysenv_ns import policy, sudo
-from sysenv_ns.commands.console import NAME, Context, notice, refuse_inside
+from sysenv_ns import sudo
+from sysenv_ns.commands.console import DRIVER, ID_MAP, NAME, Context, notice, refuse_inside
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.session import Command
 from sysenv_ns.store import Environment, Ephemeral, check_name
 
-_DRIVER = click.option(
-    "--driver",
-    type=click.Choice(["auto", *policy.DRIVERS]),
-    help="How files of the host get into the environment (see doctor).",
-)
-_ID_MAP = click.option(
-    "--id-map",
-    type=click.Choice(["auto", "full", "single"]),
-    help="full: you stay you, with all system ids beside; single: you are root and nobody else exists.",
-)
 _ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
 _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
 _LINKED = click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
@@ -42,8 +32,8 @@ class _New:
 
 @click.command()
 @NAME
-@_DRIVER
-@_ID_MAP
+@DRIVER
+@ID_MAP
 @click.pass_obj
 def create(context: Context, name: str, driver: str | None, id_map: str | None) -> None:
     """Make an environment."""
@@ -55,8 +45,8 @@ def create(context: Context, name: str, driver: str | None, id_map: str | None) 
 @click.command()
 @_ROOT
 @_ME
-@_DRIVER
-@_ID_MAP
+@DRIVER
+@ID_MAP
 @_EPHEMERAL
 @_ON_DISK
 @click.argument("name", required=False)
@@ -96,8 +86,8 @@ class _Exec(click.Command):
 @_ROOT
 @_ME
 @_LINKED
-@_DRIVER
-@_ID_MAP
+@DRIVER
+@ID_MAP
 @_EPHEMERAL
 @_ON_DISK
 @NAME

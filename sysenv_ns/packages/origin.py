@@ -87,8 +87,7 @@ def remember(store: Store) -> str:
     """Keep the host's state of now, if nobody has yet, and return its key. Raises OSError."""
     key = current_key()
     path = path_of(store, key)
-    if path.parent.is_symlink():  # root must not be led out of a user's store
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
+    _check_parent(path)
     with contextlib.suppress(FileNotFoundError):
         os.utime(path)
         return key
@@ -167,6 +166,27 @@ def own(environment: Environment, path: str) -> str | None:
     """Where an environment has what it has changed there; None when it has not."""
     places = (f"{upper}{path}" for upper in environment.uppers())
     return next((place for place in places if os.path.lexists(place)), None)
+
+
+def adopt(store: Store, directory: Path) -> str:
+    """Keep the state of another host, which is moved here; its key is new, so that it is taken for no other.
+
+    Raises OSError.
+    """
+    key = f"{os.urandom(8).hex()}{_OF_ROOT if os.geteuid() == 0 else ''}"
+    path = path_of(store, key)
+    _check_parent(path)
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    os.utime(directory)  # young, until an environment names it
+    os.rename(directory, path)
+    sync_directory(path.parent)
+    return key
+
+
+def _check_parent(path: Path) -> None:
+    """Root must not be led out of a user's store. Raises OSError."""
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
 
 
 def collect(store: Store) -> None:

@@ -1,0 +1,95 @@
+"""Writes a file that appears under its name when all of it is written, or the standard output; knows no contents."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sysenv_ns.errors import SysenvError
+
+_MODE = 0o600  # whatever the umask: an environment may hold what its root alone may read
+_NEW = os.O_RDWR | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def standard() -> Iterator[BinaryIO]:
+    """The standard output, unless it is a terminal. Raises SysenvError."""
+    if sys.stdout.isatty():
+        raise SysenvError(
+            "an archive is nothing for a terminal", "give a file, or a pipe: sysenv-ns export NAME - | ..."
+        )
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
+    """A new file, or with `force` one in the place of an old one; `owner`: whom root acts for.
+
+    Raises SysenvError, OSError; then what was there is there.
+    """
+    target = Path(os.path.realpath(path))
+    _check(path, target, force)
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    temporary = f".{target.name[:200]}.{os.urandom(4).hex()}"
+    try:
+        descriptor, named = _open(directory, temporary)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, _MODE)
+                if owner is not None:
+                    os.fchown(descriptor, *owner)
+                yield stream
+                stream.flush()
+                os.fsync(descriptor)
+                if not named and (force or not _link(descriptor, directory, target.name)):
+                    _link(descriptor, directory, temporary)
+                    named = True
+                if named:
+                    _check(path, target, force)
+                    os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+                    named = False
+                os.fsync(directory)
+        finally:
+            if named:
+                os.unlink(temporary, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _check(path: Path, target: Path, force: bool) -> None:
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise SysenvError(f"{path} exists and is no file", "give another name, or - for the standard output")
+    if not force:
+        raise SysenvError(f"{path} exists already", "give another name; --force replaces it")
+
+
+def _open(directory: int, name: str) -> tuple[int, bool]:
+    """A new file, and whether it has that name. Without one, nothing is left of an export that is killed."""
+    try:
+        return os.open(".", os.O_TMPFILE | _NEW, _MODE, dir_fd=directory), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # NFS, FUSE, overlays of old
+            raise
+    return os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _NEW, _MODE, dir_fd=directory), True
+
+
+def _link(descriptor: int, directory: int, name: str) -> bool:
+    """Give a file without a name one; False when there is one of that name meanwhile."""
+    try:
+        # With descriptors of directories: without, Python calls link(2), which does not follow.
+        source = f"/proc/self/fd/{descriptor}"
+        os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,183 @@
+"""Makes the files of an archive in a directory, in the form of an environment's driver and id map; judges no names.
+
+Every step goes by descriptors of directories and follows no symbolic link. This process must be root of the namespace
+of the environment. Directories are closed to others until all is there; then they get what belongs to them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sysenv_ns.archive import attributes
+from sysenv_ns.archive.tarball import Damaged, Member, shown
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.kernel import supervisor
+from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent, IdMap
+from sysenv_ns.upper import merging
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODES = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK}
+_FUSE_WHITEOUT = b".wh."
+# What a file system has not, or a namespace does not allow.
+_IMPOSSIBLE = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
+
+Piece = tuple[int, bytes]  # where in the file, and what
+
+
+class Placer:
+    """Makes files. `lost` counts what cannot be had here, by what it is."""
+
+    def __init__(self, directory: Path, driver: str, id_map: IdMap | None) -> None:
+        self._root = os.open(directory, _DIRECTORY)
+        if os.fstat(self._root).st_uid != (0 if id_map is None else id_map.own_uid):
+            raise OSError(errno.EPERM, "it belongs to somebody else", str(directory))
+        self._fuse = driver == "fuse"
+        self._opaque = merging.opaque_attribute(driver)
+        self._id_map = id_map
+        self._directories: list[tuple[bytes, Member, tuple[int, int]]] = []
+        self._parent = (b"", os.dup(self._root))
+        self.lost: Counter[str] = Counter()
+
+    def directory(self, path: bytes, member: Member) -> None:
+        """A directory, which gets its owner, mode, attributes and times in `finish`. Raises OSError."""
+        parent, name = self._open(path)
+        os.mkdir(name, 0o700, dir_fd=parent)
+        self._directories.append((path, member, self._owner(member)))
+
+    def file(self, path: bytes, member: Member, content: Iterable[Piece]) -> None:
+        """A regular file; what is in no piece is a hole. Raises OSError."""
+        parent, name = self._open(path)
+        descriptor = os.open(name, _FILE, 0o600, dir_fd=parent)
+        try:
+            for offset, data in content:
+                _write(descriptor, offset, data)
+            os.ftruncate(descriptor, member.size)
+            self._dress(descriptor, member, self._owner(member))
+        finally:
+            os.close(descriptor)
+
+    def link(self, path: bytes, first: bytes) -> None:
+        """One more name of a file. Raises OSError."""
+        directory, _, target = first.rpartition(b"/")
+        source = self._walk(directory)
+        try:
+            parent, name = self._open(path)
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(source)
+
+    def whiteout(self, path: bytes) -> None:
+        """What hides that name in the layers below. Raises OSError."""
+        parent, name = self._open(path)
+        try:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
+        except OSError as error:
+            if not self._fuse or error.errno != errno.EPERM:  # before Linux 5.8
+                raise
+            os.close(os.open(_FUSE_WHITEOUT + name, _FILE, 0o600, dir_fd=parent))
+
+    def other(self, path: bytes, member: Member) -> None:
+        """A symbolic link, a named pipe or a socket. Raises OSError."""
+        parent, name = self._open(path)
+        if member.kind == "symlink":
+            os.symlink(member.target, name, dir_fd=parent)
+        else:
+            os.mknod(name, _NODES[member.kind] | 0o600, dir_fd=parent)
+        place = b"/proc/self/fd/%d/%b" % (parent, name)
+        os.chown(place, *self._owner(member), follow_symlinks=False)
+        self._attributes(place, member.attributes)
+        if member.kind != "symlink":
+            os.chmod(place, member.mode)
+        os.utime(place, ns=(member.mtime_ns, member.mtime_ns), follow_symlinks=False)
+
+    def finish(self) -> None:
+        """Give all directories what belongs to them, the inner ones first. Raises OSError."""
+        for path, member, owner in reversed(self._directories):
+            descriptor = self._walk(path)
+            try:
+                self._dress(descriptor, member, owner)
+                if member.opaque:
+                    os.setxattr(descriptor, self._opaque, b"y")
+            finally:
+                os.close(descriptor)
+
+    def _open(self, path: bytes) -> tuple[int, bytes]:
+        """The directory that a path is in, which is kept open for the next one, and its last part."""
+        directory, _, name = path.rpartition(b"/")
+        if self._fuse and name.startswith(_FUSE_WHITEOUT):
+            raise SysenvError(
+                f"{shown(path)} would be no file but a sign for fuse-overlayfs, by its name", "use another driver"
+            )
+        if self._parent[0] != directory:
+            descriptor = self._walk(directory)
+            os.close(self._parent[1])
+            self._parent = (directory, descriptor)
+        return self._parent[1], name
+
+    def _walk(self, path: bytes) -> int:
+        descriptor = os.dup(self._root)
+        for part in path.split(b"/") if path else ():
+            try:
+                inner = os.open(part, _DIRECTORY, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = inner
+        return descriptor
+
+    def _owner(self, member: Member) -> tuple[int, int]:
+        owner = (member.uid, member.gid)
+        if self._id_map is None:
+            return owner
+        if self._id_map.kind == "single":
+            self.lost["owners"] += owner != (0, 0)
+            return 0, 0
+        extents = (self._id_map.uids, self._id_map.gids)
+        uid, gid = (n if _reaches(e, n) else OVERFLOW_ID for n, e in zip(owner, extents, strict=True))
+        self.lost["owners"] += (uid, gid) != owner
+        return uid, gid
+
+    def _dress(self, descriptor: int, member: Member, owner: tuple[int, int]) -> None:
+        os.chown(descriptor, *owner)  # takes capabilities and bits of the mode away, so it comes first
+        self._attributes(descriptor, member.attributes)
+        os.chmod(descriptor, member.mode)
+        os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+
+    def _attributes(self, target: int | bytes, found: Mapping[bytes, bytes]) -> None:
+        for name, value in found.items():
+            if not attributes.is_carried(name):
+                raise Damaged(f"it has an attribute {shown(name)}, which is an overlay's own")
+            kept = self._list(value) if name in attributes.LISTS else value
+            try:
+                os.setxattr(target, name, kept, follow_symlinks=isinstance(target, int))
+            except OSError as error:
+                if error.errno not in _IMPOSSIBLE:
+                    raise
+                self.lost[f"attribute {name.decode('utf-8', 'backslashreplace')}"] += 1
+
+    def _list(self, value: bytes) -> bytes:
+        """An access control list without entries for users who do not exist here."""
+        if self._id_map is None or self._id_map.kind == "full":
+            return value
+        try:
+            kept = supervisor.possible_acl(value)
+        except ValueError:
+            raise Damaged("an access control list is wrong") from None
+        self.lost["entries"] += kept != value
+        return kept
+
+
+def _reaches(extents: Iterable[Extent], number: int) -> bool:
+    return any(extent.inside <= number < extent.inside + extent.count for extent in extents)
+
+
+def _write(descriptor: int, offset: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
