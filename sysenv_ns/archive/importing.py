@@ -100,31 +100,27 @@ def import_(store: Store, wish: Wish, reporter: Reporter, bar: ProgressBar) -> I
             new = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), store.envs / name)
             return _import(store, source, found, new, reporter, bar)
         except (Damaged, compression.Error, EOFError) as error:
-            raise _damaged(wish.file, error) from error
+            raise _damaged(wish.file, source, error) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             hint = remedies.storage(error, store.path)
             raise SysenvError(f"importing {wish.file} failed: {reason(error)}{where}", hint) from error
 
 
-def _damaged(file: str, error: Exception) -> SysenvError:
+def _damaged(file: str, source: _Source, error: Exception) -> SysenvError:
+    if not source.head:
+        return manifest.foreign(file)
     said = "its compressed data end too early or are damaged" if not isinstance(error, Damaged) else str(error)
     return SysenvError(f"{file} cannot be imported: {said}", "copy it again, or export the environment again")
 
 
 @contextlib.contextmanager
 def _opened(file: str) -> Iterator[_Source]:
-    """A file, or the standard input ("-"). Raises SysenvError when it is no archive at all."""
-    foreign = SysenvError(f"{file} is no export of sysenv-ns", "make one with: sysenv-ns export NAME FILE")
+    """A file, or the standard input ("-"). Raises SysenvError."""
     try:
         descriptor = os.dup(sys.stdin.fileno()) if file == "-" else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
-            source = _Source(stream, os.fstat(descriptor).st_size if stream.seekable() else 0)
-            try:
-                source.look(1)
-            except (compression.Error, EOFError):
-                raise foreign from None
-            yield source
+            yield _Source(stream, os.fstat(descriptor).st_size if stream.seekable() else 0)
     except OSError as error:
         raise SysenvError(f"{file} cannot be read: {reason(error)}", "give a file that export has made") from error
 

@@ -75,17 +75,16 @@ def encode(manifest: Manifest) -> bytes:
 
 def read(reader: Reader, file: str) -> Manifest:
     """The first member. Raises SysenvError when it is none of an export, Damaged when it is not whole."""
-    foreign = SysenvError(f"{file} is no export of sysenv-ns", "make one with: sysenv-ns export NAME FILE")
     try:
         member = reader.next()
     except Damaged:
-        raise foreign from None
+        raise foreign(file) from None
     if member is None or (member.name, member.kind) != (os.fsencode(NAME), "file") or member.size > _LIMIT:
-        raise foreign
+        raise foreign(file)
     try:
         data = json.loads(content(reader, member))
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            raise foreign
+            raise foreign(file)
         if data["version"] != VERSION:
             raise SysenvError(
                 f"{file} has format {data['version']}, this sysenv-ns reads {VERSION}",
@@ -94,6 +93,11 @@ def read(reader: Reader, file: str) -> Manifest:
         return _decode(data)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Damaged(f"its description is wrong: {error}") from error
+
+
+def foreign(file: str) -> SysenvError:
+    """The error for a file that is something else."""
+    return SysenvError(f"{file} is no export of sysenv-ns", "make one with: sysenv-ns export NAME FILE")
 
 
 def content(reader: Reader, member: Member) -> bytes:

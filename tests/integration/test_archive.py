@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import stat
+import random
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from . import accounts, terminals
+from .archives import Tree, export, imported, other, trees
 from .machines import Machine
-from .support import (
-    BASE_LIMIT,
-    Account,
-    Environment,
-    Tool,
-    succeeded,
-)
+from .support import Account, Environment, Tool, end, finish, refused, sleeper, succeeded
 
 _CHANGES = Path(__file__).parents[1] / "unit" / "changes.py"
 _CHANGE = """
 import subprocess, sys
-Path.rename = lambda path, target: subprocess.run(["mv", "-T", path, target], check=True)
+script = 'rm -rf "$2"; mv -T "$1" "$2"'
+Path.rename = lambda path, target: subprocess.run(["sh", "-ec", script, "sh", path, target], check=True)
 Changes(Path("/srv"), int(sys.argv[1]), True).make(80)
 """
 _SPECIAL = r"""
@@ -48,7 +44,22 @@ os.chmod("deep", 0o1700)
 """
 _OWNED = """
 chown 33:65534 /opt/*/run /opt/*/deep; chmod 6755 /opt/*/run; chown -h 7:8 /opt/*/sym; touch -d @1.000000002 /opt/*/run
-mkdir /opt/acl; setfacl -m u:33:r,g:8:rwx,d:u:7:rw /opt/acl; cp /bin/true /opt/true; setcap cap_net_raw+ep /opt/true
+"""
+# An access control list (acl(5)) with names beside the owner's, and a file that may open raw sockets (capabilities(7)).
+_RIGHTS = """
+import os, struct
+entries = [(1, 7, -1), (2, 4, 33), (4, 5, -1), (8, 7, 8), (16, 7, -1), (32, 5, -1)]
+value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+os.mkdir("/opt/acl")
+for name in ("access", "default"):
+    os.setxattr("/opt/acl", f"system.posix_acl_{name}", value)
+os.close(os.open("/opt/true", os.O_CREAT))
+os.setxattr("/opt/true", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+"""
+_SHOW_RIGHTS = """
+import os
+for path in ("/opt/acl", "/opt/true"):
+    print([(name, os.getxattr(path, name).hex()) for name in sorted(os.listxattr(path)) if "." in name])
 """
 _REPLACED = """
 rm -r /usr/share/doc/apt /etc/apt; mkdir /etc/apt; echo 1 > /etc/apt/new; rm /usr/bin/apt-key 2>/dev/null || :
@@ -60,82 +71,19 @@ def _random(environment: Environment, seed: int) -> None:
     environment.sh('python3 -c "$1" $2', f"{_CHANGES.read_text()}\n{_CHANGE}", str(seed))
 
 
-def _layers(environment: Environment) -> list[Path]:
-    """Its directories of changes, and those of all its snapshots."""
-    store = environment.tool.store
-    path = store / "envs" / environment.name
-    data = json.loads((path / "env.json").read_text())
-    chains = [data.get("layers", []), *(snapshot["layers"] for snapshot in data.get("snapshots", []))]
-    idents = dict.fromkeys(ident for chain in chains for ident in chain)
-    return [path / "upper", *(store / "layers" / ident / "upper" for ident in idents)]
+def _of_root(found: list[Tree]) -> list[Tree]:
+    return [{n: e if e == "whiteout" else [e[0], (0, 0), *e[2:]] for n, e in tree.items()} for tree in found]
 
 
-def _trees(environment: Environment) -> list[dict[bytes, Any]]:
-    """All that is in these, with owners as they are inside and no notes of an overlay to itself."""
-    data = json.loads((environment.tool.store / "envs" / environment.name / "env.json").read_text())
-    id_map = data["id_map"] or {key: [{"inside": 0, "outside": 0, "count": 1 << 32}] for key in ("uids", "gids")}
-    return [_tree(os.fsencode(path), id_map) for path in _layers(environment)]
-
-
-def _tree(root: bytes, id_map: dict[str, Any]) -> dict[bytes, Any]:
-    found: dict[bytes, Any] = {}
-    links: dict[int, bytes] = {}
-    waiting = [root]
-    while waiting:
-        path = waiting.pop()
-        status = os.lstat(path)
-        kind = stat.S_IFMT(status.st_mode)
-        name = path[len(root) :]
-        if kind == stat.S_IFCHR and status.st_rdev == 0:
-            found[name] = "whiteout"
-            continue
-        content: Any = b""
-        if kind == stat.S_IFDIR:
-            waiting += sorted((os.path.join(path, inner) for inner in os.listdir(path)), reverse=True)
-        elif kind == stat.S_IFLNK:
-            content = os.readlink(path)
-        elif kind == stat.S_IFREG:
-            data = Path(os.fsdecode(path)).read_bytes()
-            content = (hashlib.sha256(data).hexdigest(), len(data))
-        owner = (_inside(status.st_uid, id_map["uids"]), _inside(status.st_gid, id_map["gids"]))
-        names = [n for n in os.listxattr(path, follow_symlinks=False) if n.startswith("user.") and ".overlay." not in n]
-        attributes = {n: os.getxattr(path, n, follow_symlinks=False) for n in names}
-        opaque = [n for n in os.listxattr(path, follow_symlinks=False) if n.endswith(".opaque")]
-        first = links.setdefault(status.st_ino, name) if status.st_nlink > 1 and kind != stat.S_IFDIR else b""
-        found[name] = [status.st_mode, owner, status.st_mtime_ns, content, attributes, bool(opaque), first]
-    return found
-
-
-def _inside(number: int, extents: list[dict[str, int]]) -> int:
-    return next(e["inside"] + number - e["outside"] for e in extents if 0 <= number - e["outside"] < e["count"])
-
-
-def _of_root(trees: list[dict[bytes, Any]]) -> list[dict[bytes, Any]]:
-    return [{n: e if e == "whiteout" else [e[0], (0, 0), *e[2:]] for n, e in tree.items()} for tree in trees]
-
-
-def _other(machine: Machine, account: Account, mode: str) -> Tool:
-    """The tool of another user of the machine."""
-    tool = machine.tool
-    prefix = (*machine.prefix, *account.setpriv())
-    store = Path(f"{tool.store}-{mode}")
-    return replace(tool, mode=mode, account=account, store=store, options=(), prefix=prefix)
-
-
-def _export(environment: Environment, file: Path, *options: str) -> None:
-    succeeded(environment.tool.run("export", environment.name, str(file), *options))
-    assert file.stat().st_mode & 0o7777 == 0o600
-    file.chmod(0o644)
-
-
-def _import(tool: Tool, file: Path, name: str, *options: str) -> Environment:
-    succeeded(tool.run("import", str(file), name, *options, limit=BASE_LIMIT))
-    return tool.environment(name)
+def _but(found: list[Tree], *paths: str) -> list[Tree]:
+    """Without these paths."""
+    left_out = {os.fsencode(path) for path in paths}
+    return [{name: entry for name, entry in tree.items() if name not in left_out} for tree in found]
 
 
 @pytest.fixture
 def file(tool: Tool) -> Iterator[Path]:
-    """Where an archive may be written, in a directory of the user's that all can read, and /tmp is everywhere."""
+    """Where an archive may be written: a directory that all can read, on all machines."""
     directory = Path("/tmp") / f"sysenv-archive-{os.getpid()}"
     directory.mkdir(mode=0o755)
     os.chown(directory, tool.account.uid, tool.account.gid)
@@ -143,9 +91,16 @@ def file(tool: Tool) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", directory], check=True)
 
 
-@pytest.mark.modes("full", "single")
-def test_exact_for_other_users_maps_and_drivers(machine: Machine, users: dict[str, Account], file: Path) -> None:
-    """Everything of all layers: there and back again."""
+@pytest.fixture
+def stores(machine: Machine) -> Iterator[None]:
+    """Deletes those of the other users."""
+    yield
+    for path in machine.tool.store.parent.glob(f"{machine.tool.store.name}-*"):
+        subprocess.run(["rm", "-rf", path], check=True)
+
+
+def _filled(machine: Machine) -> Environment:
+    """An environment with two snapshots and all that can be in one."""
     environment = machine.create()
     environment.sh('python3 -c "$1"', _SPECIAL)
     _random(environment, 1)
@@ -153,24 +108,210 @@ def test_exact_for_other_users_maps_and_drivers(machine: Machine, users: dict[st
     environment.sh(_REPLACED)
     if machine.tool.mode == "full":
         environment.sh(_OWNED)
+        environment.sh('python3 -c "$1"', _RIGHTS)
     _random(environment, 2)
     succeeded(machine.tool.run("snapshot", "test", "two"))
     _random(environment, 3)
-    expected = _trees(environment)
+    return environment
+
+
+@pytest.mark.modes("full", "single")
+@pytest.mark.usefixtures("stores")
+def test_exact_for_other_users_maps_and_drivers(machine: Machine, users: dict[str, Account], file: Path) -> None:
+    """Everything of all layers, there and back again."""
+    mode = machine.tool.mode
+    environment = _filled(machine)
+    expected = trees(environment)
     assert any(e != "whiteout" and e[5] for tree in expected for e in tree.values())  # opaque directories
-    _export(environment, file)
-    again = _import(machine.tool, file, "test", "--force") if False else None
-    assert again is None
-    copy = _import(machine.tool, file, "copy", "--driver", "copy", "--id-map", machine.tool.mode)
-    assert _without_name(_trees(copy)) == _without_name(expected)
-    mode = "single" if machine.tool.mode == "full" else "full"
-    other = _other(machine, users[mode], mode)
-    try:
-        theirs = _import(other, file, "test")
-        assert _trees(theirs) == _of_root(expected)
-    finally:
-        subprocess.run(["rm", "-rf", other.store], check=True)
+    export(environment, file)
+    copy = imported(other(machine, machine.tool.account, "copy", "--driver", "copy", "--id-map", mode), file, "test")
+    assert trees(copy) == expected
+    if mode == "full":
+        show = ("python3", "-c", _SHOW_RIGHTS)
+        shown = succeeded(environment.exec(*show)).stdout
+        assert "security.capability" in shown
+        assert succeeded(copy.exec(*show)).stdout == shown
+    mode = "single" if mode == "full" else "full"
+    tool = other(machine, users[mode], mode)
+    result = succeeded(tool.run("import", str(file), "test"))
+    assert trees(tool.environment("test")) == _of_root(expected)
+    told = "files belonged to others than root; in the single id map" in result.stderr
+    assert told == ("access control lists have lost entries" in result.stderr) == (mode == "single")
 
 
-def _without_name(trees: list[dict[bytes, Any]]) -> list[dict[bytes, Any]]:
-    return [{n: e for n, e in tree.items() if n != b"/etc/debian_chroot"} for tree in trees]
+@pytest.mark.modes("single")
+@pytest.mark.usefixtures("stores")
+def test_exact_for_fuse_overlayfs(machine: Machine, file: Path) -> None:
+    """Whose whiteouts and opaque directories are of another form."""
+    environment = _filled(machine)
+    expected = trees(environment)
+    export(environment, file)
+    prefix = accounts.with_fuse(machine.tool.account, file.parent)
+    fuse = other(machine, machine.tool.account, "fuse", "--driver", "fuse", prefix=prefix)
+    theirs = imported(fuse, file, "test")
+    assert trees(theirs) == expected
+    assert theirs.sh("ls /srv; ls -A /etc/apt") == environment.sh("ls /srv; ls -A /etc/apt")
+    theirs.sh("rm -r /etc/apt; mkdir /etc/apt; touch /etc/apt/.x")
+    after = trees(theirs)
+    export(theirs, file, "--force")
+    back = imported(machine.tool, file, "back")
+    assert _but(trees(back), "/etc", "/etc/debian_chroot") == _but(after, "/etc", "/etc/debian_chroot")
+    assert back.sh("ls -A /etc/apt; cat /etc/debian_chroot") == ".x\nback\n"
+
+
+@pytest.mark.modes("full")
+@pytest.mark.usefixtures("stores")
+def test_by_way_of_the_driver_root(machine: Machine, users: dict[str, Account], file: Path) -> None:
+    """It gets what keeps services from being started, which others have in the base; and leaves that behind."""
+    environment = _filled(machine)
+    expected = trees(environment)
+    export(environment, file)
+    tool = other(machine, users["root"], "root", "--driver", "root")
+    theirs = imported(tool, file, "test")
+    assert theirs.sh("/usr/sbin/policy-rc.d; echo $?; cat /srv/*/file | wc -c; stat -c %u:%g /opt/*/deep").startswith(
+        "101\n"
+    )
+    export(theirs, file, "--force")
+    back = imported(machine.tool.at(Path(f"{machine.tool.store}-back")), file, "test")
+    assert _grown(trees(back), expected) == []
+    assert succeeded(tool.run("snapshot", "test")).returncode == 0
+
+
+def _grown(found: list[Tree], expected: list[Tree]) -> list[bytes]:
+    """Paths that are other than expected, but for directories made for what is not there any more."""
+    assert len(found) == len(expected)
+    pairs = zip(found, expected, strict=True)
+    return [n for new, old in pairs for n in {*new, *old} if new.get(n) != old.get(n) and not _is_parent(n, new, old)]
+
+
+def _is_parent(name: bytes, new: Tree, old: Tree) -> bool:
+    return name not in old and new[name][0] >> 12 == 4 and not any(n.startswith(name + b"/") for n in old)
+
+
+@pytest.mark.modes("full", "single")
+def test_what_is_imported_is_an_environment(machine: Machine, file: Path) -> None:
+    """All verbs work on it, under the name that it is given; the state of the host that it is of comes with it."""
+    tool, environment = machine.tool, _filled(machine)
+    succeeded(tool.run("snapshot", "test", "three"))  # the prompt's file is in a layer below
+    environment.sh("echo 1 > /etc/own")
+    (tool.store / "envs/test/config.toml").write_text('shell = "/bin/dash"\n')
+    export(environment, file)
+    changes = json.loads(succeeded(tool.run("diff", "test", "--files", "--json")).stdout)["changes"]
+    tool.end("test")
+    subprocess.run(["rm", "-rf", tool.store / "origins"], check=True)
+    result = succeeded(tool.run("import", str(file), "new", "--json", *tool.options))
+    assert [json.loads(result.stdout)[key] for key in ("name", "snapshots")] == ["new", ["one", "two", "three"]]
+    new = tool.environment("new")
+    assert new.sh("cat /etc/debian_chroot; echo $SYSENV_NS; cat /etc/own") == "new\nnew\n1\n"
+    assert json.loads(succeeded(tool.run("diff", "new", "--files", "--json")).stdout)["changes"] == changes
+    assert (tool.store / "envs/new/config.toml").read_text() == 'shell = "/bin/dash"\n'
+    machine.sh("echo '# new' >> /etc/adduser.conf; echo x > /usr/bin/of-host")
+    new.sh("echo '# own' >> /etc/deluser.conf; cd /var/lib/dpkg; cp -p status x; mv x status")
+    succeeded(tool.run("rebase", "new"))
+    assert new.sh("tail -n 1 /etc/adduser.conf; tail -n 1 /etc/deluser.conf") == "# new\n# own\n"
+    succeeded(tool.run("snapshot", "new", "four"))
+    succeeded(tool.run("rollback", "new", "two"))
+    assert new.sh("cat /etc/debian_chroot; ls /etc/own 2>&1 || :").startswith("new\nls: cannot access")
+    tool.end("new")
+    assert os.listdir(tool.store / "layers") == ["lock"]
+    assert os.listdir(tool.store / "trash") == []
+
+
+@pytest.mark.modes("single")
+def test_pipes_and_what_is_printed(environment: Environment, file: Path) -> None:
+    tool, name = environment.tool, environment.name
+    environment.sh("echo 1 > /usr/local/state")
+    data = json.loads(succeeded(tool.run("export", name, str(file), "--json")).stdout)
+    assert data == {"name": name, "file": str(file), "format": "environment", "size": file.stat().st_size, "notes": []}
+    refused(tool.run("export", name, str(file)), 1, f"{file} exists already", "--force")
+    told = succeeded(tool.run("export", name, str(file), "--force", "--format", "environment")).stderr
+    assert told.startswith(f"sysenv-ns: exported {name} to {file} (")
+    pipe = f"{tool.launcher} export {name} - | {tool.launcher} import - piped"
+    succeeded(tool.run(prefix=(*tool.account.setpriv(), "sh", "-ec", pipe, "sh"), limit=300))
+    assert tool.environment("piped").sh("cat /usr/local/state /etc/debian_chroot") == "1\npiped\n"
+    refused(tool.run("import", str(file), "piped"), 1, "piped exists already", "sysenv-ns import")
+    refused(tool.run("import", str(file)), 1, f"{name} exists already")
+    tool.end("piped")
+    terminal = terminals.spawn(environment, str(tool.launcher), "export", name, "-")
+    terminal.expect("an archive is nothing for a terminal")
+    terminals.close(terminal)
+    terminal = terminals.spawn(environment, str(tool.launcher), "export", "--force", name, str(file))
+    terminal.expect(f"Exporting {name} .*%")
+    terminals.close(terminal)
+    assert terminal.exitstatus == 0
+
+
+@pytest.mark.modes("single")
+def test_mistakes_are_told(environment: Environment, file: Path) -> None:
+    tool, name, directory = environment.tool, environment.name, file.parent
+    session = sleeper(environment)
+    refused(tool.run("export", name, str(file)), 1, f"{name} is running: {session.pid} (", f"sysenv-ns stop {name}")
+    end(session)
+    refused(tool.run("export", "none", str(file)), 1, "there is no environment none")
+    refused(tool.run("export", name, str(directory), "--force"), 1, f"{directory} exists and is no file")
+    refused(tool.run("export", name, "/dev/null", "--force"), 1, "/dev/null exists and is no file")
+    refused(tool.run("export", name, "/nowhere/file"), 1, "/nowhere/file cannot be written", "ENOENT")
+    refused(tool.run("export", name, "/etc/sysenv-no-such-file"), 1, "cannot be written", "EACCES")
+    refused(tool.run("import", str(file)), 1, f"{file} cannot be read", "ENOENT")
+    refused(tool.run("import", str(directory)), 1, f"{directory} cannot be read", "EISDIR")
+    assert os.listdir(directory) == []
+
+
+def _is_clean(environment: Environment, file: Path, name: str) -> None:
+    """Nothing of an environment that was not imported is left, once another command has tidied up."""
+    tool = environment.tool
+    assert name not in succeeded(tool.run("list")).stdout
+    export(environment, file, "--force")
+    imported(tool, file, "other")
+    tool.end("other")
+    assert os.listdir(tool.store / "trash") == []
+    assert os.listdir(tool.store / "layers") == ["lock"]
+
+
+@pytest.mark.modes("full", "single")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_import_leaves_nothing(environment: Environment, file: Path, number: signal.Signals) -> None:
+    """In the middle of the data, where it waits for more of it."""
+    tool = environment.tool
+    environment.sh("head -c 3000000 /dev/urandom > /usr/local/one; cp /usr/local/one /usr/local/two")
+    export(environment, file)
+    process = tool.start("import", "-", "half")
+    assert process.stdin is not None
+    data = file.read_bytes()
+    os.write(process.stdin.fileno(), data[: len(data) // 2])
+    trash = tool.store / "trash"
+    deadline = time.monotonic() + 60
+    while not list(trash.glob("new-half*/layers/0/upper/usr/local/one")):
+        assert time.monotonic() < deadline, os.listdir(trash)
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    assert finish(process).returncode != 0
+    if number == signal.SIGINT:
+        assert not list(trash.glob("new-half*"))
+    _is_clean(environment, file, "half")
+
+
+@pytest.mark.modes("full")
+def test_killed_at_any_moment(environment: Environment, file: Path) -> None:
+    """The file, and what is imported of it, are there as a whole or not at all."""
+    tool, rng = environment.tool, random.Random(3)
+    environment.sh("head -c 20000000 /dev/urandom > /usr/local/big; md5sum /usr/local/big > /usr/local/sum")
+    begin = time.monotonic()
+    export(environment, file)
+    usual = time.monotonic() - begin
+    for part in range(6):
+        target = file.with_name("killed")
+        command = ("export", environment.name, str(target)) if part % 2 else ("import", str(file), "killed")
+        process = tool.start(*command)
+        time.sleep(rng.uniform(0.5, 1.2) * usual)
+        os.killpg(process.pid, signal.SIGKILL if part < 4 else signal.SIGINT)
+        finish(process)
+        assert {*os.listdir(file.parent)} <= {file.name, target.name}
+        if target.exists():
+            target.chmod(0o644)
+            assert imported(tool, target, "killed").sh("md5sum -c /usr/local/sum")
+            target.unlink()
+        if (tool.store / "envs/killed").exists():
+            assert tool.environment("killed").sh("md5sum -c /usr/local/sum")
+            tool.end("killed")
+    _is_clean(environment, file, "killed")
