@@ -23,6 +23,8 @@ from sysenv_ns.upper import view
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# The second is a whiteout that fuse-overlayfs makes of the first, which it takes for one.
+_FUSE_OPAQUE = (policy.FUSE_OPAQUE, ".wh..opq")
 _KINDS: Mapping[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFLNK: "symlink",
@@ -87,7 +89,7 @@ class _Tree:
     def directory(self, descriptor: int, name: bytes) -> None:
         """An open directory, and all in it. Raises OSError, SysenvError."""
         with os.scandir(f"/proc/self/fd/{descriptor}") as found:
-            entries = [entry for entry in found if not (self._fuse and entry.name == policy.FUSE_OPAQUE)]
+            entries = [entry for entry in found if not (self._fuse and entry.name in _FUSE_OPAQUE)]
         hidden = {entry.path: self._hides(entry) for entry in entries}
         opaque = self._layer is not None and self._is_opaque(descriptor)
         self._head(name, "directory", os.fstat(descriptor), descriptor, opaque=opaque)

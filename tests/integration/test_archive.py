@@ -155,7 +155,8 @@ def test_exact_for_fuse_overlayfs(machine: Machine, file: Path) -> None:
     after = trees(theirs)
     export(theirs, file, "--force")
     back = imported(machine.tool, file, "back")
-    assert _but(trees(back), "/etc", "/etc/debian_chroot") == _but(after, "/etc", "/etc/debian_chroot")
+    signs = ("/etc/apt/.wh..wh..opq", "/etc/apt/.wh..opq")
+    assert _but(trees(back), "/etc", "/etc/debian_chroot") == _but(after, "/etc", *signs)
     assert back.sh("ls -A /etc/apt; cat /etc/debian_chroot") == ".x\nback\n"
 
 
@@ -168,9 +169,7 @@ def test_by_way_of_the_driver_root(machine: Machine, users: dict[str, Account], 
     export(environment, file)
     tool = other(machine, users["root"], "root", "--driver", "root")
     theirs = imported(tool, file, "test")
-    assert theirs.sh("/usr/sbin/policy-rc.d; echo $?; cat /srv/*/file | wc -c; stat -c %u:%g /opt/*/deep").startswith(
-        "101\n"
-    )
+    assert theirs.sh("/usr/sbin/policy-rc.d || echo $?; stat -c %u:%g /opt/*/deep") == "101\n33:65534\n"
     export(theirs, file, "--force")
     back = imported(machine.tool.at(Path(f"{machine.tool.store}-back")), file, "test")
     assert _grown(trees(back), expected) == []
