@@ -91,12 +91,13 @@ def import_(store: Store, wish: Wish, reporter: Reporter, bar: ProgressBar) -> I
     """Make an environment of an archive. Raises SysenvError; then nothing half-made is left."""
     with _opened(wish.file) as source:
         try:
+            # sudo, which this may call for, cannot read a pipe from its beginning again.
+            chosen = _choose(store, wish) if wish.file == "-" else None
             found = manifest.read(Reader(source.look), wish.file)
             name = check_name(wish.name or found.name)
             _check_free(store, name, wish)
             manifest.check_machine(found.machine, wish.file, wish.force)
-            store.prepare()
-            driver, id_map = doctor.choose(store, wish.driver, wish.id_map)
+            driver, id_map = chosen or _choose(store, wish)
             new = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), store.envs / name)
             return _import(store, source, found, new, reporter, bar)
         except (Damaged, compression.Error, EOFError) as error:
@@ -105,6 +106,11 @@ def import_(store: Store, wish: Wish, reporter: Reporter, bar: ProgressBar) -> I
             where = f" ({error.filename})" if error.filename else ""
             hint = remedies.storage(error, store.path)
             raise SysenvError(f"importing {wish.file} failed: {reason(error)}{where}", hint) from error
+
+
+def _choose(store: Store, wish: Wish) -> tuple[str, IdMap | None]:
+    store.prepare()
+    return doctor.choose(store, wish.driver, wish.id_map)
 
 
 def _damaged(file: str, source: _Source, error: Exception) -> SysenvError:
@@ -147,6 +153,7 @@ def _import(
         _check_mounts(store, staging, found, new)
         notes = [*_notes(lost, new.id_map), *_settle(store, directory, found, new)]
         drivers.get(new.driver).build_base(store, replace(new, path=directory), reporter.progress)
+        _describe(store, staging, found, new)
         with layers.locked(store):
             made = _place(store, staging, found, new)
             store.add(made, directory)
@@ -248,17 +255,20 @@ def _settle(store: Store, directory: Path, found: Manifest, new: Environment) ->
         yield f"its settings are left out: {error.message.replace(str(path), config.NAME)}"
 
 
-def _place(store: Store, staging: Path, found: Manifest, new: Environment) -> Environment:
-    """Give the layers and states of the host names in the store; the environment that needs them. Raises OSError."""
+def _describe(store: Store, staging: Path, found: Manifest, new: Environment) -> None:
+    """Give the states of the host their places, and note which each layer is of. Raises OSError."""
     keys = [origin.adopt(store, staging / ORIGINS / str(number)) for number in range(found.origins)]
-    idents = {number: layers.new_ident() for number in range(1, len(found.layers))}
     for number, layer in enumerate(found.layers):
         directory = staging / LAYERS / str(number)
         if layer.packages is not None and layer.accounts is not None:
             origin.write(directory, Origin(keys[layer.packages], keys[layer.accounts]))
-        if number in idents:
-            write_description(directory, new)
+        write_description(directory, new)
     sync_file_system(staging)
+
+
+def _place(store: Store, staging: Path, found: Manifest, new: Environment) -> Environment:
+    """Give the layers names in the store, whose lock must be held; the environment that needs them. Raises OSError."""
+    idents = {number: layers.new_ident() for number in range(1, len(found.layers))}
     for number, ident in idents.items():
         os.rename(staging / LAYERS / str(number), store.layers / ident)
     sync_directory(store.layers)

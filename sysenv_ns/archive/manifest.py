@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +26,8 @@ LAYERS, ORIGINS = "layers", "origins"
 _FORMAT = "sysenv-ns environment"
 _LIMIT = 16 << 20  # bytes
 _MANY = 10_000  # layers, or states of a host: a number that an archive claims is not believed
+_WORD = re.compile(r"[A-Za-z0-9._+~-]*")
+_LATEST = 1e11  # seconds: the year 5138
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 
 
@@ -114,19 +117,31 @@ def _decode(data: Mapping[str, Any]) -> Manifest:
     if not 0 < len(layers) < _MANY or not 0 <= origins < _MANY or not all(0 <= number < origins for number in named):
         raise ValueError("wrong numbers")
     machine = Machine(*(str(data["machine"][key]) for key in ("system", "version", "architecture")))
+    if not all(_WORD.fullmatch(word) for word in (machine.system, machine.version, machine.architecture)):
+        raise ValueError("a wrong machine")
+    snapshots = tuple(_snapshot(snapshot, len(layers)) for snapshot in data["snapshots"])
+    if len({snapshot.label for snapshot, _ in snapshots}) != len(snapshots):
+        raise ValueError("two snapshots of one label")
     driver, id_map, settings = (data[key] for key in ("driver", "id_map", "settings"))
     return Manifest(
         check_name(str(data["name"])),
         str(driver),
         None if id_map is None else str(id_map),
-        float(data["created"]),
+        _time(data["created"]),
         machine,
         layers,
         _numbers(data["current"], len(layers)),
-        tuple(_snapshot(snapshot, len(layers)) for snapshot in data["snapshots"]),
+        snapshots,
         origins,
         None if settings is None else str(settings),
     )
+
+
+def _time(data: Any) -> float:
+    seconds = float(data)
+    if not 0 <= seconds < _LATEST:
+        raise ValueError("a wrong time")
+    return seconds
 
 
 def _layer(data: Mapping[str, Any]) -> Layer:
@@ -135,7 +150,7 @@ def _layer(data: Mapping[str, Any]) -> Layer:
 
 def _snapshot(data: Mapping[str, Any], count: int) -> tuple[Snapshot, tuple[int, ...]]:
     label, environment = check_name(str(data["label"]), "a snapshot"), check_name(str(data["environment"]))
-    snapshot = Snapshot(label, float(data["created"]), (), environment, bool(data["automatic"]))
+    snapshot = Snapshot(label, _time(data["created"]), (), environment, bool(data["automatic"]))
     return snapshot, _numbers(data["layers"], count, first=1)
 
 

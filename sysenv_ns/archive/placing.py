@@ -151,14 +151,14 @@ class Placer:
     def _attributes(self, target: int | bytes, found: Mapping[bytes, bytes]) -> None:
         for name, value in found.items():
             if not attributes.is_carried(name):
-                raise Damaged(f"it has an attribute {shown(name)}, which is an overlay's own")
+                raise Damaged(f"it has an attribute {shown(name)}, which no export has")
             kept = self._list(value) if name in attributes.LISTS else value
             try:
                 os.setxattr(target, name, kept, follow_symlinks=isinstance(target, int))
             except OSError as error:
                 if error.errno not in _IMPOSSIBLE:
                     raise
-                self.lost[f"attribute {name.decode('utf-8', 'backslashreplace')}"] += 1
+                self.lost[f"attribute {shown(name)}"] += 1
 
     def _list(self, value: bytes) -> bytes:
         """An access control list without entries for users who do not exist here."""

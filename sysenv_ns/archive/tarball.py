@@ -208,13 +208,17 @@ class Reader:
         self._member = Member(b"", "file")
 
     def _extents(self, size: int) -> Extents:
-        text = b""
-        while text.count(b"\n") < 1 or text.count(b"\n") < 1 + 2 * _number(text.partition(b"\n")[0]):
-            if len(text) >= self._left:
+        text, lines, wanted = bytearray(), 0, 0
+        while not wanted or lines < wanted:
+            if len(text) >= min(self._left, _LIMIT):
                 raise Damaged("the map of a sparse file does not end")
-            text += self._take(BLOCK)
+            block = self._take(BLOCK)
+            text += block
+            lines += block.count(b"\n")
+            if lines and not wanted:
+                wanted = 1 + 2 * _number(bytes(text.partition(b"\n")[0]))
         self._left -= len(text)
-        count, *numbers = map(_number, text.rstrip(b"\0").splitlines())
+        count, *numbers = map(_number, bytes(text).rstrip(b"\0").splitlines())
         extents = tuple(zip(numbers[::2], numbers[1::2], strict=False))
         ends = [0, *(offset + length for offset, length in extents)]
         ordered = all(end <= offset for end, (offset, _) in zip(ends, extents, strict=False))
@@ -259,9 +263,11 @@ def _field(block: bytes, start: int, width: int) -> int:
 
 def _split(data: bytes) -> dict[bytes, bytes]:
     records: dict[bytes, bytes] = {}
-    while data:
-        length = _number(data[:20].partition(b" ")[0])
-        record, data = data[:length], data[length:]
+    position = 0
+    while position < len(data):
+        length = _number(data[position : position + 20].partition(b" ")[0])
+        record = data[position : position + length]
+        position += length
         key, equals, value = record.partition(b" ")[2].partition(b"=")
         if not equals or len(record) != length or value[-1:] != b"\n" or key in records:
             raise Damaged("the records of a member are wrong")

@@ -314,3 +314,30 @@ def test_killed_at_any_moment(environment: Environment, file: Path) -> None:
             assert tool.environment("killed").sh("md5sum -c /usr/local/sum")
             tool.end("killed")
     _is_clean(environment, file, "killed")
+
+
+@pytest.mark.modes("sudo")
+def test_what_sudo_exports_is_the_callers(environment: Environment, file: Path) -> None:
+    tool, name = environment.tool, environment.name
+    environment.sh("echo 1 > /usr/local/state")
+    export(environment, file)
+    assert (file.stat().st_uid, file.stat().st_gid) == (tool.account.uid, tool.account.gid)
+    pipe = f"{tool.launcher} import --driver root - piped < {file}"
+    succeeded(tool.run(prefix=(*tool.prefix, "sh", "-ec", pipe, "sh"), limit=300))
+    assert tool.environment("piped").sh("cat /usr/local/state; /usr/sbin/policy-rc.d || echo $?") == "1\n101\n"
+    tool.end("piped")
+    assert name in succeeded(tool.run("list")).stdout
+
+
+@pytest.mark.modes("root")
+def test_changes_to_another_disk(machine: Machine, file: Path) -> None:
+    """The driver root alone has them apart, so they are refused rather than lost."""
+    tool = machine.tool
+    environment = machine.create()
+    environment.sh("echo 1 > /opt/state")
+    export(environment, file)
+    machine.sh('mount -o loop "$1" /opt', machine.image("disk", "ext4", size="64M"))
+    refused(tool.run("import", str(file), "new", *tool.options), 1, "it has changes to /opt, a disk of its own here")
+    assert environment.sh("ls /opt; echo 2 > /opt/state") == "lost+found\n"
+    refused(tool.run("export", "test", str(file), "--force"), 1, "it has changes to /opt, a disk of its own here")
+    assert not (tool.store / "envs/new").exists()

@@ -1,0 +1,120 @@
+"""export and import on the command line: usage, and what is refused before anything is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns.archive import exporting, importing
+from sysenv_ns.archive.exporting import Exported
+from sysenv_ns.store import Store
+
+from .conftest import Run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export",),
+        ("export", "whole"),
+        ("export", "whole", "a", "b"),
+        ("export", "--format", "zip", "whole", "a"),
+        ("export", "--json", "whole", "-"),
+        ("import",),
+        ("import", "a", "b", "c"),
+        ("import", "--driver", "x", "a"),
+    ],
+)
+def test_wrong_usage(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_help(run: Run, verb: str) -> None:
+    result = run(verb, "--help")
+    assert result.exit_code == 0
+    assert "FILE" in result.stdout
+    assert "--force" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("export", "whole", "file"), ("import", "file")])
+def test_not_from_inside(
+    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SYSENV_NS", "whole")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "from inside the environment whole" in result.stderr
+
+
+def test_export_of_what_is_not_there(run: Run, environments: Store, tmp_path: Path) -> None:
+    for name, message in (("nobody", "there is no environment nobody"), ("damaged", "env.json of damaged is damaged")):
+        result = run("export", name, str(tmp_path / "file"))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert message in result.stderr
+        assert "hint: " in result.stderr
+    assert not (tmp_path / "file").exists()
+
+
+def test_import_of_what_is_no_archive(run: Run, environments: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    for path, message in ((tmp_path / "file", "is no export of sysenv-ns"), (tmp_path / "none", "(ENOENT)")):
+        result = run("import", str(path))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert message in result.stderr
+        assert "hint: " in result.stderr
+    assert environments.names() == ["damaged", "whole"]
+
+
+def test_what_is_asked_for(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options reach those who do it, and notes reach the user; nothing but JSON is on stdout."""
+    asked: list[object] = []
+
+    def export(store: Store, name: str, file: str, form: str, force: bool, *others: object) -> Exported:
+        asked.append((name, file, form, force))
+        return Exported(name, file, form, 1000, ("a note",))
+
+    monkeypatch.setattr(exporting, "export", export)
+    result = run("export", "whole", "file")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "sysenv-ns: a note\nsysenv-ns: exported whole to file (1.0 kB)\n"
+    assert run("export", "--force", "whole", "-").stderr == "sysenv-ns: a note\n"
+    assert asked == [("whole", "file", "environment", False), ("whole", "-", "environment", True)]
+
+
+def test_the_policy_file_says_what_the_options_leave_open(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "sysenv-ns").mkdir()
+    (tmp_path / "sysenv-ns/config.toml").write_text('driver = "copy"\nid-map = "full"\n')
+    asked: list[importing.Wish] = []
+
+    def import_(store: Store, wish: importing.Wish, *others: object) -> None:
+        asked.append(wish)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "import_", import_)
+    run("import", "file")
+    run("import", "file", "new", "--driver", "stub", "--force")
+    assert asked == [
+        importing.Wish("file", None, "copy", "full"),
+        importing.Wish("file", "new", "stub", "auto", force=True),
+    ]
+
+
+def test_whether_a_file_may_be_replaced(run: Run, environments: Store, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("it has the driver root")
+    (environments.envs / "whole" / "lock").touch()
+    file = tmp_path / "file"
+    file.write_text("mine")
+    result = run("export", "whole", str(file))
+    assert result.exit_code == 1
+    assert f"{file} exists already" in result.stderr
+    assert file.read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["file", "store"]
