@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _kind_of_file_system(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         monkeypatch.setattr(os, "open", refuse)
 
 
-def _write(path: Path, force: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
+def _write(path: Path, force: bool = False, meanwhile: Callable[[], object] = lambda: None) -> None:
     with output.file(path, force, None) as stream:
         stream.write(b"new")
         meanwhile()
@@ -72,7 +73,7 @@ def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path: Path) -> None:
 def test_one_that_appears_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(SysenvError, match="exists already"):
-        _write(path, meanwhile=lambda: [path.write_text("theirs")].clear())
+        _write(path, meanwhile=partial(path.write_text, "theirs"))
     assert path.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["file"]
 
