@@ -117,7 +117,7 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
         where = f" ({error.filename})" if error.filename else ""
         raise SysenvError(f"the files of {environment.name} cannot be read: {reason(error)}{where}") from error
     assert isinstance(devices, int)
-    return (f"{devices} device nodes are empty files in it",) if devices else ()
+    return (f"device nodes are empty files in it, as in environments of other drivers: {devices}",) if devices else ()
 
 
 @dataclass(frozen=True)

@@ -215,17 +215,17 @@ def _write_all(pipe: BinaryIO, data: bytes) -> None:
 
 
 def _notes(lost: Mapping[str, int], id_map: IdMap | None) -> Iterator[str]:
+    single = id_map is not None and id_map.kind == "single"
+    said = {
+        "owners": "belonged to others than root; in the single id map everything is root's"
+        if single
+        else "became nobody's: your subordinate ids do not reach their owners",
+        "entries": "lost entries of access control lists, for users who do not exist in the single id map",
+    }
     for what, count in sorted(lost.items()):
-        if not count:
-            continue
-        if what == "owners" and id_map and id_map.kind == "single":
-            yield f"{count} files belonged to others than root; in the single id map everything is root's"
-        elif what == "owners":
-            yield f"{count} files belong to nobody now: your subordinate ids do not reach those of their owners"
-        elif what == "entries":
-            yield f"{count} access control lists have lost entries for users, who do not exist in the single id map"
-        else:
-            yield f"{count} files have lost the {what}, which cannot be had here"
+        if count:
+            files = "1 file" if count == 1 else f"{count} files"
+            yield f"{files} {said.get(what, f'lost the {what}, which cannot be had here')}"
 
 
 def _check_mounts(store: Store, staging: Path, found: Manifest, new: Environment) -> None:

@@ -27,6 +27,8 @@ _TYPES: Mapping[Kind, bytes] = {
 _KINDS: Mapping[bytes, Kind] = {code: kind for kind, code in _TYPES.items() if kind != "socket"}
 _RECORDS = b"x"
 _MAGIC = b"ustar\x0000"
+# With eight blanks in the place of the checksum, no names of users, 0 for the numbers of a device.
+_HEADER = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" + b" " * 8 + b"%b%b%b" + bytes(64) + b"0000000\0" * 2 + bytes(167)
 _ATTRIBUTE = b"SCHILY.xattr."
 _OPAQUE, _SOCKET = b"SYSENVNS.opaque", b"SYSENVNS.socket"
 _SPARSE = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"}
@@ -112,26 +114,12 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _header(member: Member, code: bytes, size: int) -> bytes:
-    fields = (
-        member.name[:100].ljust(100, b"\0"),
-        *(_octal(value, width) for value, width in ((member.mode, 8), (member.uid, 8), (member.gid, 8))),
-        _octal(size, 12),
-        _octal(max(0, member.mtime_ns // 10**9), 12),
-        b" " * 8,
-        code,
-        member.target[:100].ljust(100, b"\0"),
-        _MAGIC,
-        bytes(64),
-        _octal(0, 8) * 2,
-        bytes(167),
-    )
-    block = b"".join(fields)
+    """A number that has no room is 0 here, and in a record."""
+    mode, uid, gid = (number if number <= _LARGEST[8] else 0 for number in (member.mode, member.uid, member.gid))
+    size, seconds = (number if number <= _LARGEST[12] else 0 for number in (size, max(0, member.mtime_ns // 10**9)))
+    name, target = member.name[:100], member.target[:100]
+    block = _HEADER % (name.ljust(100, b"\0"), mode, uid, gid, size, seconds, code, target.ljust(100, b"\0"), _MAGIC)
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def _octal(value: int, width: int) -> bytes:
-    """A numeric field; what has no room is in a record."""
-    return b"%0*o\0" % (width - 1, value if value <= _LARGEST[width] else 0)
 
 
 def _time(nanoseconds: int) -> bytes:

@@ -150,3 +150,32 @@ def test_settings_that_are_not_possible_here(environment: Environment, file: Pat
     assert "its settings are left out: config.toml: /no/such/place in bind does not exist" in result.stderr
     assert tool.environment("forged").sh("cat /a") == "abc"
     tool.end("forged")
+
+
+@pytest.mark.modes("full")
+def test_what_cannot_be_kept_is_told(environment: Environment, file: Path) -> None:
+    """Owners that no id is given for, and attributes that root of the host alone may set."""
+    tool = environment.tool
+    attributes = {b"trusted.x": b"1", b"user.y": b"2"}
+    forged(file, [(Member(b"layers/0/a", "file", 0o644, 3_000_000, 33, size=3, attributes=attributes), b"abc")])
+    told = succeeded(tool.run("import", str(file))).stderr
+    assert "sysenv-ns: 1 file became nobody's: your subordinate ids do not reach their owners\n" in told
+    assert "sysenv-ns: 1 file lost the attribute 'trusted.x', which cannot be had here\n" in told
+    assert tool.environment("forged").sh("stat -c %u:%g /a; getfattr --only-values -n user.y /a") == "65534:33\n2"
+    tool.end("forged")
+
+
+@pytest.mark.modes("single")
+def test_a_store_that_is_full(memory_store: Tool, environment: Environment, file: Path) -> None:
+    """Nothing is left then either."""
+    tool = environment.tool
+    environment.sh("head -c 30000000 /dev/urandom > /usr/local/file")
+    export(environment, file)
+    script = 'mount -t tmpfs -o size=10M,mode=700,uid=$1 none "$2"; shift 2; exec "$@"'
+    place = memory_store.store
+    before = ("unshare", "--mount", "sh", "-ec", script, "sh", str(tool.account.uid), str(place))
+    look = f'"$@"; status=$?; ls {place}/trash {place}/envs >&2; exit $status'
+    prefix = (*before, *tool.account.setpriv(), "sh", "-c", look, "sh")
+    result = memory_store.run("import", str(file), "full", prefix=prefix)
+    refused(result, 1, f"importing {file} failed", "ENOSPC", "make room")
+    assert result.stderr.endswith(f"{place}/envs:\n\n{place}/trash:\n")
