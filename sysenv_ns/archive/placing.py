@@ -149,27 +149,28 @@ class Placer:
         os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
 
     def _attributes(self, target: int | bytes, found: Mapping[bytes, bytes]) -> None:
+        shortened = False
         for name, value in found.items():
             if not attributes.is_carried(name):
                 raise Damaged(f"it has an attribute {shown(name)}, which no export has")
             kept = self._list(value) if name in attributes.LISTS else value
+            shortened |= kept != value
             try:
                 os.setxattr(target, name, kept, follow_symlinks=isinstance(target, int))
             except OSError as error:
                 if error.errno not in _IMPOSSIBLE:
                     raise
                 self.lost[f"attribute {shown(name)}"] += 1
+        self.lost["entries"] += shortened
 
     def _list(self, value: bytes) -> bytes:
         """An access control list without entries for users who do not exist here."""
         if self._id_map is None or self._id_map.kind == "full":
             return value
         try:
-            kept = supervisor.possible_acl(value)
+            return supervisor.possible_acl(value)
         except ValueError:
             raise Damaged("an access control list is wrong") from None
-        self.lost["entries"] += kept != value
-        return kept
 
 
 def _reaches(extents: Iterable[Extent], number: int) -> bool:
