@@ -17,7 +17,12 @@ from sysenv_ns.session import Reporter
 from sysenv_ns.store import Store, location
 
 EXIT_BEFORE_COMMAND = 125
-_SECTIONS = {"Environments": (entry, manage), "Changes and states": (diff, history), "Sharing": (archive,), "On the host": (links,)}
+_SECTIONS = {
+    "Environments": (entry, manage),
+    "Changes and states": (diff, history),
+    "Sharing": (archive,),
+    "On the host": (links,),
+}
 
 
 def _operation(text: str) -> None:

@@ -19,7 +19,6 @@ from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host import config
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.children import Child, reap
-from sysenv_ns.lifecycle import refuse_running
 from sysenv_ns.lower import drivers
 from sysenv_ns.lower.base import ProgressBar
 from sysenv_ns.lower.upkeep import Progress
@@ -80,7 +79,7 @@ def at_rest(store: Store, name: str) -> Iterator[Environment]:
         environment = store.load(name)
         if running.find(environment) is not None:  # waits for what is ending
             processes = running.processes(store).get(environment.source, ())
-            refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+            running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
         with fuse.settled(environment.path):
             yield environment
 

@@ -25,7 +25,6 @@ from sysenv_ns.host import config, layout, standins
 from sysenv_ns.kernel import namespace, remedies, removal
 from sysenv_ns.kernel.children import Child, reap
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lifecycle import check_free
 from sysenv_ns.lower import drivers
 from sysenv_ns.lower.base import ProgressBar
 from sysenv_ns.lower.upkeep import Progress
@@ -43,6 +42,7 @@ from sysenv_ns.store import (
     timestamp,
     write_description,
 )
+from sysenv_ns.upper import ephemeral
 
 _CHUNK = 1 << 20
 
@@ -136,7 +136,7 @@ def _check_free(store: Store, name: str, wish: Wish) -> None:
         raise SysenvError(
             f"the environment {name} exists already", f"give another name: sysenv-ns import {wish.file} NAME"
         )
-    check_free(store, name, None)
+    ephemeral.check_free(store, name, None)
 
 
 def _import(

@@ -19,7 +19,7 @@ _FORMATS = ("environment",)
 @JSON
 @click.pass_obj
 def export(context: Context, name: str, file: str, form: str, force: bool, as_json: bool) -> None:
-    """Write an environment to FILE (- for the standard output), for import by others or on another machine.
+    """Write an environment to one file. FILE is for import by others or on another machine; - is the standard output.
 
     What it changed and its snapshots are in it, whatever the driver and id map; it must not be running.
     """
@@ -51,7 +51,7 @@ def export(context: Context, name: str, file: str, form: str, force: bool, as_js
 def import_(
     context: Context, file: str, name: str | None, driver: str | None, id_map: str | None, force: bool, as_json: bool
 ) -> None:
-    """Make the environment NAME of a FILE that export has written (- for the standard input).
+    """Make an environment of such a file. FILE is what export has written, or - for the standard input.
 
     Without NAME it gets the name that it had. All of FILE is checked before anything is there.
     """

@@ -12,7 +12,6 @@ import click
 
 from sysenv_ns import policy
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.lower.upkeep import Progress
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Store
 from sysenv_ns.sudo import Caller
@@ -38,21 +37,6 @@ class Context:
     store: Store
     reporter: Reporter
     caller: Caller | None
-
-
-@contextlib.contextmanager
-def progress(label: str) -> Iterator[Progress]:
-    """A bar on a terminal, nothing otherwise."""
-    steps = 1000
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda fraction: None
-        return
-    with click.progressbar(length=steps, label=label, file=sys.stderr) as bar:
-
-        def report(fraction: float) -> None:
-            bar.update(max(0, int(fraction * steps) - bar.pos))
-
-        yield report
 
 
 def notice(text: str) -> None:
