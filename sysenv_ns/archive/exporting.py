@@ -26,7 +26,7 @@ from sysenv_ns.packages import origin
 from sysenv_ns.snapshots import layers
 from sysenv_ns.store import Environment, Store, is_directory
 from sysenv_ns.sudo import Caller
-from sysenv_ns.upper import ephemeral, fuse, uppers
+from sysenv_ns.upper import ephemeral, fuse, uppers, view
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -126,7 +126,7 @@ class _Content:
     manifest: Manifest
     layers: tuple[str, ...]
     origins: tuple[str, ...]
-    fuse: bool
+    signs: view.Signs
     additions: Mapping[str, tuple[int, bytes]]  # by path
 
 
@@ -159,7 +159,7 @@ def _content(store: Store, environment: Environment) -> _Content:
     )
     added = {a.path: (a.mode, a.content.encode()) for a in drivers.get(environment.driver).additions()}
     places = tuple(str(origin.path_of(store, key)) for key in states)
-    return _Content(found, tuple(map(str, paths)), places, environment.driver == "fuse", added)
+    return _Content(found, tuple(map(str, paths)), places, view.signs(environment.driver), added)
 
 
 def _check_mounts(environment: Environment, paths: Sequence[Path]) -> None:
@@ -200,7 +200,7 @@ def _pack(content: _Content, stream: BinaryIO) -> int:
     for number, path in enumerate(content.layers):
         name = f"{LAYERS}/{number}"
         left_out = {os.fsencode(f"{name}/{inner}"): wanted for inner, wanted in content.additions.items()}
-        packer.tree(f"{path}/upper", name, Layer(content.fuse, left_out))
+        packer.tree(f"{path}/upper", name, Layer(content.signs, left_out))
     packer.text(manifest.END, json.dumps({"sha256": packer.checksum}).encode())
     packer.end()
     return packer.devices

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sysenv_ns import policy
 from sysenv_ns.archive import attributes, tarball
 from sysenv_ns.archive.tarball import Extents, Kind, Member
 from sysenv_ns.errors import SysenvError
@@ -23,8 +22,6 @@ from sysenv_ns.upper import view
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# The second is a whiteout that fuse-overlayfs makes of the first, which it takes for one.
-_FUSE_OPAQUE = (policy.FUSE_OPAQUE, ".wh..opq")
 _KINDS: Mapping[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFLNK: "symlink",
@@ -37,7 +34,7 @@ _KINDS: Mapping[int, Kind] = {
 class Layer:
     """How the upper directory of an overlay is read. `left_out`: what the tool has put there, by the member's name."""
 
-    fuse: bool
+    signs: view.Signs
     left_out: Mapping[bytes, tuple[int, bytes]]  # mode and content
 
 
@@ -82,16 +79,16 @@ class Packer:
 class _Tree:
     def __init__(self, write: Callable[[bytes], None], layer: Layer | None) -> None:
         self._write, self._layer = write, layer
-        self._fuse = layer is not None and layer.fuse
+        self._signs = layer.signs if layer is not None else None
         self._links: dict[tuple[int, int], bytes] = {}
         self.devices = 0
 
     def directory(self, descriptor: int, name: bytes) -> None:
         """An open directory, and all in it. Raises OSError, SysenvError."""
         with os.scandir(f"/proc/self/fd/{descriptor}") as found:
-            entries = [entry for entry in found if not (self._fuse and entry.name in _FUSE_OPAQUE)]
-        hidden = {entry.path: self._hides(entry) for entry in entries}
-        opaque = self._layer is not None and self._is_opaque(descriptor)
+            entries = [entry for entry in found if not (self._signs and self._signs.is_mark(entry.name))]
+        hidden = {entry.path: self._signs.hidden_name(entry) if self._signs else None for entry in entries}
+        opaque = self._signs is not None and self._signs.is_opaque(f"/proc/self/fd/{descriptor}/.")
         self._head(name, "directory", os.fstat(descriptor), descriptor, opaque=opaque)
         inner = {os.fsencode(entry.name): entry.path for entry in entries if hidden[entry.path] is None}
         whiteouts = {os.fsencode(whiteout) for whiteout in hidden.values() if whiteout is not None}
@@ -101,19 +98,6 @@ class _Tree:
                 self._entry(inner[last], path)
             else:
                 self._write(tarball.encode(Member(path, "whiteout")))
-
-    def _hides(self, entry: os.DirEntry[str]) -> str | None:
-        """What a whiteout hides; fuse-overlayfs has whiteouts that are any other driver's files."""
-        if self._fuse:
-            return view.hidden_name(entry)
-        status = entry.stat(follow_symlinks=False)
-        return entry.name if self._layer and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0 else None
-
-    def _is_opaque(self, descriptor: int) -> bool:
-        if self._fuse:
-            return view.is_opaque(f"/proc/self/fd/{descriptor}/.")
-        names = os.listxattr(descriptor)
-        return any(name in names and os.getxattr(descriptor, name) == b"y" for name in view.OPAQUE)
 
     def _entry(self, place: str, name: bytes) -> None:
         status = os.lstat(place)

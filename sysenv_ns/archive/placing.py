@@ -18,7 +18,7 @@ from sysenv_ns.archive.tarball import Damaged, Member, shown
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import supervisor
 from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent, IdMap
-from sysenv_ns.upper import merging
+from sysenv_ns.upper import view
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,7 +38,7 @@ class Placer:
         if os.fstat(self._root).st_uid != (0 if id_map is None else id_map.own_uid):
             raise OSError(errno.EPERM, "it belongs to somebody else", str(directory))
         self._fuse = driver == "fuse"
-        self._opaque = merging.opaque_attribute(driver)
+        self._opaque = view.signs(driver).opaque
         self._id_map = id_map
         self._directories: list[tuple[bytes, Member, tuple[int, int]]] = []
         self._parent = (b"", os.dup(self._root))

@@ -24,7 +24,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
 from sysenv_ns.store import Environment, Store
-from sysenv_ns.upper import ephemeral, uppers
+from sysenv_ns.upper import ephemeral, uppers, view
 from sysenv_ns.upper.view import Own, Upper, View
 
 TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text
@@ -52,7 +52,7 @@ class _Sides:
 
     def upper(self) -> Upper:
         """The environment's side."""
-        return Upper(self.layers)
+        return Upper(self.layers, view.signs(self.environment.driver))
 
     @property
     def points(self) -> dict[str, None]:

@@ -14,12 +14,12 @@ from sysenv_ns.upper import view
 from sysenv_ns.upper.view import Upper, View
 
 
-def copy(plan: Plan, below: View, source: str, target: str, layers: list[tuple[str, str]]) -> None:
+def copy(plan: Plan, below: View, source: str, target: str, layers: list[tuple[str, str]], upper: Upper) -> None:
     """Copy an environment's upper directories but for what is dropped, and for directories that are empty then.
 
-    `source` and `target` are the directories of the environment and of its copy. Raises OSError.
+    `source` and `target` are the directories of the environment and of its copy, `upper` is what is
+    in `layers`. Raises OSError.
     """
-    upper = Upper(layers)
     without = {upper.entries[path].place for path in plan.dropped}
     for _, directory in layers:
         place = f"{target}{directory[len(source) :]}"

@@ -28,7 +28,7 @@ from sysenv_ns.rebase import applying, planning
 from sysenv_ns.session import Reporter
 from sysenv_ns.snapshots import layers
 from sysenv_ns.store import Environment, Store, sync_directory, sync_file_system, write_description
-from sysenv_ns.upper import ephemeral, fuse, uppers
+from sysenv_ns.upper import ephemeral, fuse, uppers, view
 from sysenv_ns.upper.fuse import FuseOverlay
 from sysenv_ns.upper.view import Upper, View
 
@@ -182,11 +182,12 @@ def _merge(trial: _Trial, dry_run: bool) -> dict[str, Any]:
             points += [(m.point, uppers.upper(m.point)) for m in layout.further_mounts(host)]
         source = _merged(trial)
         own = [(point, f"{source}/{place}") for point, place in points if (source / place).is_dir()]
-        plan = planning.plan(trial.old, View(below), Upper(own))
+        upper = Upper(own, view.signs(environment.driver))
+        plan = planning.plan(trial.old, View(below), upper)
         if not (dry_run or plan.empty):
             for line in applying.describe(plan):
                 log(line)
-            applying.copy(plan, View(below), str(source), str(copy.path), own)
+            applying.copy(plan, View(below), str(source), str(copy.path), own, upper)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
             applying.change(plan, View(below), View(str(copy.root)))
     return {

@@ -154,7 +154,7 @@ def merge_uppers(directories: Sequence[Path], target: Path, driver: str) -> None
         found = [f"{path}/{place}" for path in directories if os.path.isdir(path / place)]
         if found:
             os.makedirs(os.path.dirname(target / place), exist_ok=True)
-            merging.merge(found, str(target / place), merging.opaque_attribute(driver))
+            merging.merge(found, str(target / place), view.signs(driver))
 
 
 def sizes(id_map: IdMap | None, groups: Sequence[Sequence[Path]]) -> list[int]:

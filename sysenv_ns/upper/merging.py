@@ -11,24 +11,18 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from sysenv_ns import policy
 from sysenv_ns.kernel import copying
 from sysenv_ns.upper import view
-from sysenv_ns.upper.view import Entry
+from sysenv_ns.upper.view import Entry, Signs
 
 
-def opaque_attribute(driver: str) -> str:
-    """What tells the overlay of a driver that a directory hides what lies below it."""
-    return {"root": "trusted.overlay.opaque", "fuse": "user.fuseoverlayfs.opaque"}.get(driver, "user.overlay.opaque")
-
-
-def merge(directories: Sequence[str], target: str, opaque: str, alone: bool = False) -> None:
-    """Make `target` what the directories, uppermost first, are together; `opaque` is the attribute for that.
+def merge(directories: Sequence[str], target: str, signs: Signs, alone: bool = False) -> None:
+    """Make `target` what the directories, uppermost first, are together; `signs` are those of their driver.
 
     `alone`: nothing can show through from below, where a whiteout would be listed. Raises OSError.
     """
     os.mkdir(target, 0o700)
-    for name, stack, hides in _together(directories):
+    for name, stack, hides in _together(directories, signs):
         first, place = stack[0], f"{target}/{name}"
         if first.kind == "whiteout":
             if not alone:
@@ -36,13 +30,13 @@ def merge(directories: Sequence[str], target: str, opaque: str, alone: bool = Fa
         elif first.kind == "file":
             _link(first, place)
         else:
-            merge([entry.place for entry in stack], place, opaque, alone or hides)
+            merge([entry.place for entry in stack], place, signs, alone or hides)
             if hides:
-                os.setxattr(place, opaque, b"y")
+                os.setxattr(place, signs.opaque, b"y")
     copying.dress(target, directories[0], os.lstat(directories[0]))
 
 
-def _together(directories: Sequence[str]) -> Iterator[tuple[str, Sequence[Entry], bool]]:
+def _together(directories: Sequence[str], signs: Signs) -> Iterator[tuple[str, Sequence[Entry], bool]]:
     """What has the same name in them: what shows, and if that is a directory all that it is merged of; and whether
     this hides what lies below them all.
     """
@@ -50,8 +44,8 @@ def _together(directories: Sequence[str]) -> Iterator[tuple[str, Sequence[Entry]
     for directory in directories:
         with os.scandir(directory) as listed:
             for entry in listed:
-                if entry.name != policy.FUSE_OPAQUE:
-                    name, seen = view.entry_of(entry)
+                if not signs.is_mark(entry.name):
+                    name, seen = view.entry_of(entry, signs)
                     found.setdefault(name, []).append(seen)
     for name, entries in found.items():
         yield name, *view.shown(entries)

@@ -18,9 +18,47 @@ from sysenv_ns import policy
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
-_FUSE_WHITEOUT = ".wh."  # where fuse-overlayfs cannot make the device
+_WHITEOUT = ".wh."
 
 EntryKind = Literal["file", "directory", "whiteout"]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """How the overlay of a driver writes down that something below is hidden.
+
+    fuse-overlayfs has whiteouts and opaque directories by names too, where it cannot make a device or an attribute.
+    For the kernel's overlays these are names as any other (container images unpacked inside have such files).
+    """
+
+    opaque: str  # the attribute
+    by_name: bool = False
+
+    def hidden_name(self, entry: os.DirEntry[str]) -> str | None:
+        """What a whiteout hides; None for what is no whiteout."""
+        if self.by_name and entry.name.startswith(_WHITEOUT):
+            return entry.name[len(_WHITEOUT) :]
+        status = entry.stat(follow_symlinks=False)
+        return entry.name if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0 else None
+
+    def is_mark(self, name: str) -> bool:
+        """Whether a file stands for nothing but that its directory is opaque."""
+        return self.by_name and name in (policy.FUSE_OPAQUE, ".wh..opq")  # the second one a leftover of the first
+
+    def is_opaque(self, path: str) -> bool:
+        """Whether a directory hides what lies below it."""
+        if self.by_name and os.path.lexists(f"{path}/{policy.FUSE_OPAQUE}"):
+            return True
+        names = os.listxattr(path, follow_symlinks=False)
+        wanted = OPAQUE if self.by_name else (self.opaque,)
+        return any(name in names and os.getxattr(path, name) in (b"y", b"") for name in wanted)
+
+
+def signs(driver: str) -> Signs:
+    """Those of a driver."""
+    if driver == "fuse":
+        return Signs("user.fuseoverlayfs.opaque", by_name=True)
+    return Signs("trusted.overlay.opaque" if driver == "root" else "user.overlay.opaque")
 
 
 class View:
@@ -97,8 +135,9 @@ class Upper:
     What vanishes meanwhile, in an environment that runs, is left out.
     """
 
-    def __init__(self, layers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, layers: Iterable[tuple[str, str]], signs: Signs) -> None:
         """`layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first."""
+        self._signs = signs
         self.entries: dict[str, Entry] = {}
         stacks: dict[str, list[str]] = {}
         for point, directory in layers:
@@ -110,7 +149,7 @@ class Upper:
         """What the directories are together, as they lie above each other."""
         found: dict[str, list[Entry]] = {}
         for directory in directories:
-            for name, entry in _entries(directory):
+            for name, entry in self._entries(directory):
                 found.setdefault(name, []).append(entry)
         for name in sorted(found):
             target = f"{path}/{name}"
@@ -118,6 +157,14 @@ class Upper:
             self.entries[target] = stack[0] if stack[0].opaque == hides else replace(stack[0], opaque=True)
             if stack[0].kind == "directory":
                 self._scan(target, [entry.place for entry in stack])
+
+    def _entries(self, directory: str) -> Iterator[tuple[str, Entry]]:
+        """What is in an upper directory, by the names that it stands for."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            for entry in entries:
+                if not self._signs.is_mark(entry.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield entry_of(entry, self._signs)
 
     def get(self, path: str) -> Entry | None:
         """What is at a real path."""
@@ -144,23 +191,14 @@ class Upper:
         ]
 
 
-def _entries(directory: str) -> Iterator[tuple[str, Entry]]:
-    """What is in an upper directory, by the names that it stands for."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name != policy.FUSE_OPAQUE:
-                with contextlib.suppress(FileNotFoundError):
-                    yield entry_of(entry)
-
-
-def entry_of(entry: os.DirEntry[str]) -> tuple[str, Entry]:
+def entry_of(entry: os.DirEntry[str], signs: Signs) -> tuple[str, Entry]:
     """Something that lies in an upper directory, and the name that it stands for: a whiteout may have another."""
     status = entry.stat(follow_symlinks=False)
-    hidden = hidden_name(entry)
+    hidden = signs.hidden_name(entry)
     if hidden is not None:
         return hidden, Entry("whiteout", entry.path, status)
     if entry.is_dir(follow_symlinks=False):
-        return entry.name, Entry("directory", entry.path, status, is_opaque(entry.path))
+        return entry.name, Entry("directory", entry.path, status, signs.is_opaque(entry.path))
     return entry.name, Entry("file", entry.path, status)
 
 
@@ -174,22 +212,6 @@ def shown(entries: Sequence[Entry]) -> tuple[Sequence[Entry], bool]:
         if entry.opaque:
             return stack, True
     return stack, False
-
-
-def hidden_name(entry: os.DirEntry[str]) -> str | None:
-    """What a whiteout hides; None for what is no whiteout."""
-    if entry.name.startswith(_FUSE_WHITEOUT):
-        return entry.name[len(_FUSE_WHITEOUT) :]
-    status = entry.stat(follow_symlinks=False)
-    return entry.name if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0 else None
-
-
-def is_opaque(path: str) -> bool:
-    """Whether a directory hides what lies below it."""
-    if os.path.lexists(f"{path}/{policy.FUSE_OPAQUE}"):
-        return True
-    names = os.listxattr(path, follow_symlinks=False)
-    return any(name in names and os.getxattr(path, name) in (b"y", b"") for name in OPAQUE)
 
 
 class Own:

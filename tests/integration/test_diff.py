@@ -69,7 +69,7 @@ _OPERATIONS = (
     *("delete", "delete", "write", "write", "same", "again", "exchange", "mkdir", "symlink", "chmod", "chown"),
     *("rename", "move", "link", "fifo", "touch"),
 )
-_PARTS = st.sampled_from(["a", "b", "c", "new\nline", "\udcff", "link", "secret", "closed"])
+_PARTS = st.sampled_from(["a", "b", "c", ".wh.a", "new\nline", "\udcff", "link", "secret", "closed"])
 _PATHS = st.builds(
     lambda area, parts: "/".join((area, *parts)), st.sampled_from(_AREAS), st.lists(_PARTS, min_size=1, max_size=4)
 )

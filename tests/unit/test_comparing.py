@@ -12,6 +12,7 @@ from sysenv_ns import policy
 from sysenv_ns.diff import comparing
 from sysenv_ns.diff.comparing import Found, Host
 from sysenv_ns.host.records import Addition
+from sysenv_ns.upper import view
 from sysenv_ns.upper.view import Own, Upper, View
 
 from .trees import as_ordinary_user
@@ -36,7 +37,7 @@ def _make(path: Path, files: dict[str, str]) -> None:
 def _compare(
     host: Path, *uppers: Path, added: Iterable[Addition] = (), shadowed: Iterable[str] = ()
 ) -> dict[str, Found]:
-    upper = Upper([(str(host), str(path)) for path in uppers])
+    upper = Upper([(str(host), str(path)) for path in uppers], view.signs("fuse"))
     seen = Host(added, True, [f"{host}/{path}" for path in shadowed])
     found = list(comparing.compare(upper, seen, [str(host)]))
     assert len({row.path for row in found}) == len(found)
@@ -119,7 +120,7 @@ def test_paths_are_followed_as_the_environment_does(host: Path, tmp_path: Path) 
     (tmp_path / "upper" / "usr").mkdir(parents=True)
     (tmp_path / "upper" / "usr" / "new").symlink_to("/link")
     (tmp_path / "upper" / "loop").symlink_to("loop")
-    own = Own(Upper([("", str(tmp_path / "upper"))]), View(str(host)))
+    own = Own(Upper([("", str(tmp_path / "upper"))], view.signs("fuse")), View(str(host)))
     assert comparing.real("/link/a", own) == "/d/a"
     assert comparing.real("/usr/new/../f/", own) == "/usr/f"
     assert comparing.real("/usr/new/a", own) == "/d/a"

@@ -12,7 +12,7 @@ from sysenv_ns import policy
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.upper import merging, view
 
-OPAQUE = "user.overlay.opaque"
+_SIGNS = view.signs("stub")
 
 
 def _in_namespace(function: Callable[[], object]) -> None:
@@ -30,7 +30,7 @@ def _make(root: Path, entries: dict[str, str | None]) -> None:
         if path.endswith(("/", "!")):
             place.mkdir(exist_ok=True)
             if path.endswith("!"):
-                os.setxattr(place, OPAQUE, b"y")
+                os.setxattr(place, _SIGNS.opaque, b"y")
         elif content is None:
             os.mknod(place, 0o20600, 0)
         else:
@@ -43,10 +43,10 @@ def _found(root: Path, directory: str = "") -> dict[str, str | None]:
     with os.scandir(root / directory) as entries:
         for entry in entries:
             path = f"{directory}{entry.name}"
-            if view.hidden_name(entry) is not None:
+            if _SIGNS.hidden_name(entry) is not None:
                 found[path] = None
             elif entry.is_dir(follow_symlinks=False):
-                found[f"{path}{'!' if view.is_opaque(entry.path) else '/'}"] = ""
+                found[f"{path}{'!' if _SIGNS.is_opaque(entry.path) else '/'}"] = ""
                 found |= _found(root, f"{path}/")
             else:
                 found[path] = Path(entry.path).read_text()
@@ -79,7 +79,7 @@ def test_what_lies_above_what(
     def merge() -> None:
         for directory, entries in zip(directories, layers, strict=True):
             _make(directory, entries)
-        merging.merge([*map(str, directories)], str(tmp_path / "all"), OPAQUE)
+        merging.merge([*map(str, directories)], str(tmp_path / "all"), _SIGNS)
 
     _in_namespace(merge)
     assert _found(tmp_path / "all") == expected
@@ -93,7 +93,7 @@ def test_files_are_shared_and_directories_look_like_the_uppermost(tmp_path: Path
     (tmp_path / "1/d").chmod(0o2750)
     os.setxattr(tmp_path / "1/d", "user.note", b"1")
     os.utime(tmp_path / "1/d", ns=(5, 7))
-    _in_namespace(lambda: merging.merge([str(tmp_path / "1"), str(tmp_path / "0")], str(tmp_path / "all"), OPAQUE))
+    _in_namespace(lambda: merging.merge([str(tmp_path / "1"), str(tmp_path / "0")], str(tmp_path / "all"), _SIGNS))
     merged = tmp_path / "all/d"
     status = merged.stat()
     assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o2750, 7)
@@ -103,12 +103,22 @@ def test_files_are_shared_and_directories_look_like_the_uppermost(tmp_path: Path
     assert (merged / "link").readlink() == Path("nowhere")
 
 
+def test_names_that_are_signs_for_fuse_overlayfs_only(tmp_path: Path) -> None:
+    """Layers of container images, unpacked inside, have such files."""
+    _make(tmp_path / "1", {"d!": "", "d/.wh.a": "1", f"e/{policy.FUSE_OPAQUE}": "1", ".wh.f": "1"})
+    _make(tmp_path / "0", {"d/.wh.b": "0", "e/a": "0", "f": "0"})
+    _in_namespace(lambda: merging.merge([str(tmp_path / "1"), str(tmp_path / "0")], str(tmp_path / "all"), _SIGNS))
+    assert _found(tmp_path / "all") == {
+        **{"d!": "", "d/.wh.a": "1", "e/": "", "e/a": "0", f"e/{policy.FUSE_OPAQUE}": "1", ".wh.f": "1", "f": "0"}
+    }
+
+
 def test_the_signs_of_fuse_overlayfs(tmp_path: Path) -> None:
-    attribute = merging.opaque_attribute("fuse")
+    signs = view.signs("fuse")
     _make(tmp_path / "1", {"d/.wh.a": "", "e/a": "1", f"e/{policy.FUSE_OPAQUE}": "", ".wh.f": ""})
     _make(tmp_path / "0", {"d/a": "0", "d/b": "0", "e/b": "0", "f/a": "0"})
-    _in_namespace(lambda: merging.merge([str(tmp_path / "1"), str(tmp_path / "0")], str(tmp_path / "all"), attribute))
+    _in_namespace(lambda: merging.merge([str(tmp_path / "1"), str(tmp_path / "0")], str(tmp_path / "all"), signs))
     assert sorted(str(path.relative_to(tmp_path / "all")) for path in (tmp_path / "all").rglob("*")) == [
         *(".wh.f", "d", "d/.wh.a", "d/b", "e", "e/a")
     ]
-    assert os.getxattr(tmp_path / "all/e", attribute) == b"y"
+    assert os.getxattr(tmp_path / "all/e", signs.opaque) == b"y"

@@ -11,6 +11,7 @@ import pytest
 from sysenv_ns.packages.databases import Old
 from sysenv_ns.rebase import planning
 from sysenv_ns.rebase.plan import Copy, Plan
+from sysenv_ns.upper import view
 from sysenv_ns.upper.view import Own, Upper, View
 
 _INFO = "/var/lib/dpkg/info"
@@ -54,7 +55,9 @@ class _Case:
 
     def plan(self) -> Plan:
         old = Old(self.path / "old", self.path / "old")
-        return planning.plan(old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))]))
+        return planning.plan(
+            old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))], view.signs("fuse"))
+        )
 
     def write(self, old: Mapping[str, str], new: Mapping[str, str], upper: Mapping[str, str]) -> None:
         for name, files in (("old", old), ("new", new), ("upper", upper)):
@@ -224,7 +227,7 @@ def test_links_are_followed_inside(tmp_path: Path) -> None:
 def test_what_an_environment_has(tmp_path: Path) -> None:
     _write(tmp_path / "new", {"/a/x": "below", "/b/x": "below", "/c/x": "below", "/d": "below"})
     _write(tmp_path / "upper", {"/.wh.a": "", "/b/.wh..wh..opq": "", "/b/y": "own", "/c/y": "own", "/d": "own"})
-    upper = Upper([("", str(tmp_path / "upper"))])
+    upper = Upper([("", str(tmp_path / "upper"))], view.signs("fuse"))
     own = Own(upper, View(str(tmp_path / "new")))
     assert [own.read(path) for path in ("/a/x", "/b/x", "/b/y", "/c/x", "/c/y", "/d")] == [
         *(None, None, b"own", b"below", b"own", b"own")
