@@ -1,0 +1,107 @@
+"""The archive of an image: an OCI image layout in a tar file, with the list that docker reads in addition.
+
+What is in it is named by its digest, which a layer has only when it is written: so the file must be seekable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from sysenv_ns.oci import tar
+from sysenv_ns.oci.tar import Header
+
+_BLOBS = "blobs/sha256"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Something in the archive."""
+
+    digest: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Where it is."""
+        return f"{_BLOBS}/{self.digest.removeprefix('sha256:')}"
+
+    def described(self, media_type: str) -> dict[str, Any]:
+        """A descriptor of it (image-spec, descriptor.md)."""
+        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": self.digest, "size": self.size}
+
+
+class Stream:
+    """A blob that is written piece by piece, with room before it for what is known at its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begin = file.tell()
+        self._seen = hashlib.sha256()
+        self._size = 0
+        file.write(_reserved(Blob("", 0)))
+
+    def write(self, data: bytes) -> None:
+        """Add a piece."""
+        self._seen.update(data)
+        self._size += len(data)
+        self._file.write(data)
+
+    def finish(self) -> Blob:
+        """Write the end, and what it is at its beginning."""
+        blob = Blob(digest(self._seen), self._size)
+        self._file.write(tar.padding(self._size))
+        end = self._file.tell()
+        self._file.seek(self._begin)
+        self._file.write(_reserved(blob))
+        self._file.seek(end)
+        return blob
+
+
+class Archive:
+    """Written from its beginning to its end into a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        for path in ("blobs", _BLOBS):
+            file.write(tar.encode(Header(path.encode(), tar.DIRECTORY, 0o755)))
+        self.add("oci-layout", {"imageLayoutVersion": "1.0.0"})
+
+    def add(self, name: str, data: object) -> None:
+        """Add a file with JSON."""
+        self._write(name, _json(data))
+
+    def blob(self, data: object) -> Blob:
+        """Add JSON under the name of its digest."""
+        content = _json(data)
+        blob = Blob(digest(hashlib.sha256(content)), len(content))
+        self._write(blob.name, content)
+        return blob
+
+    def stream(self) -> Stream:
+        """Begin a blob; until it is finished nothing else may be added."""
+        return Stream(self._file)
+
+    def finish(self) -> None:
+        """Write the end."""
+        self._file.write(tar.END)
+        self._file.flush()
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._file.write(tar.encode(Header(name.encode(), tar.FILE, size=len(data))))
+        self._file.write(data + tar.padding(len(data)))
+
+
+def digest(seen: Any) -> str:
+    """As OCI writes it."""
+    return f"sha256:{seen.hexdigest()}"
+
+
+def _reserved(blob: Blob) -> bytes:
+    return tar.encode(Header(blob.name.encode(), tar.FILE, size=blob.size), reserved=True)
+
+
+def _json(data: object) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
