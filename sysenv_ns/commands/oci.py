@@ -8,12 +8,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sysenv_ns.commands.console import JSON, NAME, Context, notice, refuse_inside, show
 from sysenv_ns.lower.upkeep import Progress
 from sysenv_ns.packages import origin
+
+if TYPE_CHECKING:
+    from sysenv_ns.oci.image import Image
 
 
 @click.command()
@@ -37,13 +41,16 @@ def export(context: Context, name: str, file: Path, form: str, force: bool, as_j
     environment = context.store.load(name)
     if origin.may_be_drifted(environment) and (line := drift.notice(context.store, environment)):
         notice(line)
-    with output.new_file(file, force) as stream:
-        if context.caller is not None:
-            os.fchown(stream.fileno(), context.caller.uid, context.caller.gid)
+    owner = (context.caller.uid, context.caller.gid) if context.caller is not None else None
+    with output.file(file, force, owner) as stream:
         made = image.write(context.store, name, stream, os.environ.get("SHELL", ""), context.reporter, _progress)
     if as_json:
         show(render.as_json(asdict(made)))
-        return
+    else:
+        _tell(context, name, file, made)
+
+
+def _tell(context: Context, name: str, file: Path, made: Image) -> None:
     for path in made.withheld:
         context.reporter.operation(f"not everybody may read it here, so it is empty there: {path}")
     if made.withheld:

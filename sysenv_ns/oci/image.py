@@ -6,6 +6,7 @@ See https://github.com/opencontainers/image-spec.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -30,6 +31,7 @@ from sysenv_ns.upper.view import View
 
 _TOTAL = struct.Struct("=Q")
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LAYER, _CONFIG, _MANIFEST = "layer.v1.tar+gzip", "config.v1+json", "manifest.v1+json"
 
 
@@ -56,7 +58,8 @@ def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporte
             return _write(store, environment, Archive(file), shell, reporter, progress)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            raise SysenvError(f"the image of {name} cannot be made: {reason(error)}{where}") from error
+            hint = "write it where there is more room" if error.errno in _NO_ROOM else "try it again"
+            raise SysenvError(f"the image of {name} cannot be made: {reason(error)}{where}", hint) from error
 
 
 def _write(
@@ -169,5 +172,5 @@ def _separator(match: re.Match[str]) -> str:
 def _timestamp(newest: int) -> str:
     """When the image was made: not now, so that the same state gives the same image."""
     wanted = os.environ.get("SOURCE_DATE_EPOCH", "")
-    seconds = int(wanted) if wanted.isdecimal() else newest
+    seconds = int(wanted) if re.fullmatch("[0-9]{1,10}", wanted) else newest
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -56,11 +56,11 @@ class Walk:
     def _directory(self, path: str, host: _Host) -> Iterator[Member]:
         for name in sorted(os.listdir(f"{self._root}{path}/"), key=os.fsencode):
             child = f"{path}/{name}"
-            entry = self._upper.get(child)
-            if entry is None and host != "shown":
-                continue
             if contents.is_whiteout(name):
                 self.report.left_out.append(child)
+                continue
+            entry = self._upper.get(child)
+            if entry is None and host != "shown":
                 continue
             place = f"{self._root}{child}"
             status = os.lstat(place)

@@ -1,75 +1,83 @@
-"""A new file that is whole or not there: however it is interrupted, nothing half-written has its name."""
+"""Writes a file that appears under its name when all of it is written; knows no contents."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import tempfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.store import sync_directory
+from sysenv_ns.errors import SysenvError
 
-_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)  # O_TMPFILE of a file system or kernel without it
-_MODE = 0o600  # it holds what only root of the environment may read
+_MODE = 0o600  # whatever the umask: an environment may hold what its root alone may read
+_NEW = os.O_RDWR | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def new_file(path: Path, force: bool) -> Iterator[BinaryIO]:
-    """A file to be written, which has its name when the context ends well; `force`: it may replace another one.
+def file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
+    """A new file, or with `force` one in the place of an old one; `owner`: whom root acts for.
 
-    Raises SysenvError.
+    Raises SysenvError, OSError; then what was there is there.
     """
-    _check(path, force)
+    target = Path(os.path.realpath(path))
+    _check(path, target, force)
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    temporary = f".{target.name[:200]}.{os.urandom(4).hex()}"
     try:
-        stream, name = _create(path)
-    except OSError as error:
-        raise SysenvError(f"{path} cannot be written: {reason(error)}", "choose another place") from error
-    with stream:
+        descriptor, named = _open(directory, temporary)
         try:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            _check(path, force)
-            os.replace(name or _named(stream, path), path)
-            sync_directory(path.parent)
-        except BaseException:
-            if name:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-            raise
-
-
-def _check(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise SysenvError(f"{path} is a directory", "name a file in it")
-    if os.path.lexists(path) and not force:
-        raise SysenvError(f"{path} exists already", "--force replaces it")
-
-
-def _create(path: Path) -> tuple[BinaryIO, str]:
-    """An open file beside `path`, and its name; "" for one without a name, of which nothing can be left."""
-    try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _MODE)
-    except OSError as error:
-        if error.errno not in _NO_NAMELESS:
-            raise
-    else:
-        return os.fdopen(descriptor, "w+b"), ""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    return os.fdopen(descriptor, "w+b"), name
-
-
-def _named(stream: BinaryIO, path: Path) -> str:
-    """Give a file without a name one beside `path`."""
-    name = f"{path.parent}/.{path.name}.{os.urandom(4).hex()}"
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # With a descriptor Python takes linkat(2) and AT_SYMLINK_FOLLOW, which this needs (open(2), O_TMPFILE).
-        os.link(f"/proc/self/fd/{stream.fileno()}", os.path.basename(name), dst_dir_fd=directory)
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(descriptor, _MODE)
+                if owner is not None:
+                    os.fchown(descriptor, *owner)
+                yield stream
+                stream.flush()
+                os.fsync(descriptor)
+                if not named and (force or not _link(descriptor, directory, target.name)):
+                    _link(descriptor, directory, temporary)
+                    named = True
+                if named:
+                    _check(path, target, force)
+                    os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+                    named = False
+                os.fsync(directory)
+        finally:
+            if named:
+                os.unlink(temporary, dir_fd=directory)
     finally:
         os.close(directory)
-    return name
+
+
+def _check(path: Path, target: Path, force: bool) -> None:
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise SysenvError(f"{path} exists and is no file", "give another name")
+    if not force:
+        raise SysenvError(f"{path} exists already", "give another name; --force replaces it")
+
+
+def _open(directory: int, name: str) -> tuple[int, bool]:
+    """A new file, and whether it has that name. Without one, nothing is left of an export that is killed."""
+    try:
+        return os.open(".", os.O_TMPFILE | _NEW, _MODE, dir_fd=directory), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # NFS, FUSE, overlays of old
+            raise
+    return os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | _NEW, _MODE, dir_fd=directory), True
+
+
+def _link(descriptor: int, directory: int, name: str) -> bool:
+    """Give a file without a name one; False when there is one of that name meanwhile."""
+    try:
+        # With descriptors of directories: without, Python calls link(2), which does not follow.
+        source = f"/proc/self/fd/{descriptor}"
+        os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        return False
+    return True
