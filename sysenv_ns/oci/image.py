@@ -29,6 +29,7 @@ from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.upper.view import View
 
+_LATEST = 253402300799  # the last second that RFC 3339 can name
 _TOTAL = struct.Struct("=Q")
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,7 +86,7 @@ def _write(
         raise
     found = child.wait()
     assert isinstance(found, dict)
-    created = _timestamp(found["newest"])
+    created = timestamp(found["newest"])
     blob = stream.finish()
     manifest = _describe(environment, into, blob, archive.digest(contents), found["shell"], created)
     lists = (tuple(found[key]) for key in ("withheld", "left_out", "revealed"))
@@ -169,8 +170,8 @@ def _separator(match: re.Match[str]) -> str:
     return match[0] if re.fullmatch(r"\.|__?|-+", match[0]) else "-"
 
 
-def _timestamp(newest: int) -> str:
+def timestamp(newest: int) -> str:
     """When the image was made: not now, so that the same state gives the same image."""
     wanted = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = int(wanted) if re.fullmatch("[0-9]{1,10}", wanted) else newest
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(seconds, _LATEST)))

@@ -35,7 +35,7 @@ def write(walk: Walk, stream: BinaryIO) -> int:
         newest = max(newest, header.mtime)
         stream.write(tar.encode(header))
         if header.size:
-            _copy(member, header.size, stream)
+            copy(member, header.size, stream)
             stream.write(tar.padding(header.size))
     stream.write(tar.END)
     return newest
@@ -75,7 +75,8 @@ def _attributes(place: str) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.getxattr(place, name, follow_symlinks=False) for name in names}
 
 
-def _copy(member: Member, length: int, stream: BinaryIO) -> None:
+def copy(member: Member, length: int, stream: BinaryIO) -> None:
+    """Write the content, of which the length has been written already. Raises OSError, SysenvError."""
     if member.content is not None:
         stream.write(member.content)
         return
@@ -85,7 +86,7 @@ def _copy(member: Member, length: int, stream: BinaryIO) -> None:
         while left and (data := os.read(descriptor, min(left, _CHUNK))):
             stream.write(data)
             left -= len(data)
-        if left or os.read(descriptor, 1):  # its length is written already
+        if left or os.read(descriptor, 1):
             raise SysenvError(f"the host has changed {member.path} meanwhile", "try it again")
     finally:
         os.close(descriptor)

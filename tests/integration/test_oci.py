@@ -55,9 +55,9 @@ _OTHERWISE = (*_MADE_THERE, "/etc/environment")
 _OF_THE_TOOL = ("/etc/tmpfiles.d/", "/etc/apt/apt.conf.d/")
 
 
-def _export(environment: Environment, *options: str, file: Path | None = None) -> dict[str, Any]:
+def _export(environment: Environment, file: Path | None = None) -> dict[str, Any]:
     file = file or _file(environment)
-    result = environment.tool.run("export", environment.name, str(file), "--format", "oci", "--json", *options)
+    result = environment.tool.run("export", environment.name, str(file), "--format", "oci", "--json", "--force")
     data = json.loads(succeeded(result).stdout)
     assert isinstance(data, dict)
     return data
@@ -81,7 +81,7 @@ def _facts(member: tarfile.TarInfo, image: Image, entries: dict[str, tuple[str, 
         assert entries[f"/{member.linkname}"][4] == entries[f"/{member.name}"][4]  # the inode
         member = image.members[f"/{member.linkname}"]
     kinds = {tarfile.REGTYPE: "f", tarfile.SYMTYPE: "l", tarfile.DIRTYPE: "d", tarfile.FIFOTYPE: "p"}
-    return kinds[member.type], f"{member.mode:o}", f"{member.uid}:{member.gid}", str(member.mtime), member.linkname
+    return kinds[member.type], f"{member.mode:o}", f"{member.uid}:{member.gid}", str(int(member.mtime)), member.linkname
 
 
 @pytest.mark.modes("full", "single", "root")
@@ -89,8 +89,8 @@ def test_an_image_is_what_the_environment_shows(machine: Machine) -> None:
     machine.sh(_HOST, str(machine.tool.account.gid))
     environment = machine.create()
     environment.sh(_CHANGES)
-    entries, sums = _picture(environment)
     result = _export(environment)
+    entries, sums = _picture(environment)
     image = images.read(_file(environment))
     assert (image.name, image.digest) == (result["image"], result["digest"]) == ("localhost/test:latest", image.digest)
     assert result["left_out"] == ["/opt/o/.wh.whiteout"]
@@ -138,12 +138,12 @@ def test_the_same_state_is_the_same_image(machine: Machine) -> None:
     environment.sh("echo one > /opt/file")
     first = _export(environment)
     refused(machine.tool.run("export", "test", str(_file(environment)), "--format", "oci"), 1, "exists", "--force")
-    assert _export(environment, "--force") == first
-    assert _export(environment.tool.environment("test"), file=_file(environment).with_name("other")) == first
+    assert _export(environment) == first
+    assert _export(environment, _file(environment).with_name("other")) == first
     succeeded(machine.tool.run("snapshot", "test"))
-    assert _export(environment, "--force")["digest"] == first["digest"]
+    assert _export(environment)["digest"] == first["digest"]
     environment.sh("echo two > /opt/file")
-    assert _export(environment, "--force")["digest"] != first["digest"]
+    assert _export(environment)["digest"] != first["digest"]
     assert stat.S_IMODE(_file(environment).stat().st_mode) == 0o600
     session = sleeper(environment)
     try:
@@ -177,19 +177,21 @@ def test_with_fuse(machine: Machine, shared: Path) -> None:
 
 
 @pytest.mark.modes("full")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interruption_leaves_nothing(machine: Machine, number: signal.Signals) -> None:
+def test_an_interruption_leaves_nothing(machine: Machine) -> None:
     environment = machine.create()
     environment.sh("truncate -s 100G /opt/large")
     place = machine.tool.account.home / "place"
     machine.sh('install -d -o "$1" "$2"; echo old > "$2/image.tar"', str(machine.tool.account.uid), str(place))
-    process = machine.tool.start("export", "test", str(place / "image.tar"), "--format", "oci", "--force")
-    wait_for(lambda: bool(machine.tool.status("test")["processes"]))
-    os.killpg(process.pid, number)
-    assert finish(process).returncode != 0
-    assert [(path.name, path.read_text()) for path in place.iterdir()] == [("image.tar", "old\n")]
-    assert machine.tool.status("test")["processes"] == []
-    assert environment.sh("cat /etc/debian_chroot") == "test\n"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = machine.tool.start("export", "test", str(place / "image.tar"), "--format", "oci", "--force")
+        wait_for(lambda: bool(machine.tool.status("test")["processes"]))
+        os.killpg(process.pid, number)
+        result = finish(process)
+        assert result.returncode != 0
+        assert "Traceback" not in result.stderr
+        assert [(path.name, path.read_text()) for path in place.iterdir()] == [("image.tar", "old\n")]
+        wait_for(lambda: not machine.tool.status("test")["processes"])
+        assert environment.sh("cat /etc/debian_chroot") == "test\n"
 
 
 @pytest.mark.modes("full")
@@ -212,8 +214,8 @@ def test_podman_loads_and_runs_it(machine: Machine, packages: Path) -> None:
         environment = machine.tool.environment(f"of-{id_map}")
         succeeded(machine.tool.run("create", environment.name, "--id-map", id_map, limit=BASE_LIMIT))
         environment.sh('dpkg --install "$1"; install -D -o daemon -g mail -m 4750 /bin/true /opt/program', str(check))
-        image = _export(environment, "--force")["image"]
-        script = "check; stat -c '%U %G %a' /opt/program; dpkg --audit; id -u; cat /etc/machine-id"
+        image = _export(environment)["image"]
+        script = "check; stat -c '%U %G %a' /opt/program; id -u; cat /etc/machine-id"
         result = replace(machine.tool, launcher=Path(helper)).run(
             "--keep", str(_file(environment)), image, "sh", "-ec", script, limit=APT_LIMIT
         )

@@ -1,0 +1,195 @@
+"""Images: headers, the compressed stream, the archive, and what goes into them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.host.records import Addition
+from sysenv_ns.oci import contents, deflate, image, layer, platform, tar
+from sysenv_ns.oci.archive import Archive
+from sysenv_ns.oci.contents import Contents
+from sysenv_ns.oci.members import Walk
+from sysenv_ns.oci.tar import Header
+from sysenv_ns.upper.view import Upper
+
+from .samples import host
+
+_NAMES = st.binary(min_size=1, max_size=300).map(lambda name: name.replace(b"\0", b"0").strip(b"/") or b"x")
+_HEADERS = st.builds(
+    Header,
+    name=_NAMES,
+    type=st.sampled_from([tar.FILE, tar.LINK, tar.SYMLINK, tar.DIRECTORY, tar.FIFO]),
+    mode=st.integers(0, 0o7777),
+    uid=st.integers(0, 2**32 - 2),
+    gid=st.integers(0, 2**32 - 2),
+    mtime=st.integers(-(2**40), 2**40),
+    link=_NAMES,
+    attributes=st.dictionaries(st.sampled_from([b"user.a", b"user.\xff", b"security.capability"]), st.binary()),
+)
+_RULES = Contents(frozenset({"/tmp"}), {"/etc/added": b"added"})
+
+
+@settings(max_examples=300)
+@given(_HEADERS)
+def test_others_read_what_is_written(header: Header) -> None:
+    data = tar.encode(header) + tar.END
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as archive:
+        (member,) = archive.getmembers()
+    assert os.fsencode(member.name) == header.name
+    assert (member.type, member.mode, member.uid, member.gid) == (header.type, header.mode, header.uid, header.gid)
+    assert (int(member.mtime), os.fsencode(member.linkname)) == (header.mtime, header.link)
+    found = {os.fsencode(key): os.fsencode(value) for key, value in member.pax_headers.items()}
+    assert {key: value for key, value in found.items() if key.startswith(tar.ATTRIBUTE)} == {
+        tar.ATTRIBUTE + key: value for key, value in header.attributes.items()
+    }
+
+
+@given(st.integers(0, 2**50))
+def test_room_for_a_size_that_nobody_knows_yet(size: int) -> None:
+    data = tar.encode(Header(b"name", tar.FILE, size=size), reserved=True)
+    assert len(data) == 3 * tar.BLOCK
+    member = tarfile.TarInfo.frombuf(data[2 * tar.BLOCK :], "utf-8", "strict")
+    assert member.size == (size if size < 8**11 else 0)
+    assert b"size=%d\n" % size in data
+
+
+@pytest.mark.parametrize("size", [0, 1, deflate.BLOCK, 5 * deflate.BLOCK + 7])
+def test_the_stream_is_one_file_of_gzip(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (b"".join(b"%d " % number for number in range(900_000)) * 2)[:size]
+    streams = []
+    for workers in (1, 3):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, workers=workers: set(range(workers)))
+        found: list[bytes] = []
+        stream = deflate.Gzip(found.append)
+        for begin in range(0, size, deflate.BLOCK):
+            stream.add(data[begin : begin + deflate.BLOCK])
+        stream.finish()
+        stream.close()
+        streams.append(b"".join(found))
+    assert streams[0] == streams[1]
+    assert gzip.decompress(streams[0]) == data
+    assert len(streams[0]) < 100 + size // 2
+
+
+def test_what_is_in_an_archive_has_the_name_of_its_digest() -> None:
+    file = io.BytesIO()
+    archive = Archive(file)
+    stream = archive.stream()
+    for piece in (b"one", b"two" * 1000):
+        stream.write(piece)
+    written, small = stream.finish(), archive.blob({"a": 1})
+    archive.finish()
+    content = b"one" + b"two" * 1000
+    assert (written.digest, written.size) == (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+    assert small.digest == f"sha256:{hashlib.sha256(json.dumps({'a': 1}, separators=(',', ':')).encode()).hexdigest()}"
+    with tarfile.open(fileobj=io.BytesIO(file.getvalue()), mode="r:") as opened:
+        found = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
+        assert found.keys() == {"oci-layout", written.name, small.name}
+        stream_ = found[written.name]
+        assert stream_ is not None
+        assert stream_.read() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("proj", "proj"),
+        ("My.Proj", "my.proj"),
+        ("_a__b-", "a__b"),
+        ("a._b...c---d", "a-b-c---d"),
+        ("___", "environment"),
+    ],
+)
+def test_the_name_of_an_image(name: str, words: str) -> None:
+    assert image.reference(name) == f"localhost/{words}:latest"
+
+
+def test_the_time_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert image.timestamp(86400) == "1970-01-02T00:00:00Z"
+    assert image.timestamp(10**15) == "9999-12-31T23:59:59Z"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    assert image.timestamp(86400) == "1970-01-01T00:00:01Z"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    assert image.timestamp(86400) == "1970-01-02T00:00:00Z"
+
+
+def test_the_platform_is_that_of_programs() -> None:
+    little, big = b"\x7fELF\x02\x01", b"\x7fELF\x02\x02"
+    assert platform.of_program(little.ljust(18, b"\0") + b"\x3e\0") == {"architecture": "amd64", "os": "linux"}
+    arm = {"architecture": "arm64", "os": "linux", "variant": "v8"}
+    assert platform.of_program(little.ljust(18, b"\0") + b"\xb7\0") == arm
+    assert platform.of_program(big.ljust(18, b"\0") + b"\0\x16")["architecture"] == "s390x"
+    assert platform.current()["os"] == "linux"
+
+
+def test_rules() -> None:
+    rules = contents.of_environment(host(), [Addition("usr/sbin/policy-rc.d", 0o755), Addition("etc/x", 0o644, "x")])
+    assert {"/home", "/proc", "/run", "/tmp", "/var/tmp"} <= rules.hollow
+    assert rules.additions == {"/etc/x": b"x"}
+    for mode in (stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK):
+        assert rules.is_absent("/opt/x", mode)
+    assert not rules.is_absent("/opt/x", stat.S_IFIFO)
+    assert rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFREG)
+    assert not rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFLNK)
+    assert rules.is_empty("/etc/machine-id", of_host=False)
+    assert (rules.is_empty("/var/log/a", of_host=True), rules.is_empty("/var/log/a", of_host=False)) == (True, False)
+
+
+def test_what_everybody_may_see() -> None:
+    modes = [
+        stat.S_IFREG | 0o604,
+        stat.S_IFREG | 0o640,
+        stat.S_IFDIR | 0o755,
+        stat.S_IFDIR | 0o711,
+        stat.S_IFDIR | 0o754,
+    ]
+    assert [contents.is_open(mode) for mode in modes] == [True, False, True, False, False]
+    names = ["user.x", "user.overlay.opaque", "security.capability", "security.selinux", "trusted.x", "user.a=b"]
+    assert [name for name in names if contents.is_wanted(name)] == ["user.x", "security.capability"]
+
+
+def test_a_walk(tmp_path: Path) -> None:
+    """In the order of the bytes of the names; hollow directories are empty, whiteouts' names are told."""
+    root = tmp_path / "root"
+    for path in ("tmp/x", "etc/b/c", "etc/added", "opt/.wh.x", "opt/a", "opt/a.b", "opt/\udcff", "opt/\u00e9"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("added" if path == "etc/added" else "mine")
+    (root / "opt/link").symlink_to("a")
+    os.link(root / "opt/a", root / "opt/z")
+    walk = Walk(str(root), Upper([("", str(root))]), _RULES)
+    assert [member.path for member in walk.members()] == [
+        *("/etc", "/etc/b", "/etc/b/c", "/opt", "/opt/a", "/opt/a.b", "/opt/link", "/opt/z", "/opt/\u00e9"),
+        *("/opt/\udcff", "/tmp"),
+    ]
+    assert walk.report.left_out == ["/opt/.wh.x"]
+    stream = io.BytesIO()
+    newest = layer.write(walk, stream)
+    assert newest == max(int(path.lstat().st_mtime) for path in root.rglob("*") if path.name != "x")
+    assert layer.size(walk) <= len(stream.getvalue())
+    with tarfile.open(fileobj=io.BytesIO(stream.getvalue()), mode="r:") as archive:
+        members = {member.name: member for member in archive}
+    assert (members["opt/z"].islnk(), members["opt/z"].linkname) == (True, "opt/a")
+    assert members["tmp"].mtime == 0
+
+
+def test_a_file_that_changes_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("longer")
+    walk = Walk(str(tmp_path), Upper([("", str(tmp_path))]), _RULES)
+    (member,) = walk.members()
+    for text in ("short", "longer than before"):
+        (tmp_path / "file").write_text(text)
+        with pytest.raises(SysenvError, match="changed"):
+            layer.copy(member, 6, io.BytesIO())
