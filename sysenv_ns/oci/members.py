@@ -106,9 +106,8 @@ class Walk:
         except OSError:  # nothing, usually
             return
         if contents.is_open(status.st_mode):
-            yield Member(
-                path, status, path, owner=(0, 0)
-            )  # as all that the tool replaces; seen from here it is nobody's
+            # Root's, as all that the tool replaces is: seen from within the namespace it is nobody's.
+            yield Member(path, status, path, owner=(0, 0))
 
 
 def _was_private(path: str, host: _Host) -> bool:

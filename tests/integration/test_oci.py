@@ -164,6 +164,17 @@ def test_what_was_private_and_is_changed_is_told(machine: Machine) -> None:
     assert _export(environment)["revealed"] == ["/etc/secret", "/root/key"]
 
 
+@pytest.mark.modes("full")
+def test_a_file_that_root_makes_for_a_user_is_the_users(machine: Machine) -> None:
+    machine.sh("echo 'ALL ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/test; mount -o remount,suid,bind /")
+    succeeded(machine.tool.run("create", "--driver", "root", "test"))
+    _export(machine.environment)
+    status = _file(machine.environment).stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (machine.tool.account.uid, 0o600)
+    assert _SECRET not in images.read(_file(machine.environment)).sums.values()
+    succeeded(machine.tool.run("remove", "test"))
+
+
 @pytest.mark.modes("fuse")
 def test_with_fuse(machine: Machine, shared: Path) -> None:
     """The host's own files are below: what is there, and not the environment's, shows no more than elsewhere."""
