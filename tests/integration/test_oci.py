@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import struct
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ mkdir -p /opt/o/deep; cd /opt/o
 echo one > file; ln file link; ln -s file symlink; mkfifo fifo; chown 33:33 deep; chmod 2750 deep
 echo own > private; chmod 600 private; cp /bin/true setuid; chmod 4755 setuid; : > empty; truncate -s 3M sparse
 setfattr -n user.note -v text file; cp /bin/true capable; setfattr -n security.capability -v "$1" capable
+echo listed > listed; setfattr -n system.posix_acl_access -v "$2" listed
 touch "$(printf 'new\nline')" "$(printf 'b\377d')" "$(printf '\303\251')" -- '-dash = %' .wh.whiteout
 mkdir -p "$(printf '%0120d/%0120d' 1 2)"; echo deep > "$(printf '%0120d/%0120d/file' 1 2)"
 ln -s "$(printf '%0150d' 3)" long; touch -d @-86400 old; touch -d @99999999999 new
@@ -45,6 +47,12 @@ echo log > /var/log/own
 """
 # capabilities(7): version 2, effective, CAP_NET_RAW. In a namespace the kernel keeps it as version 3.
 _CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+_NO_ID = 2**32 - 1
+# posix_acl_xattr.h: version 2; owner, user 33, group, mask, others, each with its tag, permissions and id
+_ACL = struct.pack(
+    "<I" + 5 * "HHI", 2, *(1, 6, _NO_ID), *(2, 6, 33), *(4, 4, _NO_ID), *(16, 6, _NO_ID), *(32, 4, _NO_ID)
+)
+_ACL_OF_NOBODY = _ACL[:12] + _ACL[20:]  # in the single map, where there is no user 33
 _TREES = ("/usr", "/opt", "/etc", "/root", "/var/lib", "/var/log")
 _PICTURE = r"""find "$@" -printf '%p\0%y %m %U:%G %Ts %i\0%l\0'"""
 _SUMS = 'find "$@" -type f -print0 | xargs -0 sha256sum -z'
@@ -90,7 +98,7 @@ def _facts(member: tarfile.TarInfo, image: Image, entries: dict[str, tuple[str, 
 def test_an_image_is_what_the_environment_shows(machine: Machine) -> None:
     machine.sh(_HOST, str(machine.tool.account.gid))
     environment = machine.create()
-    environment.sh(_CHANGES, f"0x{_CAPABILITY.hex()}")
+    environment.sh(_CHANGES, f"0x{_CAPABILITY.hex()}", f"0x{_ACL.hex()}")
     result = _export(environment)
     entries, sums = _picture(environment)
     image = images.read(_file(environment))
@@ -115,6 +123,8 @@ def test_an_image_is_what_the_environment_shows(machine: Machine) -> None:
     assert image.members["/opt/o/file"].pax_headers["SCHILY.xattr.user.note"] == "text"
     attributes = image.members["/opt/o/capable"].pax_headers
     assert os.fsencode(attributes["SCHILY.xattr.security.capability"]) == _CAPABILITY
+    listed = image.members["/opt/o/listed"].pax_headers.get("SCHILY.xattr.system.posix_acl_access", "")
+    assert os.fsencode(listed) == (_ACL_OF_NOBODY if machine.tool.mode == "single" else _ACL)
 
 
 def _is_left_out(path: str, hidden: tuple[str, ...]) -> bool:
