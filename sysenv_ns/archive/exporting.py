@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns import running, sudo
+from sysenv_ns import resting
 from sysenv_ns.archive import compression, manifest, output
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS, Manifest
 from sysenv_ns.archive.packing import Layer, Packer
@@ -26,12 +25,10 @@ from sysenv_ns.packages import origin
 from sysenv_ns.snapshots import layers
 from sysenv_ns.store import Environment, Store, is_directory
 from sysenv_ns.sudo import Caller
-from sysenv_ns.upper import ephemeral, fuse, uppers, view
+from sysenv_ns.upper import uppers, view
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-Writer = Callable[[Environment, BinaryIO, Progress], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -45,43 +42,26 @@ class Exported:
     notes: tuple[str, ...]
 
 
-def export(
-    store: Store, name: str, file: str, form: str, force: bool, bar: ProgressBar, caller: Caller | None
-) -> Exported:
+def export(store: Store, name: str, file: str, force: bool, bar: ProgressBar, caller: Caller | None) -> Exported:
     """Write an environment to a file, or to the standard output ("-"). Raises SysenvError; then no file has changed.
 
     `caller`: whom root acts for, whose the file shall be.
     """
-    with at_rest(store, name) as environment:
+    with resting.at_rest(store, name, "the export") as environment:
         owner = (caller.uid, caller.gid) if caller else None
         try:
             with (
                 output.standard() if file == "-" else output.file(Path(file), force, owner) as stream,
                 bar() as progress,
             ):
-                notes = WRITERS[form](environment, stream, progress)
+                notes = write(environment, stream, progress)
                 size = stream.tell() if file != "-" else 0
         except BrokenPipeError:  # whoever reads it has gone
             raise
         except OSError as error:
             hint = "make room, or give another name" if error.errno in _FULL else "give another name"
             raise SysenvError(f"{file} cannot be written: {reason(error)}", hint) from error
-    return Exported(name, file, form, size, notes)
-
-
-@contextlib.contextmanager
-def at_rest(store: Store, name: str) -> Iterator[Environment]:
-    """An environment that does not run, and will not meanwhile. Raises SysenvError."""
-    environment = store.load(name)
-    ephemeral.refuse(environment, "the export")
-    sudo.require(environment)
-    with store.lock(name):
-        environment = store.load(name)
-        if running.find(environment) is not None:  # waits for what is ending
-            processes = running.processes(store).get(environment.source, ())
-            running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        with fuse.settled(environment.path):
-            yield environment
+    return Exported(name, file, "environment", size, notes)
 
 
 def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple[str, ...]:
@@ -204,6 +184,3 @@ def _pack(content: _Content, stream: BinaryIO) -> int:
     packer.text(manifest.END, json.dumps({"sha256": packer.checksum}).encode())
     packer.end()
     return packer.devices
-
-
-WRITERS: Mapping[str, Writer] = {"environment": write}

@@ -6,32 +6,39 @@ from dataclasses import asdict
 
 import click
 
+from sysenv_ns.commands import oci
 from sysenv_ns.commands.console import DRIVER, ID_MAP, JSON, NAME, Context, notice, progress, refuse_inside, show
-
-_FORMATS = ("environment",)
 
 
 @click.command()
 @NAME
 @click.argument("file")
-@click.option("--format", "form", type=click.Choice(_FORMATS), default=_FORMATS[0], help="What FILE is to be.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["environment", "oci"]),
+    default="environment",
+    help="environment: what it changed, for import; oci: all of its root, as an image for podman and docker.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @JSON
 @click.pass_obj
 def export(context: Context, name: str, file: str, form: str, force: bool, as_json: bool) -> None:
     """Write an environment to one file. FILE is for import by others or on another machine; - is the standard output.
 
-    What it changed and its snapshots are in it, whatever the driver and id map; it must not be running.
+    What it changed and its snapshots are in it, whatever the driver and id map; it must not be running. An image holds
+    what everybody may read on this machine and what is the environment's; no homes, and nothing that is mounted.
     """
     refuse_inside("export an environment")
     if as_json and file == "-":
         raise click.UsageError("--json and - both write to the standard output.")
+    if form == "oci":
+        oci.export(context, name, file, force, as_json)
+        return
     from sysenv_ns import render
     from sysenv_ns.archive import exporting
 
-    result = exporting.export(
-        context.store, name, file, form, force, lambda: progress(f"Exporting {name}"), context.caller
-    )
+    result = exporting.export(context.store, name, file, force, lambda: progress(f"Exporting {name}"), context.caller)
     for note in result.notes:
         notice(note)
     if as_json:

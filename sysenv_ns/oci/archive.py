@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from sysenv_ns.oci import tar
-from sysenv_ns.oci.tar import Header
+from sysenv_ns.archive import tarball
+from sysenv_ns.archive.tarball import Member
 
 _BLOBS = "blobs/sha256"
 
@@ -41,7 +41,7 @@ class Stream:
         self._begin = file.tell()
         self._seen = hashlib.sha256()
         self._size = 0
-        file.write(_reserved(Blob("", 0)))
+        file.write(reserved(Blob("", 0)))
 
     def write(self, data: bytes) -> None:
         """Add a piece."""
@@ -52,10 +52,10 @@ class Stream:
     def finish(self) -> Blob:
         """Write the end, and what it is at its beginning."""
         blob = Blob(digest(self._seen), self._size)
-        self._file.write(tar.padding(self._size))
+        self._file.write(tarball.padding(self._size))
         end = self._file.tell()
         self._file.seek(self._begin)
-        self._file.write(_reserved(blob))
+        self._file.write(reserved(blob))
         self._file.seek(end)
         return blob
 
@@ -66,7 +66,7 @@ class Archive:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         for path in ("blobs", _BLOBS):
-            file.write(tar.encode(Header(path.encode(), tar.DIRECTORY, 0o755)))
+            file.write(tarball.encode(Member(path.encode(), "directory", 0o755)))
         self.add("oci-layout", {"imageLayoutVersion": "1.0.0"})
 
     def add(self, name: str, data: object) -> None:
@@ -86,12 +86,12 @@ class Archive:
 
     def finish(self) -> None:
         """Write the end."""
-        self._file.write(tar.END)
+        self._file.write(tarball.END)
         self._file.flush()
 
     def _write(self, name: str, data: bytes) -> None:
-        self._file.write(tar.encode(Header(name.encode(), tar.FILE, size=len(data))))
-        self._file.write(data + tar.padding(len(data)))
+        self._file.write(tarball.encode(Member(name.encode(), "file", 0o644, size=len(data))))
+        self._file.write(data + tarball.padding(len(data)))
 
 
 def digest(seen: Any) -> str:
@@ -99,8 +99,9 @@ def digest(seen: Any) -> str:
     return f"sha256:{seen.hexdigest()}"
 
 
-def _reserved(blob: Blob) -> bytes:
-    return tar.encode(Header(blob.name.encode(), tar.FILE, size=blob.size), reserved=True)
+def reserved(blob: Blob) -> bytes:
+    """As long for every size and digest: both are in a block of records that has room for more."""
+    return tarball.encode(Member(blob.name.encode(), "file", 0o644, size=blob.size))
 
 
 def _json(data: object) -> bytes:

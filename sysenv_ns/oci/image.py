@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from sysenv_ns import __version__
+from sysenv_ns import __version__, resting
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host.standins import ROOT_PATH
 from sysenv_ns.kernel import children
@@ -54,7 +54,7 @@ def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporte
 
     `shell` is what the image runs, if there is one in it.
     """
-    with tree.at_rest(store, name) as environment:
+    with resting.at_rest(store, name, "the image") as environment:
         try:
             return _write(store, environment, Archive(file), shell, reporter, progress)
         except OSError as error:

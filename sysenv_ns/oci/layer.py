@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
+from sysenv_ns.archive import tarball
+from sysenv_ns.archive.tarball import Kind
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.oci import contents, tar
+from sysenv_ns.oci import contents
 from sysenv_ns.oci.members import Member, Walk
-from sysenv_ns.oci.tar import Header
 
 _CHUNK = 1 << 20  # bytes
-_TYPES = {
-    stat.S_IFREG: tar.FILE,
-    stat.S_IFDIR: tar.DIRECTORY,
-    stat.S_IFLNK: tar.SYMLINK,
-    stat.S_IFIFO: tar.FIFO,
+_SECOND = 10**9  # nanoseconds
+_KINDS: Mapping[int, Kind] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
 }
 
 
 def size(walk: Walk) -> int:
     """About how many bytes the layer will have."""
-    return sum(tar.BLOCK + _size(member) for member in walk.members())
+    return sum(tarball.BLOCK + _size(member) for member in walk.members())
 
 
 def write(walk: Walk, stream: BinaryIO) -> int:
@@ -32,12 +35,12 @@ def write(walk: Walk, stream: BinaryIO) -> int:
     newest = 0
     for member in walk.members():
         header = _header(member, links)
-        newest = max(newest, header.mtime)
-        stream.write(tar.encode(header))
+        newest = max(newest, header.mtime_ns // _SECOND)
+        stream.write(tarball.encode(header))
         if header.size:
             copy(member, header.size, stream)
-            stream.write(tar.padding(header.size))
-    stream.write(tar.END)
+            stream.write(tarball.padding(header.size))
+    stream.write(tarball.END)
     return newest
 
 
@@ -47,27 +50,27 @@ def _size(member: Member) -> int:
     return member.status.st_size if stat.S_ISREG(member.status.st_mode) else 0
 
 
-def _header(member: Member, links: dict[tuple[int, int], str]) -> Header:
+def _header(member: Member, links: dict[tuple[int, int], str]) -> tarball.Member:
     """`links`: the first name of each file with several, which is added to."""
     path, status, place, content, owner = member
     uid, gid = owner or (status.st_uid, status.st_gid)
-    kind, mode, mtime = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_mtime_ns // 10**9
-    header = Header(os.fsencode(path[1:]), _TYPES[kind], mode, uid, gid, _size(member), mtime)
+    kind, mode = _KINDS[stat.S_IFMT(status.st_mode)], stat.S_IMODE(status.st_mode)
+    header = tarball.Member(os.fsencode(path[1:]), kind, mode, uid, gid, status.st_mtime_ns, _size(member))
     if content is not None:
         return _instead(header)
-    if kind == stat.S_IFREG and status.st_nlink > 1:
+    if kind == "file" and status.st_nlink > 1:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
-            return replace(header, type=tar.LINK, size=0, link=os.fsencode(first[1:]))
-    link = os.fsencode(os.readlink(place)) if kind == stat.S_IFLNK else b""
-    return replace(header, link=link, attributes=_attributes(place))
+            return replace(header, kind="link", size=0, target=os.fsencode(first[1:]))
+    target = os.fsencode(os.readlink(place)) if kind == "symlink" else b""
+    return replace(header, target=target, attributes=_attributes(place))
 
 
-def _instead(header: Header) -> Header:
+def _instead(header: tarball.Member) -> tarball.Member:
     """Of what has another content in the image."""
-    if header.type == tar.DIRECTORY:
-        return replace(header, mtime=0)  # its own is that of what it holds on the host
-    return header if header.type == tar.FILE else replace(header, type=tar.FILE, mode=0o644)
+    if header.kind == "directory":
+        return replace(header, mtime_ns=0)  # its own is that of what it holds on the host
+    return header if header.kind == "file" else replace(header, kind="file", mode=0o644)
 
 
 def _attributes(place: str) -> dict[bytes, bytes]:

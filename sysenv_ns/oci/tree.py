@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
-from sysenv_ns import running, sudo
+from sysenv_ns import running
 from sysenv_ns.host import config, layout, refresh, standins
 from sysenv_ns.host.layout import Host
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import namespace, operations
 from sysenv_ns.kernel.operations import Overlay
-from sysenv_ns.lifecycle import refuse_running
 from sysenv_ns.lower import drivers
 from sysenv_ns.oci import contents
 from sysenv_ns.oci.members import Walk
 from sysenv_ns.session import Reporter
 from sysenv_ns.store import Environment, Store
-from sysenv_ns.upper import fuse
+from sysenv_ns.upper import uppers, view
 from sysenv_ns.upper.fuse import FuseOverlay
 from sysenv_ns.upper.view import Upper
-
-
-@contextlib.contextmanager
-def at_rest(store: Store, name: str) -> Iterator[Environment]:
-    """An environment that does not run, and will not meanwhile. Raises SysenvError."""
-    sudo.require(store.load(name))
-    with store.lock(name):
-        environment = store.load(name)  # what it is made of may have changed before
-        if running.find(environment) is not None:  # waits for what is ending
-            processes = running.processes(store).get(environment.source, ())
-            refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        with fuse.settled(environment.path):
-            pass
-        yield environment
 
 
 def mount(store: Store, environment: Environment, reporter: Reporter) -> Walk:
@@ -67,5 +50,6 @@ def _upper(environment: Environment, host: Host) -> Upper:
     """All that the environment has changed."""
     points = [("", "upper")]
     if environment.id_map is None:
-        points += [(mount.point, f"{layout.mount_place(mount.point)}/upper") for mount in layout.further_mounts(host)]
-    return Upper((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
+        points += [(mount.point, uppers.upper(mount.point)) for mount in layout.further_mounts(host)]
+    found = ((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
+    return Upper(found, view.signs(environment.driver))

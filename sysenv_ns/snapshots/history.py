@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import policy, running, sudo
+from sysenv_ns import policy, resting, running, sudo
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host import config
 from sysenv_ns.kernel import remedies, removal
@@ -31,7 +31,7 @@ from sysenv_ns.store import (
     timestamp,
     write_description,
 )
-from sysenv_ns.upper import ephemeral, fuse
+from sysenv_ns.upper import ephemeral
 
 _BEFORE = "before-rollback"
 
@@ -185,27 +185,25 @@ def history(store: Store, name: str) -> History:
 @contextlib.contextmanager
 def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
     """An environment that does not run, and will not meanwhile; afterwards what is needed no more is deleted."""
-    environment = store.load(name)
-    ephemeral.refuse(environment, what)
-    sudo.require(environment)
-    with _locked(store, name, what) as environment:
-        if running.find(environment) is not None:  # waits for what is ending
-            processes = running.processes(store).get(environment.source, ())
-            running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        with fuse.settled(environment.path):
-            yield environment
+    with _told(store, name, what), resting.at_rest(store, name, what) as environment, layers.locked(store):
+        yield environment
     _collect(store)
 
 
 @contextlib.contextmanager
 def _locked(store: Store, name: str, what: str) -> Iterator[Environment]:
-    with store.lock(name), layers.locked(store):
-        try:
-            yield store.load(name)
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            hint = remedies.storage(error, store.path)
-            raise SysenvError(f"{what} of {name} failed, nothing is changed: {reason(error)}{where}", hint) from error
+    with _told(store, name, what), store.lock(name), layers.locked(store):
+        yield store.load(name)
+
+
+@contextlib.contextmanager
+def _told(store: Store, name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        hint = remedies.storage(error, store.path)
+        raise SysenvError(f"{what} of {name} failed, nothing is changed: {reason(error)}{where}", hint) from error
 
 
 def _collect(store: Store) -> None:

@@ -74,16 +74,16 @@ def test_what_is_asked_for(run: Run, environments: Store, monkeypatch: pytest.Mo
     """The options reach those who do it, and notes reach the user; nothing but JSON is on stdout."""
     asked: list[object] = []
 
-    def export(store: Store, name: str, file: str, form: str, force: bool, *others: object) -> Exported:
-        asked.append((name, file, form, force))
-        return Exported(name, file, form, 1000, ("a note",))
+    def export(store: Store, name: str, file: str, force: bool, *others: object) -> Exported:
+        asked.append((name, file, force))
+        return Exported(name, file, "environment", 1000, ("a note",))
 
     monkeypatch.setattr(exporting, "export", export)
     result = run("export", "whole", "file")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "sysenv-ns: a note\nsysenv-ns: exported whole to file (1.0 kB)\n"
     assert run("export", "--force", "whole", "-").stderr == "sysenv-ns: a note\n"
-    assert asked == [("whole", "file", "environment", False), ("whole", "-", "environment", True)]
+    assert asked == [("whole", "file", False), ("whole", "-", True)]
 
 
 def test_the_policy_file_says_what_the_options_leave_open(

@@ -82,6 +82,7 @@ def test_a_failure_leaves_nothing(run: Run, tmp_path: Path, environments: Store)
         (("whole", "/", "--format", "oci"), 1, "hint: "),
         (("whole", "/nowhere/x", "--format", "oci"), 1, "ENOENT"),
         (("whole", "x", "--format", "zip"), 2, "oci"),
+        (("whole", "-", "--format", "oci"), 2, "standard output"),
         (("whole", "--format", "oci"), 2, "FILE"),
     ],
 )

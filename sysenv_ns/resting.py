@@ -1,0 +1,31 @@
+"""Holds an environment still: it does not run, and nobody starts, changes or removes it meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sysenv_ns import running, sudo
+from sysenv_ns.store import Environment, Store
+from sysenv_ns.upper import ephemeral, fuse
+
+
+@contextlib.contextmanager
+def at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
+    """An environment for `what` is to be done with it; no throwaway one. Raises SysenvError."""
+    environment = store.load(name)
+    ephemeral.refuse(environment, what)
+    sudo.require(environment)
+    with store.lock(name):
+        environment = store.load(name)  # what it is made of may have changed before
+        refuse_running(store, environment)
+        with fuse.settled(environment.path):
+            yield environment
+
+
+def refuse_running(store: Store, environment: Environment) -> None:
+    """Raise SysenvError while processes live in an environment; those that are ending are waited for."""
+    name = environment.name
+    if running.find(environment) is not None:
+        processes = running.processes(store).get(environment.source, ())
+        running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
