@@ -22,7 +22,7 @@ _ON_DISK = click.option("--on-disk", is_flag=True, help="Its changes on the disk
 
 
 @dataclass(frozen=True)
-class _New:
+class New:
     """How an environment is made that does not exist."""
 
     driver: str | None
@@ -38,7 +38,7 @@ class _New:
 def create(context: Context, name: str, driver: str | None, id_map: str | None) -> None:
     """Make an environment."""
     refuse_inside("create")
-    _make(context, check_name(name), _New(driver, id_map))
+    make(context, check_name(name), New(driver, id_map))
     notice(f"created {name}; enter it with: sysenv-ns shell {name}")
 
 
@@ -60,10 +60,15 @@ def shell(
     ephemeral: bool,
     on_disk: bool,
 ) -> None:
-    """Start a shell in an environment. One that does not exist is made."""
-    new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
+    """Start a shell in an environment. One that does not exist is made.
+
+    Without a NAME it is that of the sysenv.toml of this directory, or of the nearest one above (see sync).
+    """
+    new = New(driver, id_map, _throwaway(ephemeral, on_disk))
     if name is None and not ephemeral:
-        raise click.UsageError("Missing argument 'NAME'.")
+        from sysenv_ns.commands import manifest
+
+        name = manifest.environment_here(context, new)
     _enter(context, name, Command(None, identity, context.caller), new)
 
 
@@ -104,7 +109,7 @@ def exec_(
     on_disk: bool,
 ) -> None:
     """Run one command in an environment. One that does not exist is made; root runs it unless --me is given."""
-    new = _New(driver, id_map, _throwaway(ephemeral, on_disk))
+    new = New(driver, id_map, _throwaway(ephemeral, on_disk))
     if arguments[0] == "--" and name is not None:
         arguments = arguments[1:]
     if not arguments:
@@ -121,7 +126,7 @@ def _throwaway(ephemeral: bool, on_disk: bool) -> Ephemeral | None:
     return "disk" if on_disk else "memory"
 
 
-def _enter(context: Context, name: str | None, command: Command, new: _New) -> None:
+def _enter(context: Context, name: str | None, command: Command, new: New) -> None:
     from sysenv_ns import session
     from sysenv_ns.upper import ephemeral
 
@@ -130,7 +135,7 @@ def _enter(context: Context, name: str | None, command: Command, new: _New) -> N
         from sysenv_ns import lifecycle
 
         lifecycle.remove_ended(context.store)
-    environment = _load_or_make(context, name, command, new)
+    environment = _load_ormake(context, name, command, new)
     sudo.require(environment)
     if origin.may_be_drifted(environment):
         from sysenv_ns.packages import drift
@@ -144,16 +149,16 @@ def _enter(context: Context, name: str | None, command: Command, new: _New) -> N
     session.run(context.store, environment, command, context.reporter)
 
 
-def _load_or_make(context: Context, name: str | None, command: Command, new: _New) -> Environment:
+def _load_ormake(context: Context, name: str | None, command: Command, new: New) -> Environment:
     if name is None:
         from sysenv_ns.upper import ephemeral
 
-        return _make(context, ephemeral.new_name(context.store), new)
+        return make(context, ephemeral.new_name(context.store), new)
     if new.throwaway is None and not context.store.exists(name):
         if command.identity == "linked":
             hint = f"this command is a link that was left: delete it, or make {name} again: sysenv-ns create {name}"
             raise SysenvError(f"there is no environment {name}", hint)
-        environment = _make(context, name, new)
+        environment = make(context, name, new)
         notice(f"created the environment {name}")
         return environment
     environment = context.store.load(name)
@@ -166,7 +171,7 @@ def _load_or_make(context: Context, name: str | None, command: Command, new: _Ne
     return environment
 
 
-def _make(context: Context, name: str, new: _New) -> Environment:
+def make(context: Context, name: str, new: New) -> Environment:
     """A new environment; what the options leave open the user's configuration says."""
     from sysenv_ns import lifecycle
     from sysenv_ns.host import config

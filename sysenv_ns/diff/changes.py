@@ -19,6 +19,7 @@ PackageKind = Literal["added", "upgraded", "downgraded", "removed"]
 _FOLDS: tuple[tuple[Fold, str], ...] = (
     ("log", r"/var/log/.*"),
     ("database", r"/var/lib/(dpkg|rpm|pacman|apk)/.*|/(usr/)?lib/(apk|sysimage)/.*|/var/lib/apt/(?!lists/)[^/]*"),
+    ("database", r"/var/lib/sysenv-ns(/.*)?"),
     ("cache", r"/var/cache/.*|/var/lib/apt/lists/.*|/etc/ld\.so\.cache|.*/__pycache__(/.*)?"),
     ("cache", r"/usr/.*/(icon-theme\.cache|mimeinfo\.cache|mime\.cache|loaders\.cache|gschemas\.compiled)"),
 )

@@ -248,10 +248,7 @@ def _settle(trial: _Trial, script: str, unsound: str, agree: Callable[[str], boo
 def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
     """Run a script as root of the copy; what it said when it failed, else None. Raises SysenvError, OSError."""
     id_map = trial.environment.id_map
-    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
-    own = {"PATH": f"{services.PROGRAMS}:{ROOT_PATH}", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
-    variables = services.VARIABLES | proxies | own | {"DEBIAN_FRONTEND": "noninteractive"}
-    variables["SYSENV_NS"] = trial.environment.name
+    environment = variables(trial.environment.name)
     emulated = emulation.Emulation(id_map.kind) if id_map else None
 
     def inside() -> str | None:
@@ -262,14 +259,21 @@ def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
             emulated.load()
         command = ["sh", "-ec", script]
         if quiet:
-            return children.complaint("/bin/sh", command, variables)
+            return children.complaint("/bin/sh", command, environment)
         to_errors = [(os.POSIX_SPAWN_DUP2, 2, 1)]  # what goes to stdout is the result of the rebase alone
-        pid = os.posix_spawn("/bin/sh", command, variables, file_actions=to_errors)
+        pid = os.posix_spawn("/bin/sh", command, environment, file_actions=to_errors)
         _, status = os.waitpid(pid, 0)
         return None if status == 0 else f"status {os.waitstatus_to_exitcode(status)}"
 
     said = children.call(inside, "sysenv-ns-trial")
     return None if said is None else str(said)
+
+
+def variables(name: str) -> dict[str, str]:
+    """The environment variables of what the tool itself does in an environment of this name, as its root."""
+    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
+    own = {"PATH": f"{services.PROGRAMS}:{ROOT_PATH}", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    return services.VARIABLES | proxies | own | {"DEBIAN_FRONTEND": "noninteractive", "SYSENV_NS": name}
 
 
 def _swap(trial: _Trial) -> None:

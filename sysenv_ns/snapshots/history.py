@@ -73,7 +73,7 @@ def snapshot(store: Store, name: str, label: str | None) -> Snapshot:
                 f"{name} has a snapshot {label} already",
                 f"choose another label, or delete that one: sysenv-ns snapshot --delete {name} {label}",
             )
-        ident, chain = _freeze(store, environment)
+        ident, chain = freeze(store, environment)
         made = Snapshot(label, timestamp(), chain, name)
         new = replace(environment, layers=chain, snapshots=(*environment.snapshots, made))
         if chain == environment.layers:
@@ -87,7 +87,7 @@ def rollback(store: Store, name: str, label: str) -> Rollback:
     """Go back to a snapshot; the state before becomes one too. Raises SysenvError; then nothing has changed."""
     with _at_rest(store, name, "the rollback") as environment:
         target = _whole(store, environment, label)
-        ident, chain = _freeze(store, environment)
+        ident, chain = freeze(store, environment)
         kept: tuple[Snapshot, ...] = ()
         if chain not in [snapshot.layers for snapshot in environment.snapshots]:
             kept = (Snapshot(_free(environment, _BEFORE), timestamp(), chain, name, automatic=True),)
@@ -136,7 +136,7 @@ def clone(
 
 def _present(store: Store, environment: Environment) -> tuple[tuple[str, ...], tuple[Snapshot, ...]]:
     """The layers and snapshots for a clone of what an environment is, whose changes are frozen for it."""
-    ident, chain = _freeze(store, environment)
+    ident, chain = freeze(store, environment)
     if chain != environment.layers:
         layers.succeed(store, environment, replace(environment, layers=chain), ident)
     return chain, environment.snapshots
@@ -212,7 +212,7 @@ def _collect(store: Store) -> None:
         layers.collect(store)
 
 
-def _freeze(store: Store, environment: Environment) -> tuple[str, tuple[str, ...]]:
+def freeze(store: Store, environment: Environment) -> tuple[str, tuple[str, ...]]:
     """A name for a layer of the changes, and of what the environment is made of when they are one.
 
     Without changes that is what it was. Very many layers become one, which the others do not know of.
@@ -228,14 +228,19 @@ def _freeze(store: Store, environment: Environment) -> tuple[str, tuple[str, ...
 
 def _merged(store: Store, environment: Environment) -> tuple[str, ...]:
     """Its layers, of which the uppermost are one now as far as nothing else needs them."""
-    others = layers.needed(store, but=environment.name)
-    if others is None:
-        return environment.layers
-    kept = {ident for chain in (*others, *(s.layers for s in environment.snapshots)) for ident in chain}
-    own = [*itertools.takewhile(lambda ident: ident not in kept, environment.layers)]
+    own = exclusive(store, environment)
     if len(own) < 2:
         return environment.layers
     return (layers.flatten(store, environment, [store.layers / i for i in own]), *environment.layers[len(own) :])
+
+
+def exclusive(store: Store, environment: Environment) -> list[str]:
+    """The uppermost of its layers, as far as nothing needs them but its present state."""
+    others = layers.needed(store, but=environment.name)
+    if others is None:
+        return []
+    kept = {ident for chain in (*others, *(s.layers for s in environment.snapshots)) for ident in chain}
+    return [*itertools.takewhile(lambda ident: ident not in kept, environment.layers)]
 
 
 def _describe(environment: Environment) -> None:

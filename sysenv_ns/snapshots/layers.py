@@ -123,14 +123,19 @@ def succeed(store: Store, old: Environment, new: Environment, ident: str, rename
     staging = store.layers / ident
     below = [old.path if layer == ident else store.layers / layer for layer in new.layers]
     prepare(staging, new, below, old.path, renamed)
-    for entry in os.scandir(old.path):
-        if entry.is_file(follow_symlinks=False) and not entry.name.startswith(_NOT_INHERITED):
-            shutil.copy2(entry.path, staging / entry.name)
-    os.link(old.path / "lock", staging / "lock")  # who waits for it finds it where it was
+    inherit(old.path, staging)
     sync_directory(staging)
     syscalls.exchange(str(staging), str(old.path))
     for path in (store.envs, store.layers):
         sync_directory(path)
+
+
+def inherit(old: Path, new: Path) -> None:
+    """Give a successor what belongs to an environment, whatever its state is. Raises OSError."""
+    for entry in os.scandir(old):
+        if entry.is_file(follow_symlinks=False) and not entry.name.startswith(_NOT_INHERITED):
+            shutil.copy2(entry.path, new / entry.name)
+    os.link(old / "lock", new / "lock")  # who waits for it finds it where it was
 
 
 def flatten(store: Store, environment: Environment, directories: Sequence[Path]) -> str:

@@ -1,0 +1,52 @@
+"""Finds the sysenv.toml that somebody means: in the current directory, or the nearest one above, as git does it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.manifest import plans
+from sysenv_ns.manifest.document import Manifest
+from sysenv_ns.store import check_name
+
+NAME = "sysenv.toml"
+
+
+def nearest(caller: int) -> Path | None:
+    """The file in the current directory or above it, up to the home or the root of the file system; else None.
+
+    Raises SysenvError for one that neither this user nor root has made: whoever can write to a directory above, such
+    as /tmp, must not decide what is run.
+    """
+    directory = Path(os.getcwd())
+    home, device = Path(os.path.expanduser("~")), directory.stat().st_dev
+    for place in (directory, *directory.parents):
+        if place.stat().st_dev != device:
+            return None
+        file = place / NAME
+        if file.is_file():
+            _check_owner(file, caller)
+            return file
+        if place == home:
+            return None
+    return None
+
+
+def _check_owner(file: Path, caller: int) -> None:
+    if file.stat().st_uid not in (caller, os.geteuid(), 0):
+        raise SysenvError(f"{file} belongs to somebody else", f"if you trust it: sysenv-ns sync NAME {file}")
+
+
+def missing() -> SysenvError:
+    """The error for a directory without such a file."""
+    hint = "name an environment, or make the file: sysenv-ns freeze NAME > sysenv.toml"
+    return SysenvError(f"there is no {NAME} here, nor in a directory above", hint, exit_status=2)
+
+
+def name_of(manifest: Manifest, file: Path) -> str:
+    """The environment that it is about: as it says, else as its directory is called. Raises SysenvError."""
+    name = manifest.name or plans.default_name(str(file.parent))
+    if not name:
+        raise SysenvError(f"no name can be made of {file.parent}", 'put one into the file: name = "proj"')
+    return check_name(name)

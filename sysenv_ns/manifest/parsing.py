@@ -1,0 +1,237 @@
+"""Reads a sysenv.toml: what it says as a Manifest, or an error that says what is wrong where."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, Manifest, Script
+from sysenv_ns.manifest.writing import ARMOUR
+from sysenv_ns.store import check_name
+
+_HINT = "docs/manifest.md says what a sysenv.toml can have"
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?")  # apt takes NAME- as a removal
+_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_RELEASE = re.compile(r"[a-z0-9._-]+(/[A-Za-z0-9._-]+)?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+\.(list|sources)")
+_MODE = re.compile(r"[0-7]{3,4}")
+_OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+_CONTENTS = ("text", "base64", "source", "link")
+# debconf-devel(7); the types for what is only shown have no answer.
+_TYPES = ("string", "boolean", "select", "multiselect", "text")
+_SCRIPT_LIMIT = 100_000  # bytes: an argument of a command may have 128 KiB
+
+
+def load(path: Path) -> Manifest:
+    """The manifest in a file, with the contents that are kept beside it. Raises SysenvError."""
+    manifest = parse(_read(path), str(path))
+    files = {name: _with_content(file, path) for name, file in manifest.files.items()}
+    return replace(manifest, files=files)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = "make one with: sysenv-ns freeze NAME > sysenv.toml" if not path.exists() else "make it readable"
+        raise SysenvError(f"{path} cannot be read: {reason(error)}", hint) from error
+
+
+def _with_content(file: File, path: Path) -> File:
+    if not file.source:
+        return file
+    try:
+        return replace(file, content=(path.parent / file.source).read_bytes())
+    except OSError as error:
+        raise SysenvError(f"{path}: the source {file.source} cannot be read: {reason(error)}", _HINT) from error
+
+
+def parse(content: bytes, where: str) -> Manifest:
+    """The manifest of a text; what is kept beside it is not read. Raises SysenvError; `where` is for its message."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SysenvError(f"{where} is not UTF-8 (at line {line})", "give other bytes as base64") from error
+    try:
+        return _Reader(text, where).manifest(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SysenvError(f"{where} is not TOML: {error}", "see https://toml.io") from error
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One text, for the messages."""
+
+    text: str
+    where: str
+
+    def manifest(self, data: dict[str, Any]) -> Manifest:
+        strings = ("name", "release", "architecture")
+        lists = ("architectures", "packages", "versions", "removed", "held", "debconf")
+        self._known(data, (*strings, *lists, "repositories", "keys", "files", "scripts"))
+        found: dict[str, Any] = {key: self._string(key, data[key]) for key in strings if key in data}
+        found |= {key: self._strings(key, data[key]) for key in lists if key in data}
+        manifest = Manifest(
+            **found,
+            repositories=dict(self._mapping("repositories", data, self._repository)),
+            keys=dict(self._mapping("keys", data, self._key)),
+            files=dict(self._mapping("files", data, self._file)),
+            scripts=tuple(self._scripts(data.get("scripts", []))),
+        )
+        self._check(manifest)
+        return manifest
+
+    def _fail(self, problem: str, hint: str = _HINT, key: str = "") -> NoReturn:
+        """`key`: what to look for in the text, to tell the line."""
+        pattern = rf'^[ \t]*(\[+[ \t]*(files\.)?)?["\']?{re.escape(key)}["\']?[ \t]*[=\].]'
+        found = re.search(pattern, self.text, re.MULTILINE) if key else None
+        line = f" (line {self.text.count(chr(10), 0, found.start()) + 1})" if found else ""
+        raise SysenvError(f"{self.where}: {problem}{line}", hint)
+
+    def _known(self, data: Mapping[str, Any], keys: Iterable[str], of: str = "") -> None:
+        for key in data:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(keys)}"
+                self._fail(f"there is no key {key!r}{of}", hint, key)
+
+    def _string(self, key: str, value: object) -> str:
+        if not isinstance(value, str):
+            self._fail(f"{key} is not a string", key=key)
+        return value
+
+    def _strings(self, key: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._fail(f"{key} is not a list of strings", key=key)
+        return tuple(value)
+
+    def _mapping(
+        self, key: str, data: Mapping[str, Any], read: Callable[[str, object], tuple[str, Any]]
+    ) -> list[tuple[str, Any]]:
+        value = data.get(key, {})
+        if not isinstance(value, dict):
+            self._fail(f"{key} is not a table", key=key)
+        return [read(name, item) for name, item in value.items()]
+
+    def _check(self, manifest: Manifest) -> None:
+        if manifest.name:
+            check_name(manifest.name)
+        if manifest.release and not _RELEASE.fullmatch(manifest.release):
+            self._fail(f"release cannot be {manifest.release!r}", 'for example: release = "debian/bookworm"', "release")
+        for entry in (manifest.architecture, *manifest.architectures):
+            if entry and not _ARCHITECTURE.fullmatch(entry):
+                self._fail(f"{entry!r} is no architecture", 'for example: architectures = ["i386"]')
+        for key in ("packages", "versions", "removed", "held"):
+            self._check_packages(key, getattr(manifest, key))
+        if both := {entry.partition("=")[0] for entry in manifest.packages} & {*manifest.removed}:
+            self._fail(f"{sorted(both)[0]} is in packages and in removed", "leave it in one of them", "removed")
+        for line in manifest.debconf:
+            self._check_answer(line)
+
+    def _check_packages(self, key: str, entries: Iterable[str]) -> None:
+        for entry in entries:
+            name, pinned, version = entry.partition("=")
+            if not _NAME.fullmatch(name) or (pinned and not _VERSION.fullmatch(version)):
+                self._fail(f"{entry!r} in {key} is no package", "for example: hello, libc6:i386, hello=2.10-3", key)
+            if pinned and key in ("removed", "held"):
+                self._fail(f"{entry!r} in {key} has a version", "give the name alone", key)
+            if key == "versions" and not pinned:
+                self._fail(f"{entry!r} in versions has none", f"for example: {name}=1.0-1", key)
+
+    def _check_answer(self, line: str) -> None:
+        parts = line.split(None, 3)
+        if len(parts) < 3 or "\n" in line:
+            self._fail(
+                f"{line!r} in debconf is no answer",
+                'for example: "locales locales/default_environment_locale select C.UTF-8"',
+                "debconf",
+            )
+        if parts[2] == "password":
+            self._fail("debconf has the answer of a password", "passwords do not belong into such a file", "debconf")
+        if parts[2] not in _TYPES:
+            self._fail(f"{parts[2]!r} in debconf is no type", f"there are: {', '.join(_TYPES)}", "debconf")
+
+    def _repository(self, name: str, value: object) -> tuple[str, str | None]:
+        path = name if name == SOURCES_LIST else f"{SOURCES}/{name}"
+        if name != SOURCES_LIST and not _REPOSITORY.fullmatch(name):
+            self._fail(f"{name!r} names no repository", 'for example: "nodesource.sources", "local.list"', name)
+        if value is False:
+            return path, None
+        if not isinstance(value, str):
+            self._fail(f"the repository {name} is not a string, nor false", key=name)
+        return path, value
+
+    def _key(self, path: str, value: object) -> tuple[str, bytes]:
+        self._check_path("keys", path)
+        text = self._string(path, value)
+        return path, text.encode() if text.startswith(ARMOUR.decode()) else self._base64(path, text)
+
+    def _base64(self, key: str, text: str) -> bytes:
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except binascii.Error as error:
+            self._fail(f"{key} is not base64: {error}", key=key)
+
+    def _check_path(self, key: str, path: str) -> None:
+        if not path.startswith("/") or os.path.normpath(path) != path or path.startswith("//") or "\0" in path:
+            self._fail(f"{path!r} in {key} is not an absolute path of a file", "write it out, from / on", path)
+
+    def _file(self, path: str, value: object) -> tuple[str, File]:
+        self._check_path("files", path)
+        if path == "/":
+            self._fail("/ in files is a directory", key=path)
+        if isinstance(value, str):
+            return path, File(value.encode())
+        if not isinstance(value, dict):
+            self._fail(f"{path} is neither a string nor a table", f"a table has one of: {', '.join(_CONTENTS)}", path)
+        self._known(value, (*_CONTENTS, "mode", "owner"), f" of {path}")
+        fields = {key: self._string(f"{key} of {path}", item) for key, item in value.items()}
+        contents = [key for key in _CONTENTS if key in fields]
+        if len(contents) != 1:
+            problem = f"{path} has {' and '.join(contents)}" if contents else f"{path} has no content"
+            self._fail(problem, f"give one of: {', '.join(_CONTENTS)}", path)
+        return path, self._file_of(path, contents[0], fields)
+
+    def _file_of(self, path: str, kind: str, fields: Mapping[str, str]) -> File:
+        value, mode = fields[kind], fields.get("mode", "0644")
+        owner = fields.get("owner", File.owner)
+        if not _MODE.fullmatch(mode):
+            self._fail(f"the mode of {path} cannot be {mode!r}", 'for example: mode = "0755"', path)
+        if not _OWNER.fullmatch(owner):
+            self._fail(f"the owner of {path} cannot be {owner!r}", 'for example: owner = "www-data:www-data"', path)
+        if kind == "link":
+            if "mode" in fields or not value or "\0" in value:
+                self._fail(f"the link {path} has a mode, or leads nowhere", "a link has only an owner", path)
+            return File(link=value, owner=owner)
+        file = File(mode=int(mode, 8), owner=owner)
+        if kind == "source":
+            if value.startswith("/") or ".." in value.split("/") or not value or "\0" in value:
+                self._fail(f"the source {value!r} does not lie beside the file", 'as in: source = "files/x"', path)
+            return replace(file, source=value)
+        return replace(file, content=value.encode() if kind == "text" else self._base64(path, value))
+
+    def _scripts(self, value: object) -> list[Script]:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self._fail(
+                "scripts is not an array of tables", 'each begins with [[scripts]] and has run = "..."', "scripts"
+            )
+        found = []
+        for item in value:
+            self._known(item, ("name", "run"), " of a script")
+            fields = {key: self._string(f"{key} of a script", text) for key, text in item.items()}
+            run = fields.get("run", "")
+            if not run.strip() or "\0" in run or len(run.encode()) > _SCRIPT_LIMIT:
+                self._fail(f"a script has nothing to run, or over {_SCRIPT_LIMIT} bytes", 'run = "..."', "scripts")
+            found.append(Script(run, fields.get("name", "")))
+        return found

@@ -1,0 +1,121 @@
+"""PURE: which changed files of an environment a manifest carries, and why it does not carry the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sysenv_ns.diff.changes import Change
+from sysenv_ns.kernel.mountinfo import ancestors
+
+TEXT_LIMIT = 16 << 10  # bytes of a file that is written into a manifest
+BINARY_LIMIT = 4 << 10
+_TREE_LIMIT = 20  # files of a new directory, beyond which it is something that was unpacked or built
+
+# Where people put files by hand; elsewhere what belongs to no package was made by one, or is data.
+_BY_HAND = re.compile(r"/(etc|opt|srv|usr/local)/.*", re.DOTALL)
+# There, what packages' scripts make.
+_BY_PACKAGES = re.compile(
+    r"/etc/((passwd|group|shadow|gshadow|subuid|subgid)-?|\.pwd\.lock|\.updated|alternatives(/.*)?|ca-certificates\.conf"
+    r"|debian_chroot|environment|init\.d/\.depend\..*|ld\.so\.cache|mailcap|machine-id|rc[0-9S]\.d(/.*)?|shells"
+    r"|ssh/ssh_host_.*|ssl/(certs|private)(/.*)?|systemd/(system|user)/.*\.(wants|requires)(/.*)?)",
+    re.DOTALL,
+)
+
+MADE_BY_PACKAGES = "packages make such files"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is not carried, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The changes whose files shall be carried, if they turn out to be short texts, and the others."""
+
+    wanted: tuple[Change, ...]
+    left: tuple[Left, ...]
+
+
+def select(changes: Sequence[Change], changed_packages: Collection[str], carried: Collection[str]) -> Selection:
+    """`changed_packages`: those of other versions than the host's, whose files come with them; `carried` are the files
+    that are in the manifest otherwise.
+    """
+    wanted: list[Change] = []
+    left: list[Left] = []
+    for top, group in _groups(changes, carried).items():
+        found = [_judged(change, changed_packages) for change in group]
+        chosen = [change for change, why in zip(group, found, strict=True) if why is None]
+        if len(chosen) > _TREE_LIMIT:
+            size = sum(change.new.size for change in chosen if change.new)
+            left.append(Left(f"{top}/", f"{len(chosen)} files, {size} bytes"))
+        else:
+            wanted += chosen
+        left += _reasons(zip(group, found, strict=True))
+    return Selection(tuple(wanted), tuple(sorted(set(left), key=lambda row: (row.what, row.why))))
+
+
+def _groups(changes: Sequence[Change], carried: Collection[str]) -> dict[str, list[Change]]:
+    """By the outermost new directory that they are in, or each alone."""
+    new = {c.path for c in changes if c.kind == "added" and c.type == "directory"}
+    filled = {parent for c in changes for parent in ancestors(c.path)}
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.fold or change.path in carried or (change.type == "directory" and change.path in filled & new):
+            continue
+        above = [path for path in ancestors(change.path) if path in new]
+        groups.setdefault(above[-1] if above else change.path, []).append(change)
+    return groups
+
+
+def _judged(change: Change, changed_packages: Collection[str]) -> str | None:
+    """Why a change is not carried; None for one that is; "" for one that comes with its package."""
+    there = change.new is not None and change.type in ("file", "symlink") and change.kind != "metadata"
+    if change.package in changed_packages:
+        # A configuration file that was edited shows only by its content (freezing.py).
+        return None if there and change.path.startswith("/etc/") and change.type == "file" else ""
+    if change.package:
+        edited = there and change.path.startswith("/etc/")
+        return None if edited else f"{change.kind}, of the package {change.package}"
+    if _BY_PACKAGES.fullmatch(change.path):
+        return MADE_BY_PACKAGES
+    if not _BY_HAND.fullmatch(change.path):
+        return "data, or made by a package"
+    if not there:
+        return change.kind if change.new is None or change.kind == "metadata" else f"a {change.type}"
+    return None
+
+
+def _reasons(judged: Iterable[tuple[Change, str | None]]) -> Iterator[Left]:
+    for change, why in judged:
+        if why:
+            data = why.startswith("data")
+            yield Left(_shortened(change.path) if data else change.path, why)
+
+
+def _shortened(path: str) -> str:
+    """The beginning of a path that tells whose data it is: /var/lib/postgresql/."""
+    parts = path.split("/")
+    return path if len(parts) <= 4 else f"{'/'.join(parts[:4])}/"
+
+
+def unfit(path: str, content: bytes, mode: int) -> str:
+    """Why a file cannot be written into a manifest; "" when it can."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is no text"
+    if not mode & 0o004:
+        return "not everybody may read it: it may hold a secret"
+    try:
+        text = "\0" not in content.decode()
+    except UnicodeDecodeError:
+        text = False
+    if len(content) > (TEXT_LIMIT if text else BINARY_LIMIT):
+        return f'{len(content)} bytes; keep it beside the manifest: {{ source = "files/..." }}'
+    return ""
