@@ -75,9 +75,7 @@ def _arguments(context: Context, arguments: tuple[str, ...]) -> tuple[str | None
     names = list(arguments)
     # A name has no slash; a single argument that looks like one of these files is that.
     given = names.pop() if len(names) == 2 or (names and _is_file(names[0])) else None
-    file = Path(os.path.abspath(given)) if given else finding.nearest(_caller(context))
-    if file is None:
-        raise finding.missing()
+    file = Path(os.path.abspath(given)) if given else _nearest(context)
     return check_name(names[0]) if names else None, file / finding.NAME if file.is_dir() else file
 
 
@@ -85,8 +83,13 @@ def _is_file(argument: str) -> bool:
     return "/" in argument or argument.endswith(".toml")
 
 
-def _caller(context: Context) -> int:
-    return context.caller.uid if context.caller else os.geteuid()
+def _nearest(context: Context) -> Path:
+    from sysenv_ns.manifest import finding
+
+    file = finding.nearest(context.caller.uid if context.caller else os.geteuid())
+    if file is None:
+        raise click.UsageError(f"Missing argument: there is no {finding.NAME} here, nor in a directory above.")
+    return file
 
 
 def _run(
@@ -137,9 +140,7 @@ def environment_here(context: Context, new: New) -> str:
     from sysenv_ns.manifest import finding, parsing, plans, state
 
     refuse_inside("enter an environment")
-    file = finding.nearest(_caller(context))
-    if file is None:
-        raise finding.missing()
+    file = _nearest(context)
     manifest = parsing.load(file)
     name = finding.name_of(manifest, file)
     if not context.store.exists(name):

@@ -38,12 +38,6 @@ def _check_owner(file: Path, caller: int) -> None:
         raise SysenvError(f"{file} belongs to somebody else", f"if you trust it: sysenv-ns sync NAME {file}")
 
 
-def missing() -> SysenvError:
-    """The error for a directory without such a file."""
-    hint = "name an environment, or make the file: sysenv-ns freeze NAME > sysenv.toml"
-    return SysenvError(f"there is no {NAME} here, nor in a directory above", hint, exit_status=2)
-
-
 def name_of(manifest: Manifest, file: Path) -> str:
     """The environment that it is about: as it says, else as its directory is called. Raises SysenvError."""
     name = manifest.name or plans.default_name(str(file.parent))

@@ -48,7 +48,7 @@ def _table(name: str, values: Mapping[str, str]) -> Iterator[str]:
     if values:
         yield f"[{name}]\n"
     for key, value in values.items():
-        yield f"{key if _BARE.fullmatch(key) else string(key)} = {value}\n"
+        yield f"{key if _BARE.fullmatch(key) else quoted(key)} = {value}\n"
 
 
 def _repository(text: str | None) -> str:
@@ -68,7 +68,7 @@ def _files(files: Mapping[str, File]) -> Iterator[str]:
     yield "".join(_table("files", texts))
     for path, found in fields.items():
         if path not in texts:
-            yield "".join(_table(f"files.{string(path)}", found))
+            yield "".join(_table(f"files.{quoted(path)}", found))
 
 
 def _fields(file: File) -> dict[str, str]:
@@ -113,10 +113,15 @@ def _base64(content: bytes) -> str:
 def string(text: str) -> str:
     """A TOML string: over several lines as it is written, as far as that is possible."""
     if "\n" not in text:
-        return f'"{_escaped(text)}"'
+        return quoted(text)
     if "'''" in text or text.endswith("'") or _UNPRINTABLE.search(text):
         return '"""\n' + "\n".join(map(_escaped, text.split("\n"))) + '"""'
     return f"'''\n{text}'''"
+
+
+def quoted(text: str) -> str:
+    """A TOML string on one line, which a key can be too."""
+    return f'"{_escaped(text)}"'
 
 
 def _escaped(text: str) -> str:

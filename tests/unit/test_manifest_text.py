@@ -1,0 +1,183 @@
+"""The text of a sysenv.toml: what is written is read back, and mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.manifest import finding, parsing, plans, writing
+from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("ab'\"\\\n\r\t\x00#[]=", max_size=20)
+_NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.]{0,8}[a-z0-9]", fullmatch=True)
+_VERSIONED = st.builds("{}={}".format, _NAMES, st.from_regex(r"[0-9][0-9.:~+-]{0,5}", fullmatch=True))
+_PARTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8)
+
+
+@st.composite
+def _paths(draw: st.DrawFn) -> str:
+    parts = draw(st.lists(_PARTS.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3))
+    return f"/{'/'.join(parts)}"
+
+
+_OWNERS = st.sampled_from(["root:root", "www-data:adm", "1000:0"])
+_FILES = (
+    st.builds(File, content=st.binary(max_size=200), mode=st.integers(0, 0o7777), owner=_OWNERS)
+    | st.builds(File, content=_TEXTS.map(str.encode))
+    | st.builds(File, link=st.text("ab/.'\n", min_size=1), owner=_OWNERS)
+    | st.builds(File, source=st.sampled_from(["x", "files/y z"]), mode=st.sampled_from([0o644, 0o755]))
+)
+_SOURCE_FILES = st.from_regex(r"[a-z]{1,8}\.(list|sources)", fullmatch=True).map(f"{SOURCES}/{{}}".format)
+MANIFESTS = st.builds(
+    Manifest,
+    name=st.sampled_from(["", "proj"]),
+    release=st.sampled_from(["", "debian/bookworm", "arch"]),
+    architectures=st.lists(st.sampled_from(["i386", "arm64"]), unique=True).map(tuple),
+    packages=st.lists(_NAMES | _VERSIONED, max_size=4).map(tuple),
+    versions=st.lists(_VERSIONED, max_size=4).map(tuple),
+    held=st.lists(_NAMES, max_size=2).map(tuple),
+    debconf=st.sampled_from([(), ("a a/b select x y", 'c c/d string "q\\"')]),
+    repositories=st.dictionaries(_SOURCE_FILES, st.none() | _TEXTS, max_size=2),
+    keys=st.dictionaries(_paths(), st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
+    files=st.dictionaries(_paths(), _FILES, max_size=4),
+    scripts=st.lists(st.builds(Script, _TEXTS.filter(lambda t: t.strip() and "\0" not in t), _TEXTS), max_size=2).map(
+        tuple
+    ),
+)
+
+
+@given(MANIFESTS)
+def test_what_is_written_is_read_back(manifest: Manifest) -> None:
+    text = writing.render(manifest, ["a comment"])
+    found = parsing.parse(text.encode(), "x")
+    assert found == manifest
+    assert writing.render(found) == writing.render(manifest)
+
+
+@given(MANIFESTS)
+def test_a_record_is_read_back(manifest: Manifest) -> None:
+    record = plans.decode(plans.encode("/a/sysenv.toml", manifest, ["b", "a"]))
+    assert record is not None
+    assert (record.file, sorted(record.known)) == ("/a/sysenv.toml", ["a", "b"])
+    assert record.says(manifest)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{}", b"[]", b'{"file": 1}', b"\xff"])
+def test_a_damaged_record_is_none(data: bytes | None) -> None:
+    assert plans.decode(data) is None
+
+
+def test_scripts_are_written_as_people_write_them() -> None:
+    script = Script("sed 's/\\//x/' \"$file\"\necho done\n", "edit")
+    assert writing.render(Manifest(scripts=(script,))) == (
+        "[[scripts]]\nname = \"edit\"\nrun = '''\nsed 's/\\//x/' \"$file\"\necho done\n'''\n"
+    )
+
+
+def test_files_with_more_than_a_text_are_tables() -> None:
+    files = {"/a": File(b"#!/bin/sh\n", mode=0o755), "/b": File(b"one\n"), "/c": File(b"\xff")}
+    assert writing.render(Manifest(files=files)) == (
+        "[files]\n\"/b\" = '''\none\n'''\n\n[files.\"/a\"]\nmode = \"0755\"\ntext = '''\n#!/bin/sh\n'''\n"
+        '\n[files."/c"]\nbase64 = "/w=="\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("packages = [", "is not TOML: Invalid value (at end of document)", "toml.io"),
+        ("a = 1\n= 2", "(at line 2, column 1)", "toml.io"),
+        ("name = 'x'\n\npackges = ['hello']", "there is no key 'packges' (line 3)", "did you mean packages?"),
+        ("zzz = 1", "there is no key 'zzz'", "there are: name, release"),
+        ("packages = 'hello'", "packages is not a list of strings (line 1)", "docs/manifest.md"),
+        ("packages = [1]", "packages is not a list of strings", "docs/manifest.md"),
+        ("packages = ['-y']", "'-y' in packages is no package", "hello=2.10-3"),
+        ("packages = ['nano-']", "'nano-' in packages is no package", "hello=2.10-3"),
+        ("packages = ['a/b']", "'a/b' in packages is no package", "hello=2.10-3"),
+        ("packages = ['hello=']", "'hello=' in packages is no package", "hello=2.10-3"),
+        ("removed = ['nano=1']", "'nano=1' in removed has a version", "name alone"),
+        ("versions = ['nano']", "'nano' in versions has none", "nano=1.0-1"),
+        ("packages = ['nano']\nremoved = ['nano']", "nano is in packages and in removed (line 2)", "one of them"),
+        ("name = 1", "name is not a string (line 1)", "docs"),
+        ("name = '../x'", "'../x' cannot name an environment", "letters"),
+        ("release = 'Debian 12'", "release cannot be 'Debian 12'", "debian/bookworm"),
+        ("architectures = ['i 386']", "'i 386' is no architecture", "i386"),
+        ("debconf = ['a b']", "'a b' in debconf is no answer", "locales"),
+        ("debconf = ['a a/b password x']", "debconf has the answer of a password", "passwords do not belong"),
+        ("debconf = ['a a/b note x']", "'note' in debconf is no type", "string, boolean"),
+        ("[repositories]\n'x.txt' = ''", "'x.txt' names no repository (line 2)", "nodesource.sources"),
+        ("[repositories]\n'../x.list' = ''", "'../x.list' names no repository", "nodesource.sources"),
+        ("[repositories]\n'x.list' = true", "the repository x.list is not a string, nor false (line 2)", "docs"),
+        ("[keys]\n'a.gpg' = 'YQ=='", "'a.gpg' in keys is not an absolute path", "from / on"),
+        ("[keys]\n'/a.gpg' = 'Y'", "/a.gpg is not base64", "docs"),
+        ("files = []", "files is not a table", "docs"),
+        ("[files]\n'/etc/../x' = ''", "'/etc/../x' in files is not an absolute path", "from / on"),
+        ("[files]\n'/' = ''", "/ in files is a directory", "docs"),
+        ("[files]\n'/x' = 1", "/x is neither a string nor a table (line 2)", "text, base64, source, link"),
+        ("[files.'/x']\ntext = ''\nlink = 'y'", "/x has text and link (line 1)", "one of"),
+        ("[files.'/x']\nmode = '0644'", "/x has no content (line 1)", "one of"),
+        ("[files.'/x']\ntxet = ''", "there is no key 'txet' of /x (line 2)", "did you mean text?"),
+        ("[files.'/x']\ntext = ''\nmode = '9'", "the mode of /x cannot be '9'", "0755"),
+        ("[files.'/x']\ntext = ''\nmode = 0o644", "mode of /x is not a string", "docs"),
+        ("[files.'/x']\ntext = ''\nowner = 'root'", "the owner of /x cannot be 'root'", "www-data:www-data"),
+        ("[files.'/x']\nsource = '../x'", "does not lie beside the file", "files/x"),
+        ("[files.'/x']\nsource = '/etc/shadow'", "does not lie beside the file", "files/x"),
+        ("[files.'/x']\nlink = 'y'\nmode = '0644'", "has a mode", "only an owner"),
+        ("scripts = ['x']", "scripts is not an array of tables", "[[scripts]]"),
+        ("[[scripts]]\nname = 'x'", "a script has nothing to run", "run = "),
+        ("[[scripts]]\nrun = 'x'\nwhen = 'y'", "there is no key 'when' of a script (line 3)", "name"),
+    ],
+)
+def test_mistakes_are_told(text: str, message: str, hint: str) -> None:
+    with pytest.raises(SysenvError) as caught:
+        parsing.parse(text.encode(), "sysenv.toml")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_what_is_no_text_is_told() -> None:
+    with pytest.raises(SysenvError, match=r"is not UTF-8 \(at line 2\)"):
+        parsing.parse(b"a = 1\n\xff", "x")
+
+
+def test_sources_lie_beside_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "sysenv.toml"
+    file.write_text('[files."/x"]\nsource = "files/x"\n')
+    with pytest.raises(SysenvError, match=r"the source files/x cannot be read: .*ENOENT"):
+        parsing.load(file)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/x").write_bytes(b"\xff")
+    assert parsing.load(file).files["/x"].content == b"\xff"
+    with pytest.raises(SysenvError, match="cannot be read") as caught:
+        parsing.load(tmp_path / "none.toml")
+    assert "sysenv-ns freeze" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("/a/proj", "proj"), ("/a/My Project (2)", "My-Project-2"), ("/a/.x", "x"), ("/", ""), ("/ä", "")],
+)
+def test_the_name_of_a_directory(directory: str, name: str) -> None:
+    assert plans.default_name(directory) == name
+    if name:
+        assert finding.name_of(Manifest(), Path(directory, "sysenv.toml")) == name
+    else:
+        with pytest.raises(SysenvError, match="no name can be made"):
+            finding.name_of(Manifest(), Path(directory, "sysenv.toml"))
+
+
+def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    inner = tmp_path / "home/a/b"
+    inner.mkdir(parents=True)
+    (tmp_path / "sysenv.toml").touch()  # above the home
+    monkeypatch.chdir(inner)
+    uid = tmp_path.stat().st_uid
+    assert finding.nearest(uid) is None
+    for directory in (tmp_path / "home", tmp_path / "home/a", inner):
+        (directory / "sysenv.toml").touch()
+        assert finding.nearest(uid) == directory / "sysenv.toml"
