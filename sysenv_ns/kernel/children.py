@@ -103,10 +103,15 @@ def reap(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status)
 
 
-def _become_child(parent: int, name: str) -> None:
+def end_with(parent: int) -> None:
+    """Let this child be killed when its parent ends. Whoever changes its ids has to say so again, prctl(2)."""
     _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def _become_child(parent: int, name: str) -> None:
+    end_with(parent)
     _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may have children of its own
 

@@ -49,7 +49,7 @@ def freeze(store: Store, name: str, exact: bool) -> Frozen:
         environment = store.load(name)
         record = plans.decode(state.record_of(environment))
         remembered = record.manifest if record else Manifest()
-        now = state.read(store, environment, remembered.files, remembered.keys)
+        now = state.read(environment, remembered.files, remembered.keys)
         syncing.require_dpkg(now.own)
         files, left = _files(environment, found, now, record)
     packages, versions = _packages(now, found.packages, remembered, exact)
@@ -139,13 +139,13 @@ def _files(
     packages = {change.name for change in found.packages}
     selection = selecting.select(found.changes, packages, carried)
     left = [*selection.left]
-    contents = _contents(environment, [change for change in selection.wanted if change.type == "file"])
+    contents = _contents(environment, selection.wanted)
     shipped = _shipped(now)
     for change in selection.wanted:
         content = contents.get(change.path, b"")
         if change.package in packages and not _edited(change.path, content, shipped):
             continue
-        if why := selecting.unfit(change.path, content, 0o777 if change.type == "symlink" else _mode(change)):
+        if why := _unfit(change, content):
             left.append(Left(change.path, why))
         else:
             files[change.path] = _file(change, content, now)
@@ -172,8 +172,10 @@ def _edited(path: str, content: bytes, shipped: Mapping[str, str]) -> bool:
     return path in shipped and hashlib.md5(content, usedforsecurity=False).hexdigest() != shipped[path]
 
 
-def _mode(change: Change) -> int:
-    return change.new.mode if change.new else 0
+def _unfit(change: Change, content: bytes) -> str:
+    assert change.new is not None
+    mode = 0o777 if change.type == "symlink" else change.new.mode
+    return selecting.unfit(change.path, content, mode, change.new.size)
 
 
 def _file(change: Change, content: bytes, now: State) -> File:

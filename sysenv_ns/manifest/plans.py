@@ -195,8 +195,11 @@ def _files(manifest: Manifest, state: State, record: Record | None) -> Iterator[
     for path, file in manifest.files.items():
         if not state.has(path, file):
             yield Action("file", path, file)
+    # What a package has put below it cannot be brought back.
+    surplus = (p for key, p in state.own.packages.items() if key not in state.host.packages)
+    shipped = {path for package in surplus for path in package.conffiles} if record else ()
     for path in record.manifest.files if record else ():
-        if path not in manifest.files and path in state.files:
+        if path not in manifest.files and path in state.files and path not in shipped:
             yield Action("file", path)
 
 

@@ -104,8 +104,8 @@ def _shortened(path: str) -> str:
     return path if len(parts) <= 4 else f"{'/'.join(parts[:4])}/"
 
 
-def unfit(path: str, content: bytes, mode: int) -> str:
-    """Why a file cannot be written into a manifest; "" when it can."""
+def unfit(path: str, content: bytes, mode: int, size: int) -> str:
+    """Why a file cannot be written into a manifest; "" when it can. Of a long one the beginning is enough."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -116,6 +116,6 @@ def unfit(path: str, content: bytes, mode: int) -> str:
         text = "\0" not in content.decode()
     except UnicodeDecodeError:
         text = False
-    if len(content) > (TEXT_LIMIT if text else BINARY_LIMIT):
-        return f'{len(content)} bytes; keep it beside the manifest: {{ source = "files/..." }}'
+    if size > (TEXT_LIMIT if text else BINARY_LIMIT):
+        return f'{size} bytes; keep it beside the manifest: {{ source = "files/..." }}'
     return ""

@@ -15,13 +15,12 @@ from typing import Any
 
 from sysenv_ns.diff import comparing
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.host import config, layout
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, digest
 from sysenv_ns.packages import debconf, dpkg, origin
 from sysenv_ns.packages.dpkg import Package
-from sysenv_ns.store import Environment, Store
+from sysenv_ns.store import Environment
 from sysenv_ns.upper import uppers
 from sysenv_ns.upper.view import Own, Upper, View
 
@@ -163,7 +162,6 @@ class State:
     host: Side
     own: Side
     files: Mapping[str, Look] = field(default_factory=dict)  # those that were asked for and are there
-    bound: tuple[str, ...] = ()  # directories that show the host's own content inside
     single: bool = False
 
     def has(self, path: str, file: File) -> bool:
@@ -205,11 +203,10 @@ def record_of(environment: Environment) -> bytes | None:
     return origin.content(place) if place else None
 
 
-def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> State:
+def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> State:
     """Both sides, and what is at these paths; keys lie in several places. Its lock must be held. Raises SysenvError."""
     places = uppers.listed(environment.uppers(""))
     layers = [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
-    bound = layout.hosts_own(config.host(store, environment))
     host = _host()
     wanted, wanted_keys = list(paths), [*keys, *host.keys]
 
@@ -230,7 +227,7 @@ def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys
     files = {path: Look(*row) for path, row in data["files"].items()}
     files |= _of_host(data["below"], environment.id_map)
     single = environment.id_map is not None and environment.id_map.kind == "single"
-    return State(host, own, files, bound, single)
+    return State(host, own, files, single)
 
 
 def _host() -> Side:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children
@@ -35,7 +35,7 @@ fetch "$@"
 _AVAILABLE = f"""
 missing() {{
     for entry; do
-        apt-cache -q show "$entry" >/dev/null 2>&1 || echo "$entry"
+        [ -n "$(apt-cache show "$entry" 2>/dev/null)" ] || echo "$entry"
     done
 }}
 [ -n "$(missing "$@")" ] || exit 0
@@ -72,7 +72,7 @@ class Run:
     title: str
     arguments: tuple[str, ...]
     given: bytes = b""
-    hint: str = ""
+    hint: str = "what it said is above"
     quiet: bool = False
     directory: str = "/"
 
@@ -119,8 +119,10 @@ def compiled(
     def of(kind: str) -> list[Action]:
         return by_kind.get(kind, [])
 
-    early = [action for action in of("file") if is_below(action.subject, "/etc/apt")]
-    files = [*early, *(action for action in of("file") if action not in early)]
+    # What is given up comes before packages that may have a file there, what is added after them.
+    early = [a for a in of("file") if a.subject not in manifest.files or is_below(a.subject, "/etc/apt")]
+    late = [action for action in of("file") if action not in early]
+    changed = any(is_below(a.subject, "/etc/apt") for a in early)
     for action in (*of("key"), *of("repository")):
         yield _put(action.subject, None if action.value is None else File(_bytes(action.value)))
     for action in early:
@@ -129,14 +131,14 @@ def compiled(
     if answers := b"".join(_bytes(action.value) + b"\n" for action in of("answer")):
         yield Run("answer debconf's questions", ("debconf-set-selections",), answers)
     names = sorted({installed[action.subject] for action in of("answer") if action.subject in installed})
-    yield from _packages(actions, bool(early or of("key") or of("repository") or of("architecture")))
+    yield from _packages(actions, bool(changed or of("key") or of("repository") or of("architecture")))
     if names:
         yield Run(f"configure {' '.join(names)}", ("dpkg-reconfigure", "--frontend=noninteractive", *names))
     yield from _marks(by_kind)
     if of("drop") or of("remove"):
         yield _shell("remove what nothing needs any more", _SWEEP, (), "".join(f"{name}\n" for name in hosts).encode())
     yield from (_dpkg("--remove-architecture", action.subject) for action in of("no-architecture"))
-    for action in files[len(early) :]:
+    for action in late:
         yield from _placed(action)
     for script in manifest.scripts if of("script") else ():
         yield Run(f"script: {script.title}", ("sh", "-e", "-c", script.run), directory=directory)
@@ -151,11 +153,11 @@ def _packages(actions: Sequence[Action], changed: bool) -> Iterator[Run]:
         return
     if pinned := [entry for entry in install if split(entry)[1]]:
         hint = "leave out the version, or add a repository that has it"
-        yield _shell("look for the versions", _AVAILABLE, tuple(pinned), hint=hint, quiet=True)
+        yield replace(_shell("look for the versions", _AVAILABLE, tuple(pinned)), hint=hint, quiet=True)
     if install:
         yield _shell("fetch packages", _FETCH, ("yes" if changed else "no", *install, *remove))
     script = f'{_APT} {_ALLOWED} install "$@"'
-    yield _shell("install and remove packages", script, (*install, *remove), hint="see above what apt says")
+    yield _shell("install and remove packages", script, (*install, *remove))
 
 
 def _marks(by_kind: Mapping[str, Sequence[Action]]) -> Iterator[Run]:
@@ -170,10 +172,8 @@ def _marks(by_kind: Mapping[str, Sequence[Action]]) -> Iterator[Run]:
             yield Run(f"apt-mark {verb} {' '.join(names)}", ("apt-mark", verb, *names))
 
 
-def _shell(
-    title: str, script: str, arguments: tuple[str, ...], given: bytes = b"", hint: str = "", quiet: bool = False
-) -> Run:
-    return Run(title, ("sh", "-ec", script, "sh", *arguments), given, hint, quiet)
+def _shell(title: str, script: str, arguments: tuple[str, ...], given: bytes = b"") -> Run:
+    return Run(title, ("sh", "-ec", script, "sh", *arguments), given)
 
 
 def _dpkg(option: str, name: str) -> Run:

@@ -124,7 +124,7 @@ def _found(store: Store, environment: Environment, manifest: Manifest) -> _Found
     record = plans.decode(state.record_of(environment))
     paths = [*manifest.files, *(record.manifest.files if record else ())]
     keys = [*manifest.keys, *(record.manifest.keys if record else ())]
-    found = state.read(store, environment, paths, keys)
+    found = state.read(environment, paths, keys)
     return _Found(found, record, plans.make(manifest, found, record))
 
 
@@ -138,7 +138,7 @@ def _apply(store: Store, manifest: Manifest, agreed: Result, reporter: Reporter)
             if now.actions:
                 trial.carry_out(begun, _steps(begun.copy, manifest, now, Path(agreed.file)), reporter)
             ended = trial.end(store, begun.copy)
-            after = state.read(store, begun.copy, manifest.files, manifest.keys)
+            after = state.read(begun.copy, manifest.files, manifest.keys)
             known = plans.remaining(manifest, after)
             _check_packages(known, manifest)
             content = plans.encode(agreed.file, manifest, (action.ident for action in known))

@@ -123,12 +123,14 @@ def carry_out(trial: Trial, wanted: Sequence[Step], reporter: Reporter) -> None:
     variables = rebasing.variables(trial.copy.name)
     bound = layout.hosts_own(config_module.host(trial.store, trial.copy))
     emulated = emulation.Emulation(id_map.kind) if id_map else None
+    parent = os.getpid()
 
     def inside() -> None:
         os.umask(0o022)
         session.start(trial.store, trial.copy, reporter)
         if id_map is not None:
             namespace.become_root()
+            children.end_with(parent)  # it holds the environment's lock
         if emulated is not None:
             emulated.load()
         steps.carry_out(wanted, bound, variables, _STDERR)

@@ -24,7 +24,7 @@ def _status(*packages: str) -> bytes:
     for package in ("dpkg 1", *packages):
         name, version, *fields = package.split(" ", 2)
         want = "hold" if name.startswith("+") else "install"
-        more = "".join(f"{field.strip()}\n" for field in "".join(fields).split(";") if field)
+        more = "".join(f"{field}\n" for field in "".join(fields).split(";") if field)
         text += f"Package: {name.lstrip('+')}\nStatus: {want} ok installed\nArchitecture: amd64\n"
         text += f"{more}Version: {version}\n\n"
     return text.encode()
@@ -146,6 +146,14 @@ def test_files() -> None:
     assert _with_files(Manifest(), None, l=link) == []
 
 
+def test_what_a_package_has_put_below_a_file_cannot_be_brought_back() -> None:
+    own = _side("nano 1", "sh 1", "a 1 Conffiles:; /x 0123")
+    look = Look("file")
+    record = _record(Manifest(files={"/x": File(b"1"), "/y": File(b"1")}))
+    found = plans.make(Manifest(packages=("a",)), State(HOST, own, {"/x": look, "/y": look}), record)
+    assert [action.subject for action in found] == ["/y"]
+
+
 def test_scripts_run_when_they_or_anything_else_changed() -> None:
     manifest = Manifest(scripts=(Script("one\n"), Script("\n two", "second")))
     scripts = [("script", "one"), ("script", "second")]
@@ -191,10 +199,10 @@ def test_release(text: str, release: str) -> None:
 
 
 def test_steps_come_in_an_order_that_works() -> None:
-    manifest = Manifest(scripts=(Script("x"),))
+    files = {"/etc/a": File(b"", owner="me:me"), "/etc/apt/preferences.d/x": File(b"")}
+    manifest = Manifest(scripts=(Script("x"),), files=files)
     actions = [
-        Action("file", "/etc/a", File(b"", owner="me:me")),
-        Action("file", "/etc/apt/preferences.d/x", File(b"")),
+        *(Action("file", path, file) for path, file in files.items()),
         Action("file", "/gone"),
         Action("script", "x", b"x"),
         Action("install", "a=1", b""),
@@ -212,6 +220,7 @@ def test_steps_come_in_an_order_that_works() -> None:
         "write /k",
         f"write {_LIST}",
         "write /etc/apt/preferences.d/x",
+        "delete /gone",
         "dpkg --add-architecture i386",
         "answer debconf's questions",
         "apt-get update",
@@ -224,18 +233,19 @@ def test_steps_come_in_an_order_that_works() -> None:
         "remove what nothing needs any more",
         "write /etc/a",
         "chown me:me /etc/a",
-        "delete /gone",
         "script: x",
     ]
     assert found[0] == Put("/k", File(b"k"))
-    assert found[-2] == Delete("/gone")
+    assert found[3] == Delete("/gone")
     install = next(step for step in found if step.title.startswith("install"))
     assert isinstance(install, Run)
     assert install.arguments[-3:] == ("a=1", "lib", "nano-")
 
 
 def test_without_packages_there_is_no_network() -> None:
-    titles = [s.title for s in steps.compiled([Action("file", "/etc/a", File(b""))], Manifest(), [], {}, "/")]
+    file = File(b"")
+    manifest = Manifest(files={"/etc/a": file})
+    titles = [s.title for s in steps.compiled([Action("file", "/etc/a", file)], manifest, [], {}, "/")]
     assert titles == ["write /etc/a"]
 
 
@@ -297,6 +307,6 @@ def test_large_new_directories_are_left_as_a_whole() -> None:
     ],
 )
 def test_what_cannot_be_carried(path: str, content: bytes, mode: int, word: str) -> None:
-    found = selecting.unfit(path, content, mode)
+    found = selecting.unfit(path, content, mode, len(content))
     assert word in found
     assert bool(found) is bool(word)
