@@ -1,4 +1,4 @@
-"""What sync has found, to text or JSON, and a warning for a terminal made harmless; fetches nothing."""
+"""What sync has found, to text (which does nothing to a terminal) or JSON; fetches nothing."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def as_data(result: Result) -> dict[str, Any]:
         "done": result.done,
         "actions": [{"kind": action.kind, "subject": action.subject} for action in result.actions],
         "notes": list(result.notes),
+        "origin": result.origin,
     }
 
 
@@ -48,6 +49,8 @@ def plan(result: Result) -> str:
     what = "is made" if result.created else "differs"
     rows = [_row(action) for action in result.actions]
     lines = [f"{result.name} {what}, by {patch.quoted(result.file)}:"]
+    if not result.created and result.origin != result.file:
+        lines.append(f"  it was made from {patch.quoted(result.origin) if result.origin else 'no such file'}")
     for action, line in zip(result.actions, table(rows).splitlines(), strict=True):
         lines.append(f"  {line}")
         lines += [f"      | {patch.visible(text)}" for text in _details(action)]

@@ -21,7 +21,7 @@ from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, digest
 from sysenv_ns.packages import debconf, dpkg, origin
 from sysenv_ns.packages.dpkg import Package
 from sysenv_ns.store import Environment
-from sysenv_ns.upper import uppers
+from sysenv_ns.upper import uppers, view
 from sysenv_ns.upper.view import Own, Upper, View
 
 RECORD = "/var/lib/sysenv-ns/manifest.json"  # what an environment was last made to match; in it, so that it goes along
@@ -232,12 +232,10 @@ def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str
 
 def _host() -> Side:
     databases = {path: origin.content(path) or b"" for path in _DATABASES}
-    view = View("/")
-    sources = _present(_source_paths(view.names(SOURCES)))
-    keys = [
-        *_signed_by(sources.values()),
-        *(f"{directory}/{name}" for directory in KEYS for name in view.names(directory)),
-    ]
+    root = View("/")
+    sources = _present(_source_paths(root.names(SOURCES)))
+    found = (f"{directory}/{name}" for directory in KEYS for name in root.names(directory))
+    keys = [*_signed_by(sources.values()), *found]
     return Side(databases, sources, _present(keys))
 
 
@@ -257,14 +255,14 @@ def _signed_by(sources: Iterable[bytes]) -> list[str]:
 
 def _look(upper: Upper, paths: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """In the child: the environment's side, as JSON takes it."""
-    view = View("/")
-    own = Own(upper, view)
+    root = View("/")
+    own = Own(upper, root)
 
     def read_all(paths: Iterable[str]) -> dict[str, str]:
         return {path: _text(data) for path in paths if (data := _content(own, path)) is not None}
 
     def names(directory: str) -> list[str]:
-        return sorted({*view.names(directory), *upper.below(view.real(directory))})
+        return sorted({*root.names(directory), *upper.below(root.real(directory))})
 
     sources = read_all(_source_paths(names(SOURCES)))
     signing = _signed_by(map(_bytes, sources.values()))
@@ -283,9 +281,14 @@ def _look(upper: Upper, paths: Sequence[str], keys: Sequence[str]) -> dict[str, 
 
 def _content(own: Own, path: str) -> bytes | None:
     try:
-        return own.read(path)
+        for _ in range(view.LINKS):
+            target = own.link(path)
+            if target is None:
+                return own.read(path)
+            path = os.path.normpath(os.path.join(os.path.dirname(path), target))
     except PermissionError:  # the host's, and not for this user
-        return None
+        pass
+    return None
 
 
 def _looked_at(place: str) -> list[str | int]:

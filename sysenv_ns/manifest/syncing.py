@@ -33,6 +33,7 @@ class Result:
     created: bool = False  # there was no such environment
     done: bool = False
     notes: tuple[str, ...] = ()
+    origin: str = ""  # the file that it was made to match last
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def run(store: Store, name: str, file: Path, options: Options, asking: Asking) -
     _check_system(manifest, options.force)
     created = not store.exists(name)
     found = _new(manifest) if created else _look(store, name, manifest)
-    result = Result(name, str(file), found.actions, created)
+    result = Result(name, str(file), found.actions, created, origin=found.record.file if found.record else "")
     if options.check:
         return result
     noted = found.record is not None and found.record.is_of(str(file), manifest)

@@ -97,7 +97,9 @@ def test_what_is_printed(run: Run, project: Path, calls: Calls) -> None:
     assert run("sync", "same").stderr.endswith(f"sysenv-ns: same matches already: {file}\n")
     differs = run("sync", "--check", "x")
     assert differs.exit_code == 1
-    assert differs.stdout.startswith(f"x differs, by {file}:\n")
+    assert differs.stdout.startswith(
+        f"x differs, by {file}:\n  it was made from no such file\n  +  package     hello\n"
+    )
     assert run("sync", "--check", "new").stdout.startswith(f"new is made, by {file}:\n")
     same = run("sync", "--check", "same")
     assert (same.exit_code, same.stdout) == (0, f"same matches {file}\n")

@@ -8,7 +8,7 @@ import pytest
 
 from sysenv_ns.diff.changes import Change, Facts, FileType, Kind
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import plans, selecting, steps
+from sysenv_ns.manifest import plans, selecting, steps, syncing
 from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script, digest
 from sysenv_ns.manifest.plans import Action, Record
 from sysenv_ns.manifest.selecting import Left
@@ -310,3 +310,8 @@ def test_what_cannot_be_carried(path: str, content: bytes, mode: int, word: str)
     found = selecting.unfit(path, content, mode, len(content))
     assert word in found
     assert bool(found) is bool(word)
+
+
+def test_another_package_manager() -> None:
+    with pytest.raises(SysenvError, match="know packages of dpkg and apt only"):
+        syncing.require_dpkg(Side({}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,14 @@ def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for directory in (tmp_path / "home", tmp_path / "home/a", inner):
         (directory / "sysenv.toml").touch()
         assert finding.nearest(uid) == directory / "sysenv.toml"
+
+
+def test_the_example_of_the_documentation() -> None:
+    """It says what a file can have, so it has to be one."""
+    text = (Path(__file__).parents[2] / "docs/manifest.md").read_text()
+    lines = text.partition("## The file")[2].partition("\n|")[0].splitlines()
+    example = "".join(f"{line[4:]}\n" for line in lines if line.startswith("    ") or not line)
+    manifest = parsing.parse(example.encode(), "docs/manifest.md")
+    fields = (getattr(manifest, field.name) for field in dataclasses.fields(manifest))
+    assert all(fields)
+    assert manifest.files["/usr/local/bin/tool"] == File(source="files/tool", mode=0o755)
