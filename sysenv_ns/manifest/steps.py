@@ -83,11 +83,12 @@ class Put:
 
     path: str
     file: File
+    name: str = ""  # what it is, for messages
 
     @property
     def title(self) -> str:
         """For messages."""
-        return f"write {self.path}"
+        return f"write {self.name or self.path}"
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _apply(store: Store, manifest: Manifest, agreed: Result, reporter: Reporter)
             known = plans.remaining(manifest, after)
             _check_packages(known, manifest)
             content = plans.encode(agreed.file, manifest, (action.ident for action in known))
-            trial.carry_out(begun, [Put(state.RECORD, File(content))], reporter)
+            trial.carry_out(begun, [Put(state.RECORD, File(content), "down what it matches")], reporter)
             trial.keep(begun)
     notes = [f"{action.kind} {action.subject}: packages or scripts made it differ again" for action in known]
     return (*notes, *(f"ended what was started: {command}" for command in ended))

@@ -314,7 +314,7 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
     project.assert_nothing_is_left()
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full")
 def test_what_was_frozen_makes_the_same(project: Project) -> None:
     """Packages, versions, answers, files, keys, repositories; again frozen it is the same text."""
     project.write('packages = ["m-a", "rb-asked", "m-b=1"]\n[[scripts]]\nrun = "true"\n')

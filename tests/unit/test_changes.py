@@ -46,6 +46,8 @@ def test_details() -> None:
 @pytest.mark.parametrize(
     ("path", "fold"),
     [
+        ("/var/lib/sysenv-ns", "database"),
+        ("/var/lib/sysenv-ns/manifest.json", "database"),
         ("/var/log", ""),
         ("/var/log/apt/term\nlog", "log"),
         ("/var/lib/dpkg/status", "database"),
