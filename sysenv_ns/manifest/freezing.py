@@ -17,10 +17,13 @@ from sysenv_ns.manifest.document import File, Manifest, split
 from sysenv_ns.manifest.plans import Record
 from sysenv_ns.manifest.selecting import MADE_BY_PACKAGES, Left
 from sysenv_ns.manifest.state import State
+from sysenv_ns.packages import dpkg
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.upper import uppers
 from sysenv_ns.upper.view import Upper
 
+_SCRIPTS = (".config", ".preinst", ".postinst", ".prerm", ".postrm")
+_SCRIPT_LIMIT = 1 << 20  # bytes
 _TYPES = ("string", "boolean", "select", "multiselect")  # a text is shown, and has no answer
 
 
@@ -137,7 +140,10 @@ def _files(
     }
     carried = {*files, *now.own.sources, *now.host.sources, *now.own.keys, state.RECORD, os.path.dirname(state.RECORD)}
     packages = {change.name for change in found.packages}
-    selection = selecting.select(found.changes, packages, carried)
+    scripts = [c for c in found.changes if c.path.startswith(f"{dpkg.INFO}/") and c.path.endswith(_SCRIPTS)]
+    texts = _contents(environment, [c for c in scripts if c.new and c.package in packages], _SCRIPT_LIMIT)
+    said = b"\n".join(texts.values()).decode("utf-8", "replace")
+    selection = selecting.select(found.changes, packages, carried, said)
     left = [*selection.left]
     contents = _contents(environment, selection.wanted)
     shipped = _shipped(now)
@@ -186,7 +192,9 @@ def _file(change: Change, content: bytes, now: State) -> File:
     return File(content, mode=change.new.mode, owner=owner)
 
 
-def _contents(environment: Environment, changes: Sequence[Change]) -> dict[str, bytes]:
+def _contents(
+    environment: Environment, changes: Sequence[Change], limit: int = selecting.TEXT_LIMIT + 1
+) -> dict[str, bytes]:
     """What these files hold, of longer ones only the beginning. Raises SysenvError."""
     places = uppers.listed(environment.uppers(""))
     layers = [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
@@ -194,7 +202,7 @@ def _contents(environment: Environment, changes: Sequence[Change]) -> dict[str, 
     def inside() -> dict[str, str]:
         namespace.enter(environment.id_map)
         upper = Upper(layers)
-        return {change.path: _read(upper, change) for change in changes}
+        return {change.path: _read(upper, change, limit) for change in changes}
 
     try:
         found = children.call(inside, "sysenv-ns-read")
@@ -204,10 +212,10 @@ def _contents(environment: Environment, changes: Sequence[Change]) -> dict[str, 
     return {path: text.encode("latin-1") for path, text in found.items()}
 
 
-def _read(upper: Upper, change: Change) -> str:
+def _read(upper: Upper, change: Change, limit: int) -> str:
     entry = upper.get(change.path)
     if entry is None or entry.kind != "file":
         return ""
     facts = comparing.facts_of(entry.status)
-    content = comparing.content(entry.place, facts._replace(size=0), selecting.TEXT_LIMIT + 1)
+    content = comparing.content(entry.place, facts._replace(size=0), limit)
     return (content or b"").decode("latin-1")

@@ -42,14 +42,20 @@ class Selection:
     left: tuple[Left, ...]
 
 
-def select(changes: Sequence[Change], changed_packages: Collection[str], carried: Collection[str]) -> Selection:
-    """`changed_packages`: those of other versions than the host's, whose files come with them; `carried` are the files
-    that are in the manifest otherwise.
+def select(
+    changes: Sequence[Change], changed_packages: Collection[str], carried: Collection[str], scripts: str = ""
+) -> Selection:
+    """`changed_packages`: those of other versions than the host's, whose files come with them, and `scripts` what
+    theirs say; `carried` are the files that are in the manifest otherwise.
     """
     wanted: list[Change] = []
     left: list[Left] = []
+    new = {change.path for change in changes if change.kind == "added" and change.type == "directory"}
     for top, group in _groups(changes, carried).items():
         found = [_judged(change, changed_packages) for change in group]
+        for number, change in enumerate(group):
+            if found[number] is None and not change.package and _names(scripts, change.path, new):
+                found[number] = MADE_BY_PACKAGES
         chosen = [change for change, why in zip(group, found, strict=True) if why is None]
         if len(chosen) > _TREE_LIMIT:
             size = sum(change.new.size for change in chosen if change.new)
@@ -58,6 +64,12 @@ def select(changes: Sequence[Change], changed_packages: Collection[str], carried
             wanted += chosen
         left += _reasons(zip(group, found, strict=True))
     return Selection(tuple(wanted), tuple(sorted(set(left), key=lambda row: (row.what, row.why))))
+
+
+def _names(scripts: str, path: str, new: Collection[str]) -> bool:
+    """Whether scripts name a file, or a new directory that it is in."""
+    candidates = (path, *(directory for directory in ancestors(path) if directory in new))
+    return any(re.search(rf"{re.escape(candidate)}(?![\w.-])", scripts) for candidate in candidates)
 
 
 def _groups(changes: Sequence[Change], carried: Collection[str]) -> dict[str, list[Change]]:

@@ -20,7 +20,7 @@ _APT = "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o D
 _ALLOWED = "--allow-downgrades --allow-change-held-packages"
 
 _UPDATE = f"{_APT} update"
-# Everything is there before anything is changed. Lists that are not old may be too old nevertheless.
+# Everything is there before anything is changed. Where some lists cannot be had, the others may do.
 _FETCH = f"""
 fetch() {{ {_APT} {_ALLOWED} --download-only install "$@"; }}
 updated=$1
@@ -28,7 +28,7 @@ shift
 if [ "$updated" = no ]; then
     fetch "$@" && exit
     echo "The package lists may be too old." >&2
-    {_UPDATE}
+    {_UPDATE} || true
 fi
 fetch "$@"
 """

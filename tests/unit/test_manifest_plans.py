@@ -289,6 +289,17 @@ def test_which_files_are_carried() -> None:
     }
 
 
+def test_what_packages_scripts_name_is_theirs() -> None:
+    changes = [
+        _change("/etc/mta", type_="directory", package="mta"),
+        *map(_change, ["/etc/mta/main.cf", "/etc/aliases", "/etc/aliases.mine", "/etc/default/mine"]),
+    ]
+    scripts = "rm -rf /etc/mta\n[ -e /etc/aliases ] || . /etc/default/mta\n"
+    found = selecting.select(changes, {"mta"}, (), scripts)
+    assert [change.path for change in found.wanted] == ["/etc/aliases.mine", "/etc/default/mine"]
+    assert {row.what for row in found.left} == {"/etc/mta/main.cf", "/etc/aliases"}
+
+
 def test_large_new_directories_are_left_as_a_whole() -> None:
     changes = [_change("/opt/tool", type_="directory"), *(_change(f"/opt/tool/{number}") for number in range(21))]
     assert selecting.select(changes, (), ()) == selecting.Selection((), (Left("/opt/tool/", "21 files, 210 bytes"),))
