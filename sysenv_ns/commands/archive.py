@@ -8,6 +8,7 @@ import click
 
 from sysenv_ns.commands import oci
 from sysenv_ns.commands.console import DRIVER, ID_MAP, JSON, NAME, Context, notice, progress, refuse_inside, show
+from sysenv_ns.commands.making import New, chosen
 
 
 @click.command()
@@ -65,12 +66,8 @@ def import_(
     refuse_inside("import an environment")
     from sysenv_ns import lifecycle, render
     from sysenv_ns.archive import importing
-    from sysenv_ns.host import config
 
-    configured = config.of_user(context.store)
-    # Its id map goes with its driver: another one may have none.
-    chosen = id_map or (configured.id_map if driver is None else "auto")
-    wish = importing.Wish(file, name, driver or configured.driver, chosen, force)
+    wish = importing.Wish(file, name, *chosen(context, New(driver, id_map)), force)
     result = importing.import_(context.store, wish, context.reporter, lambda: progress("Importing"))
     for note in result.notes:
         notice(note)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from sysenv_ns import sudo
 from sysenv_ns.commands.console import DRIVER, ID_MAP, NAME, Context, notice, refuse_inside
+from sysenv_ns.commands.making import New, make
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.session import Command
@@ -19,15 +19,6 @@ _ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
 _LINKED = click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
 _EPHEMERAL = click.option("--ephemeral", is_flag=True, help="In a throwaway environment, on top of NAME or of none.")
 _ON_DISK = click.option("--on-disk", is_flag=True, help="Its changes on the disk, not in memory.")
-
-
-@dataclass(frozen=True)
-class New:
-    """How an environment is made that does not exist."""
-
-    driver: str | None
-    id_map: str | None
-    throwaway: Ephemeral | None = None
 
 
 @click.command()
@@ -135,7 +126,7 @@ def _enter(context: Context, name: str | None, command: Command, new: New) -> No
         from sysenv_ns import lifecycle
 
         lifecycle.remove_ended(context.store)
-    environment = _load_ormake(context, name, command, new)
+    environment = _load_or_make(context, name, command, new)
     sudo.require(environment)
     if origin.may_be_drifted(environment):
         from sysenv_ns.packages import drift
@@ -149,7 +140,7 @@ def _enter(context: Context, name: str | None, command: Command, new: New) -> No
     session.run(context.store, environment, command, context.reporter)
 
 
-def _load_ormake(context: Context, name: str | None, command: Command, new: New) -> Environment:
+def _load_or_make(context: Context, name: str | None, command: Command, new: New) -> Environment:
     if name is None:
         from sysenv_ns.upper import ephemeral
 
@@ -169,18 +160,6 @@ def _load_ormake(context: Context, name: str | None, command: Command, new: New)
             "driver and id map are chosen when an environment is made: leave the options out, or use another name",
         )
     return environment
-
-
-def make(context: Context, name: str, new: New) -> Environment:
-    """A new environment; what the options leave open the user's configuration says."""
-    from sysenv_ns import lifecycle
-    from sysenv_ns.host import config
-
-    configured = config.of_user(context.store)
-    # Its id map goes with its driver: another one may have none.
-    chosen = new.id_map or (configured.id_map if new.driver is None else "auto")
-    driver = new.driver or configured.driver
-    return lifecycle.create(context.store, name, driver, chosen, context.reporter, new.throwaway)
 
 
 COMMANDS = (create, shell, exec_)

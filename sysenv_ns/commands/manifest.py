@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from sysenv_ns.commands import entry as entry_commands
-from sysenv_ns.commands.console import JSON, NAME, Context, notice, refuse_inside, show
-from sysenv_ns.commands.entry import New
+from sysenv_ns.commands.console import DRIVER, ID_MAP, JSON, NAME, Context, notice, refuse_inside, show
+from sysenv_ns.commands.making import New, make
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import Environment, check_name
 
@@ -23,7 +22,7 @@ _DIFFERENT = 1
 @JSON
 @click.pass_obj
 def freeze(context: Context, name: str, exact: bool, as_json: bool) -> None:
-    """Write down what an environment is, as the text of a sysenv.toml, for sync to make others like it."""
+    """Write down what an environment is. It is the text of a sysenv.toml, for sync to make others like it."""
     refuse_inside("freeze an environment")
     from sysenv_ns import render
     from sysenv_ns.manifest import freezing, writing
@@ -43,8 +42,8 @@ def freeze(context: Context, name: str, exact: bool, as_json: bool) -> None:
 @click.option("--check", is_flag=True, help="Change nothing: show what differs, and exit with 1 if anything does.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Use a file that is for another release or architecture.")
-@entry_commands.DRIVER
-@entry_commands.ID_MAP
+@DRIVER
+@ID_MAP
 @JSON
 @click.pass_obj
 def sync(
@@ -57,7 +56,7 @@ def sync(
     id_map: str | None,
     as_json: bool,
 ) -> None:
-    """Let an environment match a sysenv.toml, and make it when it does not exist.
+    """Let an environment match a sysenv.toml. One that does not exist is made.
 
     Without a FILE it is the sysenv.toml of this directory, or of the nearest one above. Without a NAME, what the file
     says, or the name of its directory.
@@ -118,7 +117,7 @@ def _run(
         return click.confirm("Scripts in it can do what you can. Go on?", err=True)
 
     def create(name: str) -> Environment:
-        return entry_commands.make(context, name, new)
+        return make(context, name, new)
 
     asking = syncing.Asking(agree, create, context.reporter)
     result = syncing.run(context.store, name, file, syncing.Options(check, force), asking)

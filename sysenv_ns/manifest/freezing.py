@@ -19,7 +19,7 @@ from sysenv_ns.manifest.selecting import MADE_BY_PACKAGES, Left
 from sysenv_ns.manifest.state import State
 from sysenv_ns.packages import dpkg
 from sysenv_ns.store import Environment, Store
-from sysenv_ns.upper import uppers
+from sysenv_ns.upper import uppers, view
 from sysenv_ns.upper.view import Upper
 
 _SCRIPTS = (".config", ".preinst", ".postinst", ".prerm", ".postrm")
@@ -196,12 +196,11 @@ def _contents(
     environment: Environment, changes: Sequence[Change], limit: int = selecting.TEXT_LIMIT + 1
 ) -> dict[str, bytes]:
     """What these files hold, of longer ones only the beginning. Raises SysenvError."""
-    places = uppers.listed(environment.uppers(""))
-    layers = [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
+    layers, signs = uppers.layers(environment), view.signs(environment.driver)
 
     def inside() -> dict[str, str]:
         namespace.enter(environment.id_map)
-        upper = Upper(layers)
+        upper = Upper(layers, signs)
         return {change.path: _read(upper, change, limit) for change in changes}
 
     try:

@@ -205,14 +205,13 @@ def record_of(environment: Environment) -> bytes | None:
 
 def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> State:
     """Both sides, and what is at these paths; keys lie in several places. Its lock must be held. Raises SysenvError."""
-    places = uppers.listed(environment.uppers(""))
-    layers = [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
+    layers, signs = uppers.layers(environment), view.signs(environment.driver)
     host = _host()
     wanted, wanted_keys = list(paths), [*keys, *host.keys]
 
     def inside() -> object:
         namespace.enter(environment.id_map)
-        return _look(Upper(layers), wanted, wanted_keys)
+        return _look(Upper(layers, signs), wanted, wanted_keys)
 
     try:
         data = children.call(inside, _PROCESS)

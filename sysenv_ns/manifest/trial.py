@@ -16,12 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import running, session
+from sysenv_ns import resting, running, session
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import config as config_module
 from sysenv_ns.host import layout
 from sysenv_ns.kernel import children, emulation, namespace, removal, syscalls
-from sysenv_ns.lifecycle import refuse_running
 from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step
 from sysenv_ns.rebase import rebasing
@@ -73,10 +72,7 @@ def _title(name: str) -> str:
 
 def _frozen(store: Store, environment: Environment) -> Environment:
     """The environment with all its changes in frozen layers; for everybody else it is what it was."""
-    name = environment.name
-    if running.find(environment) is not None:  # waits for what is ending
-        processes = running.processes(store).get(environment.source, ())
-        refuse_running(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
+    resting.refuse_running(store, environment)
     with layers.locked(store), fuse.settled(environment.path):
         ident, chain = history.freeze(store, environment)
         frozen = replace(environment, layers=chain)

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sysenv_ns.store import Environment
+
 _MOUNTS = "mounts"
 
 
@@ -36,3 +38,9 @@ def listed(environments: Iterable[Path]) -> dict[str, str]:
 
 def _point(name: str) -> str:
     return f"/{name.replace('%2F', '/').replace('%25', '%')}"
+
+
+def layers(environment: Environment) -> list[tuple[str, str]]:
+    """The mount points with the directories that hold its changes there, the frozen ones too, uppermost first."""
+    places = listed(environment.uppers(""))
+    return [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
