@@ -13,12 +13,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
 from sysenv_ns.kernel import children, removal
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.store import Environment, Store, write_json
+
+if TYPE_CHECKING:
+    import subprocess
 
 _HINT = "install sudo and let yourself use it, or use another driver"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,6 +79,25 @@ def rerun(store: Store, arguments: Sequence[str]) -> NoReturn:
         os.execve(sudo, command, {"PATH": _PATH, **kept})
     except OSError as error:
         raise SysenvError(f"running sudo failed: {reason(error)}", _HINT) from error
+
+
+def start(module: str) -> subprocess.Popen[bytes]:
+    """Start a module of the tool as root, by way of sudo unless this is root; with pipes. Raises SysenvError.
+
+    sudo asks for a password on the terminal, not on the pipes.
+    """
+    import subprocess
+
+    # -B: root shall leave nothing in what may be a user's directory.
+    command = [sys.executable, "-I", "-B", "-m", module]
+    if os.geteuid() != 0:
+        command = [_program(), "--", *command]
+    kept = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/", env={"PATH": _PATH, **kept}, umask=_UMASK)
+    except OSError as error:
+        raise SysenvError(f"running {command[0]} failed: {reason(error)}", _HINT) from error
 
 
 def receive(request: Path) -> Caller:

@@ -66,8 +66,12 @@ class Host:
         """Whether something else is mounted over a path, and hides what the environment has there."""
         return path in self._shadowed
 
+    def is_added(self, path: str) -> bool:
+        """Whether environments have something there that the host has not, or in place of the host's."""
+        return path in self._added
+
     def covers(self, path: str) -> bool:
-        """The same for a path of which the parents may be, too."""
+        """The same as is_shadowed for a path of which the parents may be, too."""
         return self.is_shadowed(path) or any(map(self.is_shadowed, mountinfo.ancestors(path)))
 
     def look(self, path: str) -> Seen | None:

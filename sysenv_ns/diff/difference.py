@@ -43,7 +43,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Sides:
+class Sides:
     """What is compared. Only processes in the environment's namespace can read its upper directories."""
 
     environment: Environment
@@ -70,11 +70,11 @@ def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
 
 
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:
-    sides = _sides(store, environment)
+    sides = sides_of(store, environment)
     status = origin.content(dpkg.STATUS)
     old = _old_packages(store, environment)
     try:
-        data = _inside(environment, lambda: _look(sides, status, old, paths))
+        data = run_inside(environment, lambda: _look(sides, status, old, paths))
     except OSError as error:
         raise _unreadable(environment, error) from error
     assert isinstance(data, dict)
@@ -92,9 +92,9 @@ def contents(store: Store, difference: Difference) -> list[Contents]:
         return []
     with store.lock(difference.name):
         environment = store.load(difference.name)
-        sides = _sides(store, environment)
+        sides = sides_of(store, environment)
         try:
-            rows = _inside(environment, lambda: _read_all(sides, difference.changes))
+            rows = run_inside(environment, lambda: _read_all(sides, difference.changes))
         except OSError as error:
             raise _unreadable(environment, error) from error
     assert isinstance(rows, list)
@@ -106,7 +106,8 @@ def _unreadable(environment: Environment, error: OSError) -> SysenvError:
     return SysenvError(f"the changes of {environment.name} cannot be read: {reason(error)}{where}")
 
 
-def _sides(store: Store, environment: Environment) -> _Sides:
+def sides_of(store: Store, environment: Environment) -> Sides:
+    """What is compared for an environment. Raises SysenvError."""
     surveyed = config.host(store, environment)
     mirrored = environment.id_map is not None
     points = [("", "upper")]
@@ -119,10 +120,10 @@ def _sides(store: Store, environment: Environment) -> _Sides:
     added = standins.host_additions(kind == "single", bound) if mirrored else standins.root_additions(bound)
     # Mount points and what is mounted over are nobody's changes; /run is made for each session.
     shadowed = (*layout.bound_paths(surveyed), *(f"/{name}" for name in policy.PRIVATE))
-    return _Sides(environment, layers, Host((*added, standins.prompt(environment.name)), mirrored, shadowed))
+    return Sides(environment, layers, Host((*added, standins.prompt(environment.name)), mirrored, shadowed))
 
 
-def _inside(environment: Environment, function: Any) -> object:
+def run_inside(environment: Environment, function: Any) -> object:
     """Run in a child that has entered a namespace of the id map, and is still the user there."""
 
     def inside() -> object:
@@ -138,7 +139,7 @@ def _old_packages(store: Store, environment: Environment) -> bytes | None:
     return Old(*[origin.path_of(store, known.packages)] * 2).read(dpkg.STATUS) if known else None
 
 
-def _look(sides: _Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> dict[str, Any]:
+def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> dict[str, Any]:
     """In the child: everything that can be seen there, as JSON takes it."""
     upper = sides.upper()
     own = Own(upper, View("/"))
@@ -203,7 +204,7 @@ def _notes(environment: Environment, data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path} is changed; its packages cannot be told apart, their files are listed"
 
 
-def _read_all(sides: _Sides, wanted: Sequence[Change]) -> list[list[str | bool | None]]:
+def _read_all(sides: Sides, wanted: Sequence[Change]) -> list[list[str | bool | None]]:
     upper = sides.upper()
     return [_read(change, upper, sides.host) for change in wanted]
 

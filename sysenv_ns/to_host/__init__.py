@@ -1,0 +1,1 @@
+"""apply: carries an environment's packages and files over to this system, and takes that back."""

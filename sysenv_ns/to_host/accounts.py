@@ -1,0 +1,40 @@
+"""PURE: the names and numbers of users and groups in account files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+PATHS = ("/etc/passwd", "/etc/group")
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """The users and groups of one side, numbers by names."""
+
+    users: dict[str, int]
+    groups: dict[str, int]
+
+    def user(self, number: int) -> str:
+        """A user's name; "" for none."""
+        return _name(self.users, number)
+
+    def group(self, number: int) -> str:
+        """A group's name; "" for none."""
+        return _name(self.groups, number)
+
+
+def parse(passwd: bytes, group: bytes) -> Accounts:
+    """What the files say; the first entry of a name counts."""
+    return Accounts(*(dict(reversed(list(_numbers(data)))) for data in (passwd, group)))
+
+
+def _numbers(data: bytes) -> Iterator[tuple[str, int]]:
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        fields = line.split(":")
+        if len(fields) > 3 and fields[0] and fields[2].isdecimal():
+            yield fields[0], int(fields[2])
+
+
+def _name(numbers: dict[str, int], wanted: int) -> str:
+    return next((name for name, number in reversed(numbers.items()) if number == wanted), "")

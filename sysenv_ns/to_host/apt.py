@@ -1,0 +1,155 @@
+"""Asks and runs this system's apt and dpkg; which packages, the plan says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+
+from sysenv_ns.diff import changes
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.packages import dpkg, origin
+from sysenv_ns.packages.dpkg import Package as Known
+from sysenv_ns.to_host.plan import Package
+
+Operation = tuple[str, str, str]  # Inst or Remv, the package, its version
+
+_VARIABLES = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+_INSTALL = (
+    *("/usr/bin/apt-get", "--quiet", "--yes", "--no-install-recommends", "--allow-downgrades", "--no-auto-remove"),
+    *("-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
+    "install",
+)
+UPDATE = ("/usr/bin/apt-get", "--quiet", "update", "--error-on=any")
+_LINE = re.compile(r"(Inst|Remv|Purg) (\S+)(?: \[([^]]*)\])?(?: \((\S+))?")
+
+
+def known() -> dict[str, Known]:
+    """The packages of this system."""
+    return dpkg.parse_status(origin.content(dpkg.STATUS) or b"")
+
+
+def states(names: Iterable[str]) -> dict[str, tuple[str, bool]]:
+    """The versions of packages, "" for what is not there, and whether they are automatic ones."""
+    packages, extended = known(), origin.content(dpkg.EXTENDED_STATES) or b""
+    there = ((name, packages.get(name)) for name in names)
+    return {name: (p.version, automatic(extended, p)) if p and p.has_files else ("", False) for name, p in there}
+
+
+def automatic(extended_states: bytes, package: Known) -> bool:
+    """Whether a package came because another one needed it."""
+    architecture = package.field("Architecture")
+    found = dpkg.parse_states(extended_states)
+    # apt files those for all architectures under the machine's own.
+    keys = [key for key in found if key == f"{package.name}:{architecture}" or architecture == "all"]
+    return any(key.partition(":")[0] == package.name and b"\nAuto-Installed: 1" in found[key] for key in keys)
+
+
+def available(names: Iterable[str]) -> set[tuple[str, str]]:
+    """The packages of these names with the versions that this system's sources have."""
+    output = _output("/usr/bin/apt-cache", "madison", *names)
+    rows = ([part.strip() for part in line.split("|")] for line in output.splitlines())
+    return {(row[0], row[1]) for row in rows if len(row) == 3}
+
+
+def arguments(packages: Iterable[Package], places: Mapping[str, str]) -> list[str]:
+    """For `apt-get install`. `places`: where the .deb files lie, by name."""
+    return [_argument(package, places) for package in packages]
+
+
+def _argument(package: Package, places: Mapping[str, str]) -> str:
+    if not package.new:
+        return f"{package.name}-"
+    return places[package.file] if package.file else f"{package.name}={package.new}"
+
+
+def operations(packages: Iterable[Package]) -> frozenset[Operation]:
+    """What apt has to do for these and no others."""
+    return frozenset(("Inst", p.name, p.new) if p.new else ("Remv", p.name, p.old) for p in packages)
+
+
+def parse(output: str) -> frozenset[Operation]:
+    """What a simulation says that apt would do."""
+    matches = filter(None, map(_LINE.match, output.splitlines()))
+    return frozenset(("Inst", m[2], m[4]) if m[1] == "Inst" else ("Remv", m[2], m[3]) for m in matches)
+
+
+def check(packages: Sequence[Package], places: Mapping[str, str]) -> None:
+    """Let apt simulate it. Raises SysenvError when it cannot do exactly that."""
+    if not packages:
+        return
+    command = [*_INSTALL, "--simulate", *arguments(packages, places)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, env=_VARIABLES)
+    if result.returncode != 0:
+        raise SysenvError(f"apt cannot do this on this system: {_complaint(result)}", "nothing was changed")
+    wanted, found = operations(packages), parse(result.stdout)
+    if further := sorted(found - wanted):
+        names = ", ".join(f"{'install' if kind == 'Inst' else 'remove'} {name} {v}" for kind, name, v in further)
+        hint = "do the same in the environment (apt-get upgrade there, or sysenv-ns rebase), then it is in the plan"
+        raise SysenvError(f"apt would also {names}", hint)
+    if missing := sorted(wanted - found):
+        names = ", ".join(f"{name} {version}" for _, name, version in missing)
+        raise SysenvError(f"apt would leave {names} as it is", "nothing was changed; run it again")
+
+
+def commands(packages: Sequence[Package], places: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """What is run for these."""
+    found: list[tuple[str, ...]] = []
+    if packages:
+        found.append((*_INSTALL, *arguments(packages, places)))
+    if purged := [package.name for package in packages if package.action == "purged"]:
+        found.append(("/usr/bin/dpkg", "--purge", *purged))
+    if marked := [package.name for package in packages if package.new and package.automatic]:
+        found.append(("/usr/bin/apt-mark", "auto", *marked))
+    return found
+
+
+def install(packages: Sequence[Package], places: Mapping[str, str]) -> None:
+    """Do it: its output goes to stderr. Raises SysenvError."""
+    for command in commands(packages, places):
+        _run(*command)
+
+
+def update() -> None:
+    """Let apt look for what its sources have. Raises SysenvError."""
+    _run(*UPDATE)
+
+
+def repair() -> None:
+    """Finish what an interrupted dpkg has begun. Raises SysenvError."""
+    _run("/usr/bin/dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
+
+
+def kind(old: str, new: str) -> changes.PackageKind:
+    """What it is to go from one version to another; "" for none."""
+    if not old or not new:
+        return "removed" if old else "added"
+    return "upgraded" if changes.is_older(old, new) else "downgraded"
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=2, env=_VARIABLES)
+    if result.returncode != 0:
+        raise SysenvError(f"{command[0]} failed with status {result.returncode}", "what it said is above")
+
+
+def _output(*command: str) -> str:
+    try:
+        result = subprocess.run(command, check=False, capture_output=True, text=True, env=_VARIABLES)
+    except FileNotFoundError:
+        raise SysenvError("this system has no apt", "carry the files over alone: --files") from None
+    if result.returncode != 0:
+        raise SysenvError(f"{command[0]} failed: {_complaint(result)}")
+    return result.stdout
+
+
+def _complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """What apt says that is an error, in one line."""
+    said = [line for line in result.stderr.splitlines() if line.startswith("E: ")] or result.stderr.splitlines()
+    unmet = [line.strip() for line in result.stdout.splitlines() if "Depends:" in line or "Breaks:" in line]
+    return "; ".join([*unmet, *(line.removeprefix("E: ") for line in said)]) or f"status {result.returncode}"

@@ -1,0 +1,196 @@
+"""Carries a plan out on this system, as root; each thing is written down before it is done (journal.py).
+
+Nothing is changed before all contents have arrived whole and all that is to be replaced is what the plan says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.to_host import accounts, apt, entries, journal, undoing
+from sysenv_ns.to_host.accounts import Accounts
+from sysenv_ns.to_host.entries import Entry
+from sysenv_ns.to_host.journal import Journal
+from sysenv_ns.to_host.plan import Package, Plan, Step
+from sysenv_ns.to_host.tree import Tree, copy
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it."""
+
+    ident: str
+    skipped: tuple[str, ...] = ()  # paths with the reason
+
+
+def carry_out(tree: Tree, backups: Path, plan: Plan, stream: int) -> Done:
+    """Do all of a plan, with contents from a pipe in its order: files, then packages. Raises SysenvError, OSError."""
+    with journal.locked(backups):
+        own = journal.begin(backups, plan)
+        try:
+            _receive(own, plan, stream)
+            _check(tree, plan)
+            if not plan.changes_sources:
+                apt.check(plan.packages, _places(own, plan.packages))
+        except BaseException:
+            shutil.rmtree(own.directory)
+            raise
+        return _Carrier(tree, own, plan).run()
+
+
+def _receive(own: Journal, plan: Plan, stream: int) -> None:
+    contents = [
+        (own.place("new", number), step.new.size, step.new.digest)
+        for number, step in enumerate(plan.steps)
+        if step.has_content and step.new
+    ]
+    contents += [(own.place("debs", p.file), p.size, p.digest) for p in plan.packages if p.file]
+    for place, size, digest in contents:
+        with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
+            if copy(stream, target.fileno(), size) != digest:
+                raise SysenvError("the environment has changed meanwhile", "nothing was done; run it again")
+
+
+def _check(tree: Tree, plan: Plan) -> None:
+    for step in plan.steps:
+        if not step.of_package and not entries.same(_read(tree, step.path), step.old):
+            raise SysenvError(f"{step.path} has changed on this system meanwhile", "nothing was done; run it again")
+    made = {step.path for step in plan.steps if step.new and step.new.type == "directory"}
+    for step in plan.steps:
+        if step.new and os.path.dirname(step.path) not in made:
+            _check_parent(tree, step.path)
+
+
+def _check_parent(tree: Tree, path: str) -> None:
+    """What is missing a package may bring; what is there must be a directory."""
+    try:
+        with tree.parent(path):
+            pass
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        what = f"{os.path.dirname(path)} is not a directory of this system: {reason(error)}"
+        raise SysenvError(what, "nothing was done") from error
+
+
+def _read(tree: Tree, path: str) -> Entry | None:
+    try:
+        return tree.read(path)
+    except OSError as error:
+        raise SysenvError(f"{path} cannot be read on this system: {reason(error)}", "nothing was done") from error
+
+
+def _places(own: Journal, packages: tuple[Package, ...]) -> dict[str, str]:
+    return {package.file: str(own.place("debs", package.file)) for package in packages if package.file}
+
+
+class _Carrier:
+    def __init__(self, tree: Tree, own: Journal, plan: Plan) -> None:
+        self._tree, self._journal, self._plan = tree, own, plan
+        self._skipped: list[str] = []
+        self._written: dict[str, Entry] = {}
+
+    def run(self) -> Done:
+        self._or_undo(lambda: self._steps(of_sources=True))
+        if self._plan.changes_sources:
+            self._or_undo(self._look_anew)
+        if packages := self._plan.packages:
+            self._journal.note(packages=apt.states(p.name for p in packages))
+            self._or_say(lambda: apt.install(packages, _places(self._journal, packages)))
+            self._journal.note(installed=True)
+        self._or_say(lambda: self._steps(of_sources=False))
+        for name in ("new", "debs"):
+            shutil.rmtree(self._journal.directory / name)
+        self._journal.note(end=True)
+        return Done(self._journal.ident, tuple(self._skipped))
+
+    def _look_anew(self) -> None:
+        apt.update()
+        apt.check(self._plan.packages, _places(self._journal, self._plan.packages))
+
+    def _or_undo(self, action: Callable[[], None]) -> None:
+        """Before packages are touched all can be taken back at once."""
+        try:
+            action()
+        except (SysenvError, OSError) as error:
+            found = undoing.plan(self._tree, self._journal)
+            undoing.take_back(self._tree, self._journal, found, force=False)
+            message = error.message if isinstance(error, SysenvError) else reason(error)
+            raise SysenvError(message, "what apt's sources were is restored, and nothing else was done") from error
+
+    def _or_say(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (SysenvError, OSError) as error:
+            path = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+            message = error.message if isinstance(error, SysenvError) else f"{reason(error)}{path}"
+            hint = f"what is done so far goes with: sysenv-ns apply --undo {self._journal.ident}"
+            raise SysenvError(message, hint) from error
+
+    def _steps(self, of_sources: bool) -> None:
+        known = read_accounts(self._tree)
+        for number, step in enumerate(self._plan.steps):
+            if step.of_sources == of_sources:
+                self._step(number, step, known)
+
+    def _step(self, number: int, step: Step, known: Accounts) -> None:
+        old = self._tree.read(step.path)
+        if not step.of_package and not entries.same(old, step.old):
+            raise SysenvError(f"{step.path} has changed on this system meanwhile")
+        new = step.new and _owned(step, step.new, old, known)
+        if new is None and step.new is not None:
+            self._skipped.append(f"{step.path}: there is no {step.user}:{step.group} on this system")
+            print(f"sysenv-ns: skipped {self._skipped[-1]}", file=sys.stderr)
+            return
+        if old is not None and old.type == "file" and step.action != "metadata":
+            self._keep(number, step, old)
+        self._journal.note(begin=number, old=entries.as_data(old), new=entries.as_data(new))
+        self._do(number, step, old, new)
+
+    def _keep(self, number: int, step: Step, old: Entry) -> None:
+        place = self._journal.place("old", number)
+        with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
+            if self._tree.copy_content(step.path, target.fileno()) != old.digest:
+                raise SysenvError(f"{step.path} is being changed")
+            os.fsync(target.fileno())
+
+    def _do(self, number: int, step: Step, old: Entry | None, new: Entry | None) -> None:
+        temporary = self._journal.temporary(number)
+        if new is None:
+            if old is not None:
+                self._tree.remove(step.path)
+            return
+        if step.action == "metadata" and old is not None:
+            self._tree.dress(step.path, old, new)
+        elif step.link:
+            self._tree.link(step.path, step.link, temporary, self._written[step.link])
+        elif step.has_content:
+            with open(self._journal.place("new", number), "rb") as source:
+                self._tree.put(step.path, new, temporary, source.fileno())
+        else:
+            self._tree.put(step.path, new, temporary)
+        self._written[step.path] = new
+
+
+def read_accounts(tree: Tree) -> Accounts:
+    """Users and groups as this system's files have them now: packages' scripts have made some just before."""
+    contents = []
+    for path in accounts.PATHS:
+        with tree.parent(path) as (directory, name):
+            descriptor = entries.open_file(directory, name)
+        with open(descriptor, "rb") as stream:
+            contents.append(stream.read())
+    return accounts.parse(*contents)
+
+
+def _owned(step: Step, new: Entry, old: Entry | None, known: Accounts) -> Entry | None:
+    """What is there then, with its owner; None when that one does not exist here."""
+    uid = known.users.get(step.user) if step.user else old.uid if old else 0
+    gid = known.groups.get(step.group) if step.group else old.gid if old else 0
+    return None if uid is None or gid is None else replace(new, uid=uid, gid=gid)

@@ -1,0 +1,261 @@
+"""Makes the plan of an apply out of what an environment has changed and what this system has; changes neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sysenv_ns.diff import difference
+from sysenv_ns.diff.changes import Change
+from sysenv_ns.diff.difference import Difference
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.packages import drift, origin
+from sysenv_ns.store import Environment, Store
+from sysenv_ns.to_host import accounts, apt, entries, plan, reading
+from sysenv_ns.to_host.entries import Entry
+from sysenv_ns.to_host.plan import Left, Package, Plan, Step
+from sysenv_ns.to_host.reading import Deb, Found, Seen
+
+_REGULAR = 1000  # the first number of people, login.defs(5)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What of it is wanted."""
+
+    packages: bool = True
+    files: bool = True
+    paths: tuple[str, ...] = ()  # these files alone, whatever they are
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plan, and where the contents for it lie."""
+
+    plan: Plan
+    debs: tuple[str, ...]
+
+
+def make(store: Store, name: str, options: Options) -> Made:
+    """The plan for an environment. Raises SysenvError."""
+    compared = difference.find(store, name, options.paths)
+    with store.lock(name):
+        environment = store.load(name)
+        _refuse_drift(store, environment, compared, options)
+        versions = {package.name: package.new for package in compared.packages}
+        wanted = {(p.name, p.new) for p in compared.packages if p.new and options.packages}
+        lacking = sorted(key for key, _ in wanted - apt.available(key for key, _ in wanted)) if wanted else []
+        sides = difference.sides_of(store, environment)
+        wished = [c for c in compared.changes if not c.fold and (options.files or plan.is_of_sources(c.path))]
+        alone = {change.path: plan.left_alone(change, bool(options.paths)) for change in wished}
+        looked_at = [change for change in wished if not alone[change.path]]
+        try:
+            data = difference.run_inside(environment, lambda: reading.look(sides, looked_at, versions, lacking))
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise SysenvError(f"the changes of {name} cannot be read: {reason(error)}{where}") from error
+    assert isinstance(data, dict)
+    found = reading.found(data)
+    maker = _Maker(environment, compared, found, options)
+    files = [change for change in looked_at if change.path in found.seen]
+    steps = plan.ordered(maker.linked(step for change in files for step in maker.steps(change)))
+    packages = tuple(maker.packages())
+    left = [*maker.left, *(Left(path, why) for path, why in alone.items() if why), *_folded(compared)]
+    made = Plan(name, packages, steps, (*sorted(left, key=lambda part: os.fsencode(part.what)), *maker.accounts()))
+    debs = tuple(found.debs[package.name].place for package in packages if package.file)
+    _check_available(made, lacking, found.debs)
+    if packages and not made.changes_sources:
+        apt.check(packages, {package.file: found.debs[package.name].place for package in packages if package.file})
+    return Made(made, debs)
+
+
+def send(store: Store, made: Made, pipe: int) -> None:
+    """Write the contents for a plan to a pipe. Raises SysenvError, OSError."""
+    paths = [step.path for step in made.plan.steps if step.has_content]
+    with store.lock(made.plan.name):
+        environment = store.load(made.plan.name)
+        sides = difference.sides_of(store, environment)
+        difference.run_inside(environment, lambda: reading.send(sides, paths, made.debs, pipe))
+
+
+def _refuse_drift(store: Store, environment: Environment, compared: Difference, options: Options) -> None:
+    """What both sides have changed only a rebase can bring together."""
+    name = environment.name
+    others = [note for note in compared.notes if "cannot be told apart" in note]
+    if others and options.packages:
+        raise SysenvError(
+            f"of the packages of {name} only those of dpkg can be installed here", "leave them out: --files"
+        )
+    found = drift.measure(store, environment)
+    different = {p.name for p in compared.packages} | {c.path for c in compared.changes} - {*origin.ACCOUNTS}
+    both = [what for what in (*found.held, *found.files) if what in different]
+    if options.paths or (not both and found.known):
+        return
+    what = f"{', '.join(both[:5])} changed on both sides" if both else "nobody knows what this system was"
+    raise SysenvError(
+        f"{what} since {name} has its own packages", f"bring them together first: sysenv-ns rebase {name}"
+    )
+
+
+def _folded(compared: Difference) -> Iterator[Left]:
+    number = sum(1 for change in compared.changes if change.fold and change.type != "directory")
+    if number:
+        yield Left(f"{number} files of caches, logs and package databases", "this system has its own")
+
+
+def _check_available(made: Plan, lacking: Iterable[str], debs: Mapping[str, Deb]) -> None:
+    missing = [name for name in lacking if name not in debs]
+    if not missing or made.changes_sources:
+        return
+    versions = {package.name: package.new for package in made.packages}
+    names = ", ".join(f"{name} {versions[name]}" for name in missing)
+    hint = f"put the package files into /var/cache/apt/archives of {made.name}, or leave packages out: --files"
+    raise SysenvError(f"this system's apt has no {names}", hint)
+
+
+class _Maker:
+    """Decides path by path; what is not carried over is collected in `left`."""
+
+    def __init__(self, environment: Environment, compared: Difference, found: Found, options: Options) -> None:
+        self._environment, self._found, self._options = environment, found, options
+        self._changed = {package.name: package for package in compared.packages}
+        self._own = accounts.parse(*found.accounts)
+        self._host = accounts.parse(*(Path(path).read_bytes() for path in accounts.PATHS))
+        # In the single map all files are root's, whoever they shall belong to.
+        self._has_owners = environment.id_map is None or environment.id_map.kind == "full"
+        self.left: list[Left] = []
+
+    def packages(self) -> Iterator[Package]:
+        """What becomes of packages."""
+        if not self._options.packages:
+            self.left += [Left(f"package {name}", "packages are not wanted") for name in self._changed]
+            return
+        for change in self._changed.values():
+            own = self._found.packages.get(change.name)
+            automatic = own is not None and apt.automatic(self._found.automatic, own)
+            package = plan.package(change, own is None, automatic and bool(change.new))
+            deb = self._found.debs.get(change.name)
+            yield replace(package, file=deb.file, size=deb.size, digest=deb.digest) if deb else package
+
+    def accounts(self) -> Iterator[Left]:
+        """Users and groups that the environment alone has."""
+        for kind, own, host in (
+            ("user", self._own.users, self._host.users),
+            ("group", self._own.groups, self._host.groups),
+        ):
+            for name, number in own.items():
+                if name not in host:
+                    system = "--system " if number < _REGULAR else ""
+                    yield Left(f"{kind} {name}", f"packages make their own; otherwise: sudo {kind}add {system}{name}")
+
+    def steps(self, change: Change) -> Iterator[Step]:
+        """What is done about a change."""
+        seen = self._found.seen[change.path]
+        if seen.of_tool:
+            return
+        try:
+            old, below = _of_host(change)
+        except PermissionError:
+            self.left.append(Left(change.path, "what this system has there you may not read"))
+            return
+        if why := next(self._reasons(change, seen), ""):
+            self.left.append(Left(change.path, why))
+            return
+        of_package = change.package in self._changed and self._options.packages
+        if not of_package and not (change.kind == "metadata" and change.type == "directory"):
+            self._refuse_newer([change.path, *(path for path, _ in below)], seen)
+        if seen.has_acl:
+            self.left.append(Left(change.path, "its access control list alone is not carried over"))
+        of_sources = plan.is_of_sources(change.path)
+        for path, entry in below:
+            yield Step(path, "delete", entry, None, of_sources=of_sources)
+        user, group = self._owner(change)
+        action: plan.Action = "delete" if change.new is None else "metadata" if change.kind == "metadata" else "put"
+        new = _dressed(seen.entry, old, action, self._environment) if change.new else None
+        yield Step(change.path, action, old, new, user, group, of_package=of_package, of_sources=of_sources)
+
+    def _reasons(self, change: Change, seen: Seen) -> Iterator[str]:
+        """Why it is not carried over."""
+        new, target = change.new, seen.entry.target if seen.entry and not self._options.paths else ""
+        if seen.stand_in:
+            yield "what it was made from is not this system's own, which you may not read"
+        if new and seen.entry is None:
+            yield "it has vanished meanwhile"
+        if target and plan.of_scripts(change.path, target, seen.whose, self._changed):
+            yield "packages' scripts make it"
+        if change.package in self._changed and not (self._options.packages or self._options.paths):
+            yield f"it is of the package {change.package}, which is not wanted"
+        if new and None in self._owner_or_none(change):
+            yield f"its owner {new.uid}:{new.gid} has no name in {self._environment.name}"
+        user, group = self._owner(change)
+        is_known = (not user or user in self._host.users) and (not group or group in self._host.groups)
+        if not is_known and not (self._changed and self._options.packages):  # whose scripts may make it
+            yield f"there is no {user}:{group} on this system"
+
+    def _owner(self, change: Change) -> tuple[str, str]:
+        user, group = self._owner_or_none(change)
+        return user or "", group or ""
+
+    def _owner_or_none(self, change: Change) -> tuple[str | None, str | None]:
+        """The names; "" for those of what is there, or root's; None for numbers without a name."""
+        new, old = change.new, change.old
+        if new is None or not self._has_owners:
+            return "", ""
+        kept = old is not None and old.type == new.type and "owner" not in change.metadata
+        return ("", "") if kept else (self._own.user(new.uid) or None, self._own.group(new.gid) or None)
+
+    def _refuse_newer(self, paths: Iterable[str], seen: Seen) -> None:
+        name = self._environment.name
+        for path in paths:
+            if _changed(path) > seen.changed:
+                raise SysenvError(
+                    f"{path} has changed on this system after {name} changed it",
+                    f"carry it over: sysenv-ns rebase {name}; or look at it: sysenv-ns diff {name} -- {path}, "
+                    "and touch inside what shall win",
+                )
+
+    def linked(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """Further names of a file are links to the first one."""
+        first: dict[tuple[bool, tuple[int, int]], str] = {}
+        for step in sorted(steps, key=lambda step: os.fsencode(step.path)):
+            seen = self._found.seen.get(step.path)
+            inode = seen.inode if seen and step.action == "put" else None
+            link = first.setdefault((step.of_sources, inode), step.path) if inode else step.path
+            yield step if link == step.path else replace(step, link=link)
+
+
+def _of_host(change: Change) -> tuple[Entry | None, list[tuple[str, Entry | None]]]:
+    """What this system has there, and for a directory that goes all that is in it. Raises OSError."""
+    old = entries.read_path(change.path)
+    goes = old is not None and old.type == "directory" and (change.new is None or change.new.type != "directory")
+    below: list[tuple[str, Entry | None]] = []
+    if goes:
+        for directory, names, files in os.walk(change.path, onerror=_raise):
+            below += [(path, entries.read_path(path)) for name in (*names, *files) for path in [f"{directory}/{name}"]]
+    return old, below
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.lstat(path).st_ctime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _dressed(new: Entry | None, old: Entry | None, action: plan.Action, environment: Environment) -> Entry | None:
+    """What is there then. An environment with a base has none of the host's attributes, and takes none away."""
+    if new is None or old is None or new.type != old.type:
+        return new
+    attributes = new.attributes
+    if not attributes and environment.id_map is not None:
+        kept = action == "metadata"  # a capability is for the content that it was given to
+        attributes = tuple(pair for pair in old.attributes if kept or pair[0].startswith("user."))
+    if action == "metadata":
+        return replace(old, mode=new.mode, uid=new.uid, gid=new.gid, attributes=attributes)
+    return replace(new, attributes=attributes)

@@ -1,0 +1,170 @@
+"""PURE: what an apply does, as data that is shown, agreed to, and sent to the process that does it as root."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sysenv_ns.diff import changes
+from sysenv_ns.diff.changes import Change
+from sysenv_ns.to_host import entries
+from sysenv_ns.to_host.entries import Entry
+
+Action = Literal["put", "metadata", "delete"]  # metadata: the content stays
+PackageAction = Literal["added", "upgraded", "downgraded", "removed", "purged"]
+
+_SOURCES = re.compile(
+    r"/etc/apt(/(sources\.list|preferences|auth\.conf|apt\.conf|trusted\.gpg|keyrings)(\.d)?(/.*)?)?"
+    r"|/usr/share/keyrings/.*",
+    re.DOTALL,
+)
+_OWN = "it is this machine's own"
+_NEVER: tuple[tuple[str, str], ...] = (
+    (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?", "accounts are never overwritten"),
+    (r"/etc/(machine-id|fstab|crypttab|hostname|resolv\.conf|mtab|adjtime|\.pwd\.lock)", _OWN),
+    (r"/etc/ssh/ssh_host_.*|/var/lib/dbus/machine-id|/var/lib/systemd/random-seed", _OWN),
+    (r"/root/(\..*history|\.cache(/.*)?|\.lesshst|\.viminfo)", "it is a trace of root's sessions"),
+)
+# What packages' scripts and daemons make, on this system too.
+_CONSEQUENCES: tuple[tuple[str, str], ...] = (
+    (r"/etc/alternatives(/.*)?", "packages' scripts and update-alternatives make it"),
+    (
+        r"/etc/(ssl/certs/.*|mailcap|shells|ld\.so\.cache)|/usr/share/(info/dir(\.old)?|mime/.*)|/boot/.*"
+        r"|/usr/lib/(locale/locale-archive|.*/gconv-modules\.cache)",
+        "packages' scripts make it",
+    ),
+    (r"/var/(lib|spool|mail|backups|cache|log)/.*", "it is what programs remember"),
+)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is done to one package."""
+
+    name: str  # with its architecture where that is not the machine's own
+    action: PackageAction
+    old: str
+    new: str
+    automatic: bool = False  # comes and goes with what depends on it
+    file: str = ""  # the name of the .deb that the environment still has, where apt has no such version
+    size: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done at one path. Owners are names: numbers may mean others here."""
+
+    path: str
+    action: Action
+    old: Entry | None  # what must be there now
+    new: Entry | None  # what is there then; its owner is what `user` and `group` say
+    user: str = ""  # "" keeps the one that is there
+    group: str = ""
+    link: str = ""  # the path of an earlier step whose file this is another name of
+    of_package: bool = False  # which is installed before, so that what is there is not known yet
+    of_sources: bool = False  # of apt: comes before the packages
+
+    @property
+    def has_content(self) -> bool:
+        """Whether bytes have to be sent for it."""
+        return self.action == "put" and self.new is not None and self.new.type == "file" and not self.link
+
+
+@dataclass(frozen=True)
+class Left:
+    """What the environment has changed and this system does not get."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of it, in the order in which it is done: sources of apt, packages, files."""
+
+    name: str
+    packages: tuple[Package, ...]
+    steps: tuple[Step, ...]
+    left: tuple[Left, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be done."""
+        return not (self.packages or self.steps)
+
+    @property
+    def changes_sources(self) -> bool:
+        """Whether apt has to look anew for what there is."""
+        return any(step.of_sources and not _is_directory(step) for step in self.steps)
+
+
+def _is_directory(step: Step) -> bool:
+    return all(entry is None or entry.type == "directory" for entry in (step.old, step.new))
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """For JSON."""
+    return {**asdict(plan), "version": 1}
+
+
+def from_data(data: dict[str, Any]) -> Plan:
+    """What as_data made, as JSON gives it back. Raises KeyError, TypeError, ValueError."""
+    packages = tuple(Package(**package) for package in data["packages"])
+    steps = tuple(_step(step) for step in data["steps"])
+    left = tuple(Left(**part) for part in data["left"])
+    return Plan(str(data["name"]), packages, steps, left)
+
+
+def _step(data: dict[str, Any]) -> Step:
+    step = Step(**{**data, "old": entries.from_data(data["old"]), "new": entries.from_data(data["new"])})
+    for path in (step.path, step.link or "/x"):
+        if not path.startswith("/") or os.path.normpath(path) != path or path == "/" or "\0" in path:
+            raise ValueError(f"wrong path {path!r}")
+    return step
+
+
+def is_of_sources(path: str) -> bool:
+    """Whether a path says where apt gets packages from."""
+    return _SOURCES.fullmatch(path) is not None
+
+
+def left_alone(change: Change, named: bool) -> str:
+    """Why a path is not carried over, by its name and kind; "" if it can be. `named`: the user has asked for it."""
+    tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
+    for pattern, why in tables:
+        if re.fullmatch(pattern, change.path, re.DOTALL):
+            return why
+    if change.type in ("socket", "device") or (change.old and change.old.type in ("socket", "device")):
+        return "it is a socket or a device"
+    return ""
+
+
+def of_scripts(path: str, target: str, whose: str, changed: Mapping[str, object]) -> bool:
+    """Whether a symbolic link is one that packages' scripts make: to an alternative, or in /etc to a package's file.
+
+    `whose`: the package of the file that it leads to.
+    """
+    if target.startswith("/etc/alternatives/"):
+        return True
+    return path.startswith("/etc/") and whose in changed
+
+
+def package(change: changes.PackageChange, purged: bool, automatic: bool) -> Package:
+    """What becomes of a package here."""
+    action: PackageAction = "purged" if change.kind == "removed" and purged else change.kind
+    return Package(change.name, action, change.old, change.new, automatic)
+
+
+def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Sources first; of each what goes before what comes, and of a directory that goes its content before itself."""
+    known = sorted(steps, key=lambda step: os.fsencode(step.path))
+    parts = []
+    for of_sources in (True, False):
+        own = [step for step in known if step.of_sources == of_sources]
+        parts += [step for step in reversed(own) if step.action == "delete"]
+        parts += [step for step in own if step.action != "delete"]
+    return tuple(parts)

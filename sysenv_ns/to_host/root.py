@@ -1,0 +1,64 @@
+"""The process that changes this system: started by sudo, told what to do through its standard input, answers on stdout.
+
+It runs the tool's own code alone. What it is sent is a length and that many bytes of JSON, then the contents of files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.to_host import carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host.tree import Tree
+
+LENGTH = 16  # digits
+_STDIN = 0
+
+
+def main() -> int:
+    """Do what is asked; the exit status says whether it was done."""
+    try:
+        os.umask(0o022)
+        answer: dict[str, object] = {"result": _answer(_request())}
+    except SysenvError as error:
+        answer = {"message": error.message, "hint": error.hint}
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        answer = {"message": f"{where}{reason(error)}", "hint": ""}
+    except KeyboardInterrupt:
+        answer = {"message": "interrupted", "hint": "what is done so far goes with: sysenv-ns apply --undo"}
+    print(json.dumps(answer))
+    return 0 if "result" in answer else 1
+
+
+def _request() -> dict[str, Any]:
+    length = b"".join(entries.chunks(_STDIN, LENGTH))
+    if os.geteuid() != 0 or len(length) != LENGTH or not length.isdigit():
+        raise SysenvError("this is started by sysenv-ns apply alone", "run: sysenv-ns apply --help")
+    data = json.loads(b"".join(entries.chunks(_STDIN, int(length))))
+    assert isinstance(data, dict)
+    return data
+
+
+def _answer(request: dict[str, Any]) -> object:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    tree = Tree(root)
+    if request["verb"] == "apply":
+        done = carrying.carry_out(tree, journal.BACKUPS, plan.from_data(request["plan"]), _STDIN)
+        return {"ident": done.ident, "skipped": done.skipped}
+    with journal.locked(journal.BACKUPS):
+        own = journal.find(journal.BACKUPS, request["ident"])
+        undo = undoing.plan(tree, own)
+        data = json.loads(json.dumps(undoing.as_data(undo)))
+        if request["verb"] == "show":
+            return data
+        if data != request["plan"]:
+            raise SysenvError("this system has changed meanwhile", "nothing was done; run it again")
+        return {"ident": own.ident, "kept": undoing.take_back(tree, own, undo, request["force"])}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

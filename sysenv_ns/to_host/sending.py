@@ -1,0 +1,58 @@
+"""Speaks to the process that changes this system (root.py); decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from sysenv_ns import sudo
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.to_host.root import LENGTH
+
+_MODULE = "sysenv_ns.to_host.root"
+
+
+def ask(request: dict[str, Any], send: Callable[[int], None] = lambda pipe: None) -> dict[str, Any]:
+    """Let root answer a request; `send` writes what follows it to a pipe. Raises SysenvError."""
+    process = sudo.start(_MODULE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    data = json.dumps(request).encode()
+    with contextlib.suppress(BrokenPipeError):  # it has ended already: its answer says why
+        process.stdin.write(f"{len(data):0{LENGTH}}".encode() + data)
+        process.stdin.flush()
+        send(process.stdin.fileno())
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    answer = _wait(process.stdout.read)
+    status = process.wait()
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        hint = "nothing was done, or it goes with: sysenv-ns apply --undo"
+        raise SysenvError(f"what changes this system as root ended with status {status}", hint) from None
+    if "message" in said:
+        raise SysenvError(said["message"], said["hint"])
+    result = said["result"]
+    assert isinstance(result, dict)
+    return result
+
+
+def _wait(read: Callable[[], bytes]) -> bytes:
+    """An interrupt from the terminal reaches root's process too: what that says of it is waited for."""
+    try:
+        return read()
+    except KeyboardInterrupt:
+        return read()
+
+
+def copy(place: str, pipe: int) -> None:
+    """Send what is in a file. Raises OSError."""
+    with open(place, "rb") as source:
+        while data := source.read(1 << 20):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(pipe, view) :]

@@ -1,0 +1,206 @@
+"""apply: what an environment has changed comes to a small host, and goes again. Never to the machine of the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .debs import Deb, program
+from .machines import Machine
+from .support import BASE_LIMIT, Result, refused, succeeded
+
+_MARK = "/this-host-is-thrown-away"
+# What every installation leaves behind.
+_PASSED_OVER = (
+    "var/lib/dpkg",
+    "var/lib/apt",
+    "var/cache",
+    "var/log",
+    "var/backups",
+    "run",
+    "mnt",
+    "proc",
+    "sys",
+    "dev",
+)
+_PREPARE = """
+touch "$1"
+[ "$3" = root ] || echo "$3 ALL=(ALL:ALL) NOPASSWD: ALL" > /etc/sudoers.d/test
+mkdir -p /var/lib/dpkg/updates /var/lib/dpkg/alternatives /var/lib/dpkg/triggers /var/log/apt /var/lib/apt/lists/partial
+mkdir -p /var/cache/apt/archives/partial /var/backups
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+echo "deb [trusted=yes] file:$2 ./" > /etc/apt/sources.list.d/host.list
+apt-get -q update
+"""
+_APT = 'export DEBIAN_FRONTEND=noninteractive; apt-get -q -y -o Dpkg::Use-Pty=0 "$@"'
+_HOST = (program("to-old"), program("to-gone"), program("to-purged"), program("to-edited"))
+_USER = "#!/bin/sh\nadduser --system --group --no-create-home --home /nonexistent to-user --quiet\n"
+_NEW = (
+    program("to-app", Depends="to-lib"),
+    program("to-lib"),
+    program("to-old", "2"),
+    Deb("to-daemon", "1", {}, {"/usr/sbin/to-daemon": "daemon\n"}, {"postinst": _USER}),
+)
+
+
+def _index(directory: Path, *debs: Deb) -> None:
+    """An archive in a directory."""
+    for deb in debs:
+        data = deb.build(directory).read_bytes()
+        with (directory / "Packages").open("a") as stream:
+            stream.write(
+                f"{deb.control()}Filename: ./{deb.name}_{deb.version}_all.deb\nSize: {len(data)}\n"
+                f"SHA256: {hashlib.sha256(data).hexdigest()}\n\n"
+            )
+
+
+def _guard(machine: Machine) -> None:
+    """The root of what follows is the small host's, and not this one's."""
+    mine = os.stat("/")
+    assert machine.sh('test -e "$1"; stat -c %d:%i /', _MARK) != f"{mine.st_dev}:{mine.st_ino}\n"
+    assert not os.path.lexists(_MARK)
+
+
+@pytest.fixture
+def host(machine: Machine, packages: Path) -> Machine:
+    """A small host with packages, whose apt has those of _NEW too."""
+    _index(packages, *_HOST, *_NEW)
+    machine.sh(_PREPARE, _MARK, str(packages), machine.tool.account.name)
+    _guard(machine)
+    machine.sh(_APT, "install", *(f"{deb.name}=1" for deb in _HOST))
+    return machine
+
+
+def _apply(machine: Machine, *arguments: str, **keywords: Any) -> Result:
+    _guard(machine)
+    return machine.tool.run("apply", *arguments, limit=BASE_LIMIT, **keywords)
+
+
+def _json(machine: Machine, *arguments: str) -> dict[str, Any]:
+    data = json.loads(succeeded(_apply(machine, "--json", *arguments)).stdout)
+    assert isinstance(data, dict)
+    return data
+
+
+def _tree(machine: Machine) -> dict[str, tuple[object, ...]]:
+    """What the small host is, but for what every installation leaves."""
+    found = {}
+    for directory, names, files in os.walk(machine.root):
+        below = os.path.relpath(directory, machine.root)
+        names[:] = [name for name in names if os.path.normpath(f"{below}/{name}") not in _PASSED_OVER]
+        for name in (*names, *files):
+            path = Path(directory, name)
+            found[f"/{path.relative_to(machine.root)}"] = _signature(path)
+    return found
+
+
+def _signature(path: Path) -> tuple[object, ...]:
+    status = path.lstat()
+    content: object = None
+    if stat.S_ISLNK(status.st_mode):
+        content = path.readlink()
+    elif stat.S_ISREG(status.st_mode):
+        content = (status.st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+    return (status.st_mode, status.st_uid, status.st_gid, content)
+
+
+def _states(machine: Machine) -> dict[str, str]:
+    form = "${Package} ${db:Status-Abbrev}${Version}\n"
+    lines = machine.sh("dpkg-query -W -f \"$1\" 'to-*' || true", form).splitlines()
+    return {name: state for name, _, state in (line.partition(" ") for line in lines) if not state.startswith("un")}
+
+
+_BEFORE = dict.fromkeys(("to-old", "to-gone", "to-purged", "to-edited"), "ii 1")
+_CHANGE = """
+cd /usr/local
+printf '#!/bin/sh\necho tool\n' > bin/to-tool; chmod 755 bin/to-tool
+ln bin/to-tool bin/to-tool-2; ln -s to-tool bin/to-link
+mkdir -p "/opt/to file/a b"; echo 1 > "/opt/to file/a b/new
+line"; chmod 750 "/opt/to file"; mkfifo /opt/to-fifo
+echo more >> /etc/issue; rm /etc/issue.net; chmod 600 /etc/host.conf; rm -r /etc/skel; ln -s nowhere /etc/skel
+echo own >> /etc/to-edited.conf; echo x >> /etc/hostname; echo y > /etc/machine-id; mkdir -p /var/lib/to-state/x
+setfattr -n user.to -v value bin/to-tool
+"""
+
+
+@pytest.mark.modes("full", "single", "root")
+def test_packages_and_files_come_and_go(host: Machine) -> None:
+    environment = host.create()
+    environment.sh(_APT, "install", "to-app", "to-old=2", "to-daemon", "to-gone-", limit=BASE_LIMIT)
+    environment.sh("dpkg --purge to-purged; echo mine > /etc/to-app.conf")
+    environment.sh(_CHANGE)
+    owners = environment.tool.mode != "single"
+    if owners:
+        environment.sh("echo d > /etc/to-daemon; chown to-user:adm /etc/to-daemon; chown games /opt/to-fifo")
+    before = _tree(host)
+    plan = _json(host, "test", "--dry-run")["plan"]
+    assert _tree(host) == before
+    actions = {
+        package["name"]: (package["action"], package["new"], package["automatic"]) for package in plan["packages"]
+    }
+    assert actions == {
+        "to-app": ("added", "1", False),
+        "to-lib": ("added", "1", True),
+        "to-daemon": ("added", "1", False),
+        "to-old": ("upgraded", "2", False),
+        "to-gone": ("removed", "", False),
+        "to-purged": ("purged", "", False),
+    }
+    steps = {step["path"]: step["action"] for step in plan["steps"]}
+    bash = {path: "delete" for path in before if path.startswith("/etc/skel/")}
+    assert steps == bash | ({"/etc/to-daemon": "put"} if owners else {}) | {
+        **dict.fromkeys(("/usr/local/bin/to-tool", "/usr/local/bin/to-tool-2", "/usr/local/bin/to-link"), "put"),
+        **dict.fromkeys(("/opt/to file", "/opt/to file/a b", "/opt/to file/a b/new\nline", "/opt/to-fifo"), "put"),
+        **{"/etc/issue": "put", "/etc/issue.net": "delete", "/etc/host.conf": "metadata", "/etc/skel": "put"},
+        **{"/etc/to-edited.conf": "put", "/etc/to-app.conf": "put"},
+    }
+    left = {part["what"]: part["why"] for part in plan["left"]}
+    assert left["/etc/passwd"] == "accounts are never overwritten"
+    assert left["/etc/hostname"] == left["/etc/machine-id"] == "it is this machine's own"
+    assert "/var/lib/to-state" in left
+    assert "user to-user" in left
+    refused(_apply(host, "test"), 1, "no terminal")
+    assert _tree(host) == before
+    done = _json(host, "test", "--yes")["done"]
+    assert done["skipped"] == []
+    assert _states(host) == {
+        **dict.fromkeys(("to-app", "to-lib", "to-daemon", "to-edited"), "ii 1"),
+        "to-old": "ii 2",
+        "to-gone": "rc 1",
+    }
+    assert host.sh("apt-mark showauto 'to-.*'") == "to-lib\n"
+    assert (
+        host.sh("to-tool; to-app; tail -n 1 /etc/to-edited.conf; cat /etc/to-app.conf") == "tool\nto-app 1\nown\nmine\n"
+    )
+    assert host.sh("stat -c '%a %U %h' /usr/local/bin/to-tool; readlink /etc/skel") == "755 root 2\nnowhere\n"
+    assert host.sh("stat -c %a /etc/host.conf '/opt/to file'; ls -A '/opt/to file/a b' | wc -l") == "600\n750\n2\n"
+    assert "user.to" in host.sh("getfattr /usr/local/bin/to-tool 2>/dev/null")
+    assert host.sh("! test -e /etc/issue.net; tail -n 1 /etc/issue; dpkg --audit; id -un to-user") == "more\nto-user\n"
+    if owners:
+        assert host.sh("stat -c %U:%G /etc/to-daemon /opt/to-fifo") == "to-user:adm\ngames:root\n"
+    assert _json(host, "test", "--dry-run")["plan"]["steps"] == []  # nothing is left to be done
+    _undo_all(host, before)
+
+
+def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
+    host.sh("echo later >> /etc/issue")
+    refused(_apply(host, "--undo", "--yes"), 1, "changed since", "/etc/issue")
+    assert _states(host)["to-old"] == "ii 1"
+    found = _json(host, "--undo", "--dry-run")["plan"]
+    assert [file["path"] for file in found["files"]] == ["/etc/issue"]
+    succeeded(_apply(host, "--undo", "--yes", "--force"))
+    assert "later" in host.sh("cat /var/backups/sysenv-ns/*/forced/*")
+    after = _tree(host)
+    # What packages' own scripts make, remove does not take away, nor configuration.
+    kept = {"/etc/to-app.conf", "/etc/to-lib.conf", "/etc/to-daemon"}
+    accounts = {f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}
+    accounts |= {"/etc", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock"}
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
+    assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
+    refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")
