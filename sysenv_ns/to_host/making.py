@@ -90,7 +90,8 @@ def _refuse_drift(store: Store, environment: Environment, compared: Difference, 
         )
     found = drift.measure(store, environment)
     different = {p.name for p in compared.packages} | {c.path for c in compared.changes} - {*origin.ACCOUNTS}
-    both = [what for what in (*found.held, *found.files) if what in different]
+    readable = (path for path in found.files if os.access(path, os.R_OK))
+    both = [what for what in (*found.held, *readable) if what in different]
     if options.paths or (not both and found.known):
         return
     what = f"{', '.join(both[:5])} changed on both sides" if both else "nobody knows what this system was"
