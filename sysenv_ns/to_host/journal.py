@@ -94,7 +94,7 @@ def begin(backups: Path, plan: Plan) -> Journal:
 
 def find(backups: Path, ident: str) -> Journal:
     """The one of that name, or without a name the last one that is not undone. Raises SysenvError, OSError."""
-    names = sorted(path.name for path in backups.iterdir() if _ID.fullmatch(path.name)) if backups.is_dir() else []
+    names = sorted(path.parent.name for path in backups.glob("*/plan.json") if _ID.fullmatch(path.parent.name))
     journals = [Journal(backups / name) for name in names]
     left = [journal for journal in journals if not is_undone(journal)]
     if ident and ident in names:

@@ -122,7 +122,7 @@ def from_data(data: dict[str, Any]) -> Plan:
 def _step(data: dict[str, Any]) -> Step:
     step = Step(**{**data, "old": entries.from_data(data["old"]), "new": entries.from_data(data["new"])})
     for path in (step.path, step.link or "/x"):
-        if not path.startswith("/") or os.path.normpath(path) != path or path == "/" or "\0" in path:
+        if not re.match("/[^/]", path) or os.path.normpath(path) != path or "\0" in path:
             raise ValueError(f"wrong path {path!r}")
     return step
 

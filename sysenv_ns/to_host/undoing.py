@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -102,6 +103,8 @@ def _packages(before: dict[str, tuple[str, bool]]) -> tuple[tuple[Package, ...],
 
 def take_back(tree: Tree, journal: Journal, undo: Undo, force: bool) -> tuple[str, ...]:
     """Do it; what somebody has changed since stays, unless forced. Gives those paths. Raises SysenvError, OSError."""
+    if undo.packages and not undo.repair:
+        apt.check(undo.packages, {})  # before anything is done
     for number, step in enumerate(journal.plan().steps):  # what an interrupted write has left beside the file
         tree.forget(step.path, journal.temporary(number))
     kept = [_restore(tree, journal, file, force) for file in undo.files if not file.of_sources]
@@ -131,7 +134,7 @@ def _restore(tree: Tree, journal: Journal, file: Restored, force: bool) -> str:
     try:
         _put_back(tree, journal, file, temporary)
     except OSError as error:
-        if error.errno is None or not (file.now and file.now.type == "directory"):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return file.path  # somebody has put something into the directory
     return ""

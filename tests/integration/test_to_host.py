@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from .debs import Deb, program
 from .machines import Machine
-from .support import BASE_LIMIT, Result, refused, succeeded
+from .support import BASE_LIMIT, Result, finish, refused, succeeded, wait_for
+from .terminals import close, spawn
 
 _MARK = "/this-host-is-thrown-away"
 # What every installation leaves behind.
@@ -93,7 +95,7 @@ def _tree(machine: Machine) -> dict[str, tuple[object, ...]]:
     found = {}
     for directory, names, files in os.walk(machine.root):
         below = os.path.relpath(directory, machine.root)
-        names[:] = [name for name in names if os.path.normpath(f"{below}/{name}") not in _PASSED_OVER]
+        names[:] = [n for n in names if os.path.normpath(f"{below}/{n}") not in _PASSED_OVER and n != "__pycache__"]
         for name in (*names, *files):
             path = Path(directory, name)
             found[f"/{path.relative_to(machine.root)}"] = _signature(path)
@@ -204,3 +206,100 @@ def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
     assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
     refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")
+
+
+@pytest.mark.modes("full")
+def test_what_apt_has_not_comes_with_the_environment(host: Machine, packages: Path) -> None:
+    """A source of its own with its packages, a package file; what there is nowhere is said before anything is done."""
+    other = packages / "other"
+    other.mkdir(mode=0o755)
+    _index(other, program("to-other"))
+    deb = program("to-file", "1:2~x").build(packages)
+    environment = host.create()
+    before = _tree(host)
+    environment.sh('dpkg -i "$1"', str(deb))
+    refused(_apply(host, "test", "--dry-run"), 1, "no to-file 1:2~x", "/var/cache/apt/archives")
+    environment.sh('cp "$1" /var/cache/apt/archives/', str(deb))
+    environment.sh("echo 1 > /usr/local/one; echo 2 > /usr/local/two")
+    made = _json(host, "test", "--dry-run", "--packages")["plan"]
+    assert [package["file"] for package in made["packages"]] == [deb.name]
+    assert [made["steps"], _json(host, "test", "--dry-run", "--files")["plan"]["packages"]] == [[], []]
+    chosen = _json(host, "test", "--dry-run", "--", "/usr/local/one", "/var/lib/dpkg/info/to-file.list")["plan"]
+    assert [step["path"] for step in chosen["steps"]] == ["/usr/local/one"]
+    list_ = f"deb [trusted=yes] file:{other} ./"
+    environment.sh('echo "$1" > /etc/apt/sources.list.d/other.list; apt-get -q update', list_, limit=BASE_LIMIT)
+    environment.sh(_APT, "install", "to-other", limit=BASE_LIMIT)
+    text = succeeded(_apply(host, "test", "--dry-run")).stdout
+    assert text.startswith("Sources of packages\n  +  /etc/apt/sources.list.d/other.list")
+    assert "\n  /usr/bin/apt-get --quiet update" in text
+    _answered(host, "n")
+    assert _tree(host) == before
+    _answered(host, "y")
+    assert _states(host) | _BEFORE == {**_BEFORE, "to-file": "ii 1:2~x", "to-other": "ii 1"}
+    assert host.sh("cat /usr/local/one /usr/local/two") == "1\n2\n"
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert "to-other" not in host.sh("apt-cache madison to-other")
+    assert {path for path, found in _tree(host).items() if before.get(path) != found} <= {
+        "/etc/to-file.conf",
+        "/etc/to-other.conf",
+        "/etc",
+    }
+    # Without its archive, apt cannot say what it has: all that was done is taken back.
+    (other / "Packages").unlink()
+    refused(_apply(host, "test", "--yes"), 1, "apt's sources were is restored")
+    assert not (host.root / "etc/apt/sources.list.d/other.list").exists()
+    assert not (host.root / "usr/local/one").exists()
+
+
+def _answered(host: Machine, answer: str) -> None:
+    _guard(host)
+    program = spawn(host.environment, str(host.tool.launcher), "apply", "test")
+    program.expect("Do this to this system, as root")
+    program.sendline(answer)
+    close(program)
+    assert (program.exitstatus == 0) == (answer == "y")
+
+
+@pytest.mark.modes("full")
+def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, packages: Path) -> None:
+    _guard(host)
+    scripts = {
+        "postinst": f"#!/bin/sh\n[ ! -p {packages}/wait ] || {{ touch {packages}/ready; cat {packages}/wait; }}\n"
+    }
+    _index(packages, Deb("to-slow", "1", {}, {"/usr/share/to-slow": "x\n"}, scripts))
+    host.sh("apt-get -q update")
+    environment = host.create()
+    environment.sh("apt-get -q update", limit=BASE_LIMIT)
+    environment.sh(_APT, "install", "to-slow", "to-old=2", limit=BASE_LIMIT)
+    environment.sh("echo own >> /etc/issue; echo own > /usr/local/own")
+    before = _tree(host)
+    os.mkfifo(packages / "wait")
+    process = host.tool.start("apply", "test", "--yes")
+    wait_for((packages / "ready").exists)
+    _kill_below(process.pid)
+    assert "status -9" in finish(process).stderr or "137" in finish(process).stderr
+    (packages / "wait").unlink()
+    assert host.sh("dpkg --audit") != ""
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert host.sh("dpkg --audit") == ""
+    assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
+    assert {path for path, found in _tree(host).items() if before.get(path) != found} == set()
+    host.sh("echo host >> /etc/issue")
+    refused(_apply(host, "test", "--dry-run"), 1, "/etc/issue has changed", "sysenv-ns rebase test")
+    environment.sh("touch /etc/issue")
+    assert "/etc/issue" in succeeded(_apply(host, "test", "--dry-run")).stdout
+    host.sh(_APT, "install", "to-old=2")
+    assert "to-old" not in succeeded(_apply(host, "test", "--dry-run", "--packages")).stdout
+    inside = environment.exec(str(host.tool.launcher), "apply", "test")
+    refused(inside, 1, "from inside the environment")
+
+
+def _kill_below(pid: int) -> None:
+    """SIGKILL to all that a process has started, the youngest last: as if the machine had lost its power."""
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+        _kill_below(child)
+        os.kill(child, signal.SIGKILL)

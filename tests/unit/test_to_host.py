@@ -1,0 +1,250 @@
+"""Carrying files over and taking that back, in trees of the test's own, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.to_host import carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host.plan import Plan, Step
+from sysenv_ns.to_host.tree import Tree
+
+_ME = (os.geteuid(), os.getegid())
+
+
+class Host:
+    """A tree that stands for a system, and one that is what it shall become."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root, self.wanted, self.backups = directory / "root", directory / "wanted", directory / "backups"
+        for tree in (self.root, self.wanted):
+            (tree / "etc").mkdir(parents=True)
+            (tree / "etc/passwd").write_text(f"me:x:{_ME[0]}:{_ME[1]}::/:/bin/sh\n")
+            (tree / "etc/group").write_text(f"me:x:{_ME[1]}:\n")
+            for path in (tree / "etc").iterdir():
+                os.utime(path, ns=(3, 3))
+        self._contents = directory / "contents"
+        self._root = os.open(self.root, os.O_PATH)
+        self.tree = Tree(self._root)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    def plan(self) -> Plan:
+        """What makes the one what the other is."""
+        both = {path for tree in (self.root, self.wanted) for path in _paths(tree)}
+        steps = (self._step(path) for path in both)
+        return Plan("proj", (), plan.ordered(step for step in steps if not entries.same(step.old, step.new)))
+
+    def _step(self, path: str) -> Step:
+        old, new = (entries.read_path(f"{tree}{path}") for tree in (self.root, self.wanted))
+        content = [(entry.type, entry.digest, entry.target) for entry in (old, new) if entry]
+        only_metadata = len(content) == 2 and content[0] == content[1]
+        return Step(path, "delete" if new is None else "metadata" if only_metadata else "put", old, new)
+
+    def apply(self, agreed: Plan) -> None:
+        """Carry it out; contents come from the other tree."""
+        contents = b"".join(Path(f"{self.wanted}{s.path}").read_bytes() for s in agreed.steps if s.has_content)
+        self._contents.write_bytes(contents)
+        with self._contents.open("rb") as stream:
+            carrying.carry_out(self.tree, self.backups, agreed, stream.fileno())
+
+    def undo(self, force: bool = False) -> tuple[str, ...]:
+        """Take the last one back."""
+        own = journal.find(self.backups, "")
+        return undoing.take_back(self.tree, own, undoing.plan(self.tree, own), force)
+
+
+def _paths(tree: Path) -> list[str]:
+    return [f"/{path.relative_to(tree)}" for path in tree.rglob("*")]
+
+
+def _state(tree: Path) -> dict[str, object]:
+    found = {path: entries.read_path(f"{tree}{path}") for path in _paths(tree)}
+    # The time of a directory is that of the last change in it.
+    return {path: replace(e, time=0) if e and e.type != "file" else e for path, e in found.items()}
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """In memory where possible: each step waits for the disk."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        host = Host(Path(directory))
+        yield host
+        host.close()
+
+
+def _fill(host: Host) -> None:
+    """Every kind of change."""
+    old, new = host.root, host.wanted
+    for tree in (old, new):
+        for name in ("kept", "modified", "mode"):
+            (tree / name).write_text("as it was")
+            os.utime(tree / name, ns=(7, 7))
+        (tree / "link").symlink_to("old")
+        for name in ("directory-mode", "becomes"):
+            (tree / name).mkdir()
+    (new / "modified").write_text("new")
+    (new / "mode").chmod(0o4750)
+    (new / "directory-mode").chmod(0o2700)
+    (new / "link").unlink()
+    (new / "link").symlink_to("new")
+    (new / "becomes").rmdir()
+    (new / "becomes").write_text("a file")
+    (old / "becomes/inner").mkdir()
+    (old / "becomes/inner/file").write_text("gone")
+    os.utime(old / "becomes/inner/file", ns=(5, 5))
+    (old / "file").write_text("a file")
+    (new / "file/in").mkdir(parents=True)
+    (new / "file/in/new\nline").write_text("x" * 100_000)
+    os.mkfifo(new / "fifo", 0o640)
+    (old / "gone").write_text("gone")
+    (new / "added").write_text("")
+    (new / "\udcff").write_text("no text")
+
+
+def test_all_kinds_of_changes_come_and_go(host: Host) -> None:
+    _fill(host)
+    before, wanted = _state(host.root), _state(host.wanted)
+    host.apply(host.plan())
+    assert _state(host.root) == wanted
+    assert host.plan().steps == ()
+    assert host.undo() == ()
+    assert _state(host.root) == before
+    with pytest.raises(SysenvError, match="no apply to be taken back"):
+        host.undo()
+
+
+def _dies_at(number: int, function: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a child dies at the call of that number that changes something, as if it were killed there."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def counted(original: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object, **keywords: object) -> object:
+                if left[0] == 0:
+                    os._exit(9)
+                left[0] -= 1
+                return original(*arguments, **keywords)
+
+            return call
+
+        try:
+            for name in _CHANGING:
+                monkeypatch.setattr(os, name, counted(getattr(os, name)))
+            function()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, 9)
+    return code == 9
+
+
+_CHANGING = ("fsync", "rename", "unlink", "rmdir", "mkdir", "mkfifo", "symlink", "fchown", "fchmod", "utime", "write")
+
+
+def test_killed_at_any_moment_all_is_as_before(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every call that changes something, of the apply and of what takes it back."""
+    _fill(host)
+    before = _state(host.root)
+    agreed = host.plan()
+    moment = 0
+    while _dies_at(moment, lambda: host.apply(agreed), monkeypatch):
+        again = moment % 7  # of the undo as well, at one of its first moments
+        if _begun(host):
+            _dies_at(again * 3, host.undo, monkeypatch)
+            if _begun(host):
+                assert host.undo() == (), moment
+        assert _state(host.root) == before, moment
+        _forget(host)
+        moment += 1
+    assert moment > 60
+
+
+def _begun(host: Host) -> bool:
+    """Whether there is something to be taken back: it may have died before."""
+    found = list(host.backups.glob("2*")) if host.backups.is_dir() else []
+    return any((path / "plan.json").exists() and not journal.is_undone(journal.Journal(path)) for path in found)
+
+
+def _forget(host: Host) -> None:
+    shutil.rmtree(host.backups, ignore_errors=True)
+
+
+def test_what_was_agreed_to_alone_is_done(host: Host) -> None:
+    _fill(host)
+    agreed = host.plan()
+    (host.root / "modified").write_text("somebody else's")
+    before = _state(host.root)
+    with pytest.raises(SysenvError, match="/modified has changed on this system meanwhile"):
+        host.apply(agreed)
+    (host.root / "modified").write_text("as it was")
+    (host.wanted / "modified").write_text("two")  # as long as what it was
+    with pytest.raises(SysenvError, match="the environment has changed meanwhile"):
+        host.apply(agreed)
+    (host.root / "modified").write_text("somebody else's")
+    assert {path: e for path, e in _state(host.root).items() if path != "/modified"} == {
+        path: e for path, e in before.items() if path != "/modified"
+    }
+    assert list(host.backups.glob("2*")) == []
+
+
+def test_what_somebody_has_changed_since_stays(host: Host) -> None:
+    _fill(host)
+    before = _state(host.root)
+    host.apply(host.plan())
+    (host.root / "modified").write_text("later")
+    (host.root / "file/in/later").write_text("later")
+    assert sorted(host.undo()) == ["/file", "/file/in", "/modified"]
+    assert (host.root / "modified").read_text() == "later"
+    (host.root / "file/in/later").unlink()
+    assert host.undo(force=True) == ()
+    assert _state(host.root) == before
+    assert [path.read_text() for path in host.backups.glob("*/forced/*")] == ["later"]
+
+
+def test_a_link_on_the_way_leads_nowhere(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (host.wanted / "opt/a").mkdir(parents=True)
+    (host.wanted / "opt/a/file").write_text("x")
+    (host.root / "opt").symlink_to(tmp_path / "secret")
+    agreed = Plan("proj", (), tuple(step for step in host.plan().steps if step.path != "/opt"))
+    with pytest.raises(SysenvError, match="/opt is not a directory of this system"):
+        host.apply(agreed)
+    assert list((tmp_path / "secret").iterdir()) == []
+
+
+def test_backups_are_for_root_alone(host: Host) -> None:
+    (host.wanted / "file").write_text("x")
+    agreed = host.plan()
+    host.apply(agreed)
+    assert stat.S_IMODE(host.backups.stat().st_mode) == 0o700
+    host.backups.chmod(0o755)
+    with pytest.raises(SysenvError, match="is not root's alone"):
+        host.apply(agreed)
+
+
+@pytest.mark.parametrize("path", ["etc", "/", "/a/../b", "//a", "/a/", "/a\0b", "/a/./b"])
+def test_wrong_paths_are_refused(path: str) -> None:
+    data = plan.as_data(Plan("proj", (), (Step(path, "delete", None, None),)))
+    with pytest.raises(ValueError, match="wrong path"):
+        plan.from_data(data)
+
+
+def test_a_plan_survives_json(host: Host) -> None:
+    _fill(host)
+    agreed = host.plan()
+    assert plan.from_data(json.loads(json.dumps(plan.as_data(agreed)))) == agreed
