@@ -58,14 +58,14 @@ def available(names: Iterable[str]) -> set[tuple[str, str]]:
 
 
 def arguments(packages: Iterable[Package], places: Mapping[str, str]) -> list[str]:
-    """For `apt-get install`. `places`: where the .deb files lie, by name."""
+    """For `apt-get install`. `places`: where package files lie, by package; apt does not take all names of files."""
     return [_argument(package, places) for package in packages]
 
 
 def _argument(package: Package, places: Mapping[str, str]) -> str:
     if not package.new:
         return f"{package.name}-"
-    return places[package.file] if package.file else f"{package.name}={package.new}"
+    return places[package.name] if package.file else f"{package.name}={package.new}"
 
 
 def operations(packages: Iterable[Package]) -> frozenset[Operation]:

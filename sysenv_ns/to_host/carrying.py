@@ -50,7 +50,8 @@ def _receive(own: Journal, plan: Plan, stream: int) -> None:
         for number, step in enumerate(plan.steps)
         if step.has_content and step.new
     ]
-    contents += [(own.place("debs", p.file), p.size, p.digest) for p in plan.packages if p.file]
+    places = _places(own, plan.packages)
+    contents += [(Path(places[p.name]), p.size, p.digest) for p in plan.packages if p.file]
     for place, size, digest in contents:
         with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
             if copy(stream, target.fileno(), size) != digest:
@@ -87,7 +88,8 @@ def _read(tree: Tree, path: str) -> Entry | None:
 
 
 def _places(own: Journal, packages: tuple[Package, ...]) -> dict[str, str]:
-    return {package.file: str(own.place("debs", package.file)) for package in packages if package.file}
+    files = (package.name for package in packages if package.file)
+    return {name: str(own.place("debs", f"{number}.deb")) for number, name in enumerate(files)}
 
 
 class _Carrier:

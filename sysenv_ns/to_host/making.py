@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,8 +68,17 @@ def make(store: Store, name: str, options: Options) -> Made:
     debs = tuple(found.debs[package.name].place for package in packages if package.file)
     _check_available(made, lacking, found.debs)
     if packages and not made.changes_sources:
-        apt.check(packages, {package.file: found.debs[package.name].place for package in packages if package.file})
+        _check_apt(packages, debs)
     return Made(made, debs)
+
+
+def _check_apt(packages: Sequence[Package], debs: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="sysenv-ns-") as directory:
+        places = [f"{directory}/{number}.deb" for number, _ in enumerate(debs)]
+        for place, deb in zip(places, debs, strict=True):
+            os.symlink(deb, place)
+        files = (package.name for package in packages if package.file)
+        apt.check(packages, dict(zip(files, places, strict=True)))
 
 
 def send(store: Store, made: Made, pipe: int) -> None:
@@ -90,8 +100,8 @@ def _refuse_drift(store: Store, environment: Environment, compared: Difference, 
         )
     found = drift.measure(store, environment)
     different = {p.name for p in compared.packages} | {c.path for c in compared.changes} - {*origin.ACCOUNTS}
-    readable = (path for path in found.files if os.access(path, os.R_OK))
-    both = [what for what in (*found.held, *readable) if what in different]
+    files = [path for path in found.files if options.files and os.access(path, os.R_OK)]
+    both = [what for what in (*(found.held if options.packages else ()), *files) if what in different]
     if options.paths or (not both and found.known):
         return
     what = f"{', '.join(both[:5])} changed on both sides" if both else "nobody knows what this system was"

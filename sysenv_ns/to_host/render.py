@@ -31,7 +31,7 @@ def text(made: Plan) -> str:
 
 def _commands(made: Plan) -> list[tuple[str, ...]]:
     update = [apt.UPDATE] if made.changes_sources else []
-    places = {package.file: f"./{package.file}" for package in made.packages if package.file}
+    places = {package.name: f"./{package.file}" for package in made.packages if package.file}
     return [*update, *apt.commands(made.packages, places)]
 
 

@@ -267,11 +267,11 @@ def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, pa
         "postinst": f"#!/bin/sh\n[ ! -p {packages}/wait ] || {{ touch {packages}/ready; cat {packages}/wait; }}\n"
     }
     _index(packages, Deb("to-slow", "1", {}, {"/usr/share/to-slow": "x\n"}, scripts))
-    host.sh("apt-get -q update")
+    host.sh("apt-get -q update; echo host > /opt/both")
     environment = host.create()
     environment.sh("apt-get -q update", limit=BASE_LIMIT)
     environment.sh(_APT, "install", "to-slow", "to-old=2", limit=BASE_LIMIT)
-    environment.sh("echo own >> /etc/issue; echo own > /usr/local/own")
+    environment.sh("echo own | tee -a /etc/issue /opt/both > /usr/local/own")
     before = _tree(host)
     os.mkfifo(packages / "wait")
     process = host.tool.start("apply", "test", "--yes")
@@ -284,10 +284,12 @@ def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, pa
     assert host.sh("dpkg --audit") == ""
     assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
     assert {path for path, found in _tree(host).items() if before.get(path) != found} == set()
+    host.sh("echo host >> /opt/both")
+    refused(_apply(host, "test", "--dry-run"), 1, "/opt/both has changed", "sysenv-ns diff test -- /opt/both")
+    environment.sh("touch /opt/both")
+    assert "/opt/both" in succeeded(_apply(host, "test", "--dry-run")).stdout
     host.sh("echo host >> /etc/issue")
-    refused(_apply(host, "test", "--dry-run"), 1, "/etc/issue has changed", "sysenv-ns rebase test")
-    environment.sh("touch /etc/issue")
-    assert "/etc/issue" in succeeded(_apply(host, "test", "--dry-run")).stdout
+    refused(_apply(host, "test", "--dry-run"), 1, "/etc/issue changed on both sides", "sysenv-ns rebase test")
     host.sh(_APT, "install", "to-old=2")
     assert "to-old" not in succeeded(_apply(host, "test", "--dry-run", "--packages")).stdout
     inside = environment.exec(str(host.tool.launcher), "apply", "test")
