@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.to_host import accounts, apt, entries, journal, undoing
 from sysenv_ns.to_host.accounts import Accounts
 from sysenv_ns.to_host.entries import Entry
@@ -95,7 +95,7 @@ def _places(own: Journal, packages: tuple[Package, ...]) -> dict[str, str]:
 class _Carrier:
     def __init__(self, tree: Tree, own: Journal, plan: Plan) -> None:
         self._tree, self._journal, self._plan = tree, own, plan
-        self._skipped: list[str] = []
+        self._skipped: dict[str, str] = {}
         self._written: dict[str, Entry] = {}
 
     def run(self) -> Done:
@@ -110,7 +110,7 @@ class _Carrier:
         for name in ("new", "debs"):
             shutil.rmtree(self._journal.directory / name)
         self._journal.note(end=True)
-        return Done(self._journal.ident, tuple(self._skipped))
+        return Done(self._journal.ident, tuple(self._skipped.values()))
 
     def _look_anew(self) -> None:
         apt.update()
@@ -143,12 +143,12 @@ class _Carrier:
 
     def _step(self, number: int, step: Step, known: Accounts) -> None:
         old = self._tree.read(step.path)
-        if not step.of_package and not entries.same(old, step.old):
+        # What packages' scripts have made there just before is kept as what was there, like all else.
+        if not self._plan.packages and not entries.same(old, step.old):
             raise SysenvError(f"{step.path} has changed on this system meanwhile")
         new = step.new and _owned(step, step.new, old, known)
-        if new is None and step.new is not None:
-            self._skipped.append(f"{step.path}: there is no {step.user}:{step.group} on this system")
-            print(f"sysenv-ns: skipped {self._skipped[-1]}", file=sys.stderr)
+        if step.new is not None and (new is None or self._skipped.keys() & {*ancestors(step.path)}):
+            self._skipped[step.path] = f"{step.path}: there is no {step.user}:{step.group} on this system"
             return
         if old is not None and old.type == "file" and step.action != "metadata":
             self._keep(number, step, old)
@@ -168,7 +168,7 @@ class _Carrier:
             if old is not None:
                 self._tree.remove(step.path)
             return
-        if step.action == "metadata" and old is not None:
+        if step.action == "metadata" and old is not None and old.type == new.type:
             self._tree.dress(step.path, old, new)
         elif step.link:
             self._tree.link(step.path, step.link, temporary, self._written[step.link])
@@ -195,4 +195,7 @@ def _owned(step: Step, new: Entry, old: Entry | None, known: Accounts) -> Entry 
     """What is there then, with its owner; None when that one does not exist here."""
     uid = known.users.get(step.user) if step.user else old.uid if old else 0
     gid = known.groups.get(step.group) if step.group else old.gid if old else 0
-    return None if uid is None or gid is None else replace(new, uid=uid, gid=gid)
+    if uid is None or gid is None:
+        return None
+    kept = old if old and step.action == "metadata" and old.type == new.type else new
+    return replace(kept, mode=new.mode, uid=uid, gid=gid, attributes=new.attributes)

@@ -59,6 +59,9 @@ def make(store: Store, name: str, options: Options) -> Made:
             raise SysenvError(f"the changes of {name} cannot be read: {reason(error)}{where}") from error
     assert isinstance(data, dict)
     found = reading.found(data)
+    if found.others and options.packages:
+        what = f"the packages of {name} in {', '.join(found.others)} cannot be installed by apt"
+        raise SysenvError(what, "leave packages out: --files; files of such packages count as files of none")
     maker = _Maker(environment, compared, found, options)
     files = [change for change in looked_at if change.path in found.seen]
     steps = plan.ordered(maker.linked(step for change in files for step in maker.steps(change)))
@@ -93,11 +96,6 @@ def send(store: Store, made: Made, pipe: int) -> None:
 def _refuse_drift(store: Store, environment: Environment, compared: Difference, options: Options) -> None:
     """What both sides have changed only a rebase can bring together."""
     name = environment.name
-    others = [note for note in compared.notes if "cannot be told apart" in note]
-    if others and options.packages:
-        raise SysenvError(
-            f"of the packages of {name} only those of dpkg can be installed here", "leave them out: --files"
-        )
     found = drift.measure(store, environment)
     different = {p.name for p in compared.packages} | {c.path for c in compared.changes} - {*origin.ACCOUNTS}
     files = [path for path in found.files if options.files and os.access(path, os.R_OK)]
@@ -170,6 +168,9 @@ class _Maker:
             old, below = _of_host(change)
         except PermissionError:
             self.left.append(Left(change.path, "what this system has there you may not read"))
+            return
+        if any(entry and entry.type in ("socket", "device") for _, entry in below):
+            self.left.append(Left(change.path, "there is a socket or a device in it"))
             return
         if why := next(self._reasons(change, seen), ""):
             self.left.append(Left(change.path, why))

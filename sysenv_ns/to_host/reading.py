@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sysenv_ns import policy
 from sysenv_ns.diff import owning
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Sides
@@ -51,6 +52,7 @@ class Found:
     packages: Mapping[str, dpkg.Package]
     automatic: bytes  # apt's extended states
     debs: Mapping[str, Deb]  # by package
+    others: tuple[str, ...]  # databases of other package managers that it has changed
 
 
 def look(
@@ -77,6 +79,7 @@ def look(
     return {
         "seen": {path: [*row, owners.get(targets.get(path, ""), "")] for path, row in seen.items()},
         "read": [(data or b"").decode("utf-8", "surrogateescape") for data in read],
+        "others": [path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS and upper.get(path) is not None],
         "debs": {name: deb for name in lacking if (deb := _deb(name, packages[name], upper))},
     }
 
@@ -89,7 +92,7 @@ def found(data: dict[str, Any]) -> Found:
     }
     passwd, group, status, states = (text.encode("utf-8", "surrogateescape") for text in data["read"])
     debs = {name: Deb(*row) for name, row in data["debs"].items()}
-    return Found(seen, (passwd, group), dpkg.parse_status(status), states, debs)
+    return Found(seen, (passwd, group), dpkg.parse_status(status), states, debs, tuple(data["others"]))
 
 
 def send(sides: Sides, paths: Sequence[str], debs: Sequence[str], pipe: int) -> None:

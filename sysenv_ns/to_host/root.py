@@ -15,7 +15,9 @@ from sysenv_ns.to_host import carrying, entries, journal, plan, undoing
 from sysenv_ns.to_host.tree import Tree
 
 LENGTH = 16  # digits
+READY = b"ready\n"
 _STDIN = 0
+_STDOUT = 1
 
 
 def main() -> int:
@@ -47,6 +49,7 @@ def _answer(request: dict[str, Any]) -> object:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = Tree(root)
     if request["verb"] == "apply":
+        os.write(_STDOUT, READY)  # sudo may have waited for a password
         done = carrying.carry_out(tree, journal.BACKUPS, plan.from_data(request["plan"]), _STDIN)
         return {"ident": done.ident, "skipped": done.skipped}
     with journal.locked(journal.BACKUPS):

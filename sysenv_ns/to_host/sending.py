@@ -10,13 +10,13 @@ from typing import Any
 
 from sysenv_ns import sudo
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.to_host.root import LENGTH
+from sysenv_ns.to_host.root import LENGTH, READY
 
 _MODULE = "sysenv_ns.to_host.root"
 
 
-def ask(request: dict[str, Any], send: Callable[[int], None] = lambda pipe: None) -> dict[str, Any]:
-    """Let root answer a request; `send` writes what follows it to a pipe. Raises SysenvError."""
+def ask(request: dict[str, Any], send: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Let root answer a request; `send` writes what follows it to a pipe, when root is there. Raises SysenvError."""
     process = sudo.start(_MODULE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -24,7 +24,8 @@ def ask(request: dict[str, Any], send: Callable[[int], None] = lambda pipe: None
     with contextlib.suppress(BrokenPipeError):  # it has ended already: its answer says why
         process.stdin.write(f"{len(data):0{LENGTH}}".encode() + data)
         process.stdin.flush()
-        send(process.stdin.fileno())
+        if send is not None and process.stdout.readline() == READY:
+            send(process.stdin.fileno())
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     answer = _wait(process.stdout.read)

@@ -47,7 +47,7 @@ _NEW = (
     program("to-app", Depends="to-lib"),
     program("to-lib"),
     program("to-old", "2"),
-    Deb("to-daemon", "1", {}, {"/usr/sbin/to-daemon": "daemon\n"}, {"postinst": _USER}),
+    Deb("to-daemon", "1", {}, {"/usr/sbin/to-daemon": "daemon\n"}, {"postinst": f"{_USER}date +%N > /etc/to-made\n"}),
 )
 
 
@@ -137,6 +137,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     environment.sh(_APT, "install", "to-app", "to-old=2", "to-daemon", "to-gone-", limit=BASE_LIMIT)
     environment.sh("dpkg --purge to-purged; echo mine > /etc/to-app.conf")
     environment.sh(_CHANGE)
+    environment.sh("echo mine > /etc/to-made")
     owners = environment.tool.mode != "single"
     if owners:
         environment.sh("echo d > /etc/to-daemon; chown to-user:adm /etc/to-daemon; chown games /opt/to-fifo")
@@ -160,7 +161,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
         **dict.fromkeys(("/usr/local/bin/to-tool", "/usr/local/bin/to-tool-2", "/usr/local/bin/to-link"), "put"),
         **dict.fromkeys(("/opt/to file", "/opt/to file/a b", "/opt/to file/a b/new\nline", "/opt/to-fifo"), "put"),
         **{"/etc/issue": "put", "/etc/issue.net": "delete", "/etc/host.conf": "metadata", "/etc/skel": "put"},
-        **{"/etc/to-edited.conf": "put", "/etc/to-app.conf": "put"},
+        **{"/etc/to-edited.conf": "put", "/etc/to-app.conf": "put", "/etc/to-made": "put"},
     }
     left = {part["what"]: part["why"] for part in plan["left"]}
     assert left["/etc/passwd"] == "accounts are never overwritten"
@@ -184,6 +185,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     assert host.sh("stat -c %a /etc/host.conf '/opt/to file'; ls -A '/opt/to file/a b' | wc -l") == "600\n750\n2\n"
     assert "user.to" in host.sh("getfattr /usr/local/bin/to-tool 2>/dev/null")
     assert host.sh("! test -e /etc/issue.net; tail -n 1 /etc/issue; dpkg --audit; id -un to-user") == "more\nto-user\n"
+    assert host.sh("cat /etc/to-made") == "mine\n"  # and not what the package's script has made here
     if owners:
         assert host.sh("stat -c %U:%G /etc/to-daemon /opt/to-fifo") == "to-user:adm\ngames:root\n"
     assert _json(host, "test", "--dry-run")["plan"]["steps"] == []  # nothing is left to be done
@@ -200,7 +202,7 @@ def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
     assert "later" in host.sh("cat /var/backups/sysenv-ns/*/forced/*")
     after = _tree(host)
     # What packages' own scripts make, remove does not take away, nor configuration.
-    kept = {"/etc/to-app.conf", "/etc/to-lib.conf", "/etc/to-daemon"}
+    kept = {"/etc/to-app.conf", "/etc/to-lib.conf", "/etc/to-made"}
     accounts = {f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}
     accounts |= {"/etc", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock"}
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
@@ -232,6 +234,10 @@ def test_what_apt_has_not_comes_with_the_environment(host: Machine, packages: Pa
     text = succeeded(_apply(host, "test", "--dry-run")).stdout
     assert text.startswith("Sources of packages\n  +  /etc/apt/sources.list.d/other.list")
     assert "\n  /usr/bin/apt-get --quiet update" in text
+    environment.sh("mkdir -p /var/lib/rpm; echo x > /var/lib/rpm/rpmdb.sqlite")
+    refused(_apply(host, "test", "--dry-run"), 1, "cannot be installed by apt", "--files")
+    succeeded(_apply(host, "test", "--dry-run", "--files"))
+    environment.sh("rm -r /var/lib/rpm")
     _answered(host, "n")
     assert _tree(host) == before
     _answered(host, "y")
