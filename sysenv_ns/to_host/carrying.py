@@ -36,6 +36,7 @@ def carry_out(tree: Tree, backups: Path, plan: Plan, stream: int) -> Done:
         try:
             _receive(own, plan, stream)
             _check(tree, plan)
+            _keep_all(tree, own, plan)
             if not plan.changes_sources:
                 apt.check(plan.packages, _places(own, plan.packages))
         except BaseException:
@@ -60,12 +61,26 @@ def _receive(own: Journal, plan: Plan, stream: int) -> None:
 
 def _check(tree: Tree, plan: Plan) -> None:
     for step in plan.steps:
-        if not step.of_package and not entries.same(_read(tree, step.path), step.old):
+        if not entries.same(_read(tree, step.path), step.old):
             raise SysenvError(f"{step.path} has changed on this system meanwhile", "nothing was done; run it again")
     made = {step.path for step in plan.steps if step.new and step.new.type == "directory"}
     for step in plan.steps:
         if step.new and os.path.dirname(step.path) not in made:
             _check_parent(tree, step.path)
+
+
+def _keep_all(tree: Tree, own: Journal, plan: Plan) -> None:
+    """The contents of all that is replaced, before anything is."""
+    for number, step in enumerate(plan.steps):
+        if step.old and step.old.type == "file" and (step.action != "metadata" or plan.packages):
+            _keep(tree, own.place("old", number), step.path, step.old)
+
+
+def _keep(tree: Tree, place: Path, path: str, entry: Entry) -> None:
+    with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
+        if tree.copy_content(path, target.fileno()) != entry.digest:
+            raise SysenvError(f"{path} is being changed", "run it again")
+        os.fsync(target.fileno())
 
 
 def _check_parent(tree: Tree, path: str) -> None:
@@ -142,34 +157,28 @@ class _Carrier:
                 self._step(number, step, known)
 
     def _step(self, number: int, step: Step, known: Accounts) -> None:
-        old = self._tree.read(step.path)
-        # What packages' scripts have made there just before is kept as what was there, like all else.
-        if not self._plan.packages and not entries.same(old, step.old):
+        now = self._tree.read(step.path)
+        is_made = not entries.same(now, step.old)  # by the packages' scripts, just before
+        if is_made and (step.of_sources or not self._plan.packages):
             raise SysenvError(f"{step.path} has changed on this system meanwhile")
-        new = step.new and _owned(step, step.new, old, known)
+        new = step.new and _owned(step, step.new, now, known)
         if step.new is not None and (new is None or self._skipped.keys() & {*ancestors(step.path)}):
             self._skipped[step.path] = f"{step.path}: there is no {step.user}:{step.group} on this system"
             return
-        if old is not None and old.type == "file" and step.action != "metadata":
-            self._keep(number, step, old)
-        self._journal.note(begin=number, old=entries.as_data(old), new=entries.as_data(new))
-        self._do(number, step, old, new)
+        if is_made and now and now.type == "file":
+            _keep(self._tree, self._journal.place("made", number), step.path, now)
+        states = {"old": step.old, "now": now, "new": new}
+        self._journal.note(begin=number, **{name: entries.as_data(entry) for name, entry in states.items()})
+        self._do(number, step, now, new)
 
-    def _keep(self, number: int, step: Step, old: Entry) -> None:
-        place = self._journal.place("old", number)
-        with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
-            if self._tree.copy_content(step.path, target.fileno()) != old.digest:
-                raise SysenvError(f"{step.path} is being changed")
-            os.fsync(target.fileno())
-
-    def _do(self, number: int, step: Step, old: Entry | None, new: Entry | None) -> None:
+    def _do(self, number: int, step: Step, now: Entry | None, new: Entry | None) -> None:
         temporary = self._journal.temporary(number)
         if new is None:
-            if old is not None:
+            if now is not None:
                 self._tree.remove(step.path)
             return
-        if step.action == "metadata" and old is not None and old.type == new.type:
-            self._tree.dress(step.path, old, new)
+        if step.action == "metadata" and now is not None and now.type == new.type:
+            self._tree.dress(step.path, now, new)
         elif step.link:
             self._tree.link(step.path, step.link, temporary, self._written[step.link])
         elif step.has_content:

@@ -4,6 +4,7 @@
     plan.json   what was agreed to
     journal     a line of JSON for each thing that was begun: what was there before, what is there then
     old/, new/  contents of files as they were, and as they are to be until they are there
+        made/       what packages' scripts have made of them in between
     debs/       packages that apt could not get
 """
 
@@ -85,7 +86,7 @@ def begin(backups: Path, plan: Plan) -> Journal:
     """A new one. Raises OSError."""
     journal = Journal(backups / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}")
     journal.directory.mkdir(mode=0o700)
-    for name in ("old", "new", "debs"):
+    for name in ("old", "new", "made", "debs"):
         (journal.directory / name).mkdir(mode=0o700)
     write_json(journal.directory / "plan.json", plan_module.as_data(plan))
     sync_directory(backups)

@@ -186,7 +186,7 @@ class _Maker:
         user, group = self._owner(change)
         action: plan.Action = "delete" if change.new is None else "metadata" if change.kind == "metadata" else "put"
         new = _dressed(seen.entry, old, action, self._environment) if change.new else None
-        yield Step(change.path, action, old, new, user, group, of_package=of_package, of_sources=of_sources)
+        yield Step(change.path, action, old, new, user, group, of_sources=of_sources)
 
     def _reasons(self, change: Change, seen: Seen) -> Iterator[str]:
         """Why it is not carried over."""

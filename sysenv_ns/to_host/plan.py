@@ -65,7 +65,6 @@ class Step:
     user: str = ""  # "" keeps the one that is there
     group: str = ""
     link: str = ""  # the path of an earlier step whose file this is another name of
-    of_package: bool = False  # which is installed before, so that what is there is not known yet
     of_sources: bool = False  # of apt: comes before the packages
 
     @property

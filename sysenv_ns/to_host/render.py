@@ -11,7 +11,7 @@ from sysenv_ns.to_host import apt, plan
 from sysenv_ns.to_host.entries import Entry
 from sysenv_ns.to_host.plan import Package, Plan, Step
 
-_MANY = 20  # files left alone that are told one by one
+_MANY = 8  # files left alone that are told one by one
 _SIGNS = {"put": "~", "metadata": "~", "delete": "-"}
 
 
@@ -52,7 +52,7 @@ def _package(package: Package) -> tuple[str, ...]:
 
 
 def _step(step: Step) -> tuple[str, ...]:
-    sign = "+" if step.old is None and not step.of_package and step.new else _SIGNS[step.action]
+    sign = "+" if step.old is None else _SIGNS[step.action]
     entry = step.new or step.old
     path = f"{step.path}/" if entry and entry.type == "directory" else step.path
     return sign, quoted(path), ", ".join(_details(step))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -70,20 +70,20 @@ def _files(tree: Tree, agreed: Plan, records: list[dict[str, Any]]) -> Iterator[
     touched = {record["restore"] for record in records if "restore" in record} | {r["begin"] for r in begun[-1:]}
     for record in begun:
         step = agreed.steps[record["begin"]]
-        old, new = entries.from_data(record["old"]), entries.from_data(record["new"])
+        old, made, new = (entries.from_data(record[name]) for name in ("old", "now", "new"))
         try:
             now = tree.read(step.path)
         except OSError as error:
             raise SysenvError(f"{step.path} cannot be read on this system: {reason(error)}") from error
         if not entries.same(now, old):
-            ours = entries.same(now, new) or (record["begin"] in touched and _is_between(now, old, new))
+            ours = entries.same(now, new) or (record["begin"] in touched and _is_between(now, (old, made, new)))
             state: State = "undo" if ours else "changed"
             yield Restored(record["begin"], step.path, state, old, new, now, step.of_sources)
 
 
-def _is_between(now: Entry | None, old: Entry | None, new: Entry | None) -> bool:
+def _is_between(now: Entry | None, states: Iterable[Entry | None]) -> bool:
     """Whether it is what an interrupted step leaves: contents change at once, but owners, modes one by one."""
-    return now is None or any(side and side.type == now.type and _content(side) == _content(now) for side in (old, new))
+    return now is None or any(side and side.type == now.type and _content(side) == _content(now) for side in states)
 
 
 def _packages(before: dict[str, tuple[str, bool]]) -> tuple[tuple[Package, ...], tuple[str, ...]]:

@@ -202,7 +202,7 @@ def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
     assert "later" in host.sh("cat /var/backups/sysenv-ns/*/forced/*")
     after = _tree(host)
     # What packages' own scripts make, remove does not take away, nor configuration.
-    kept = {"/etc/to-app.conf", "/etc/to-lib.conf", "/etc/to-made"}
+    kept = {"/etc/to-lib.conf"}
     accounts = {f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}
     accounts |= {"/etc", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock"}
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
