@@ -136,10 +136,13 @@ class _Carrier:
         try:
             action()
         except (SysenvError, OSError) as error:
-            found = undoing.plan(self._tree, self._journal)
-            undoing.take_back(self._tree, self._journal, found, force=False)
             message = error.message if isinstance(error, SysenvError) else reason(error)
-            raise SysenvError(message, "what apt's sources were is restored, and nothing else was done") from error
+            hint = "what apt's sources were is restored, and nothing else was done"
+            try:
+                undoing.take_back(self._tree, self._journal, undoing.plan(self._tree, self._journal), force=False)
+            except SysenvError as again:
+                hint = f"taking back what was done: {again.message}"
+            raise SysenvError(message, hint) from error
 
     def _or_say(self, action: Callable[[], None]) -> None:
         try:

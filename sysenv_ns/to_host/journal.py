@@ -14,19 +14,19 @@ import contextlib
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.store import file_lock, sync_directory, write_json
+from sysenv_ns.store import check_name, file_lock, sync_directory, write_json
 from sysenv_ns.to_host import plan as plan_module
 from sysenv_ns.to_host.plan import Plan
 
 BACKUPS = Path("/var/backups/sysenv-ns")
-_ID = re.compile(r"\d{8}-\d{6}-[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID = re.compile(r"\d{8}-\d{6}\.\d{6}-[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Journal:
 
     def temporary(self, number: int) -> str:
         """The name under which a step's file is written before it gets its own."""
-        return f".sysenv-ns-{self.ident[:15]}-{number}"
+        return f".sysenv-ns-{self.ident[:22]}-{number}"
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def locked(backups: Path) -> Iterator[None]:
 
 def begin(backups: Path, plan: Plan) -> Journal:
     """A new one. Raises OSError."""
-    journal = Journal(backups / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}")
+    journal = Journal(backups / f"{datetime.now():%Y%m%d-%H%M%S.%f}-{check_name(plan.name)}")
     journal.directory.mkdir(mode=0o700)
     for name in ("old", "new", "made", "debs"):
         (journal.directory / name).mkdir(mode=0o700)

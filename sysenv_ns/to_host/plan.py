@@ -21,6 +21,8 @@ _SOURCES = re.compile(
     r"|/usr/share/keyrings/.*",
     re.DOTALL,
 )
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?")  # deb-control(5)
+_VERSION = re.compile(r"[A-Za-z0-9.+:~-]*")
 _OWN = "it is this machine's own"
 _NEVER: tuple[tuple[str, str], ...] = (
     (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?", "accounts are never overwritten"),
@@ -112,10 +114,17 @@ def as_data(plan: Plan) -> dict[str, Any]:
 
 def from_data(data: dict[str, Any]) -> Plan:
     """What as_data made, as JSON gives it back. Raises KeyError, TypeError, ValueError."""
-    packages = tuple(Package(**package) for package in data["packages"])
+    packages = tuple(_checked(Package(**package)) for package in data["packages"])
     steps = tuple(_step(step) for step in data["steps"])
     left = tuple(Left(**part) for part in data["left"])
     return Plan(str(data["name"]), packages, steps, left)
+
+
+def _checked(package: Package) -> Package:
+    """It becomes a word of a command."""
+    if not _PACKAGE.fullmatch(package.name) or not _VERSION.fullmatch(package.new):
+        raise ValueError(f"wrong package {package.name!r} {package.new!r}")
+    return package
 
 
 def _step(data: dict[str, Any]) -> Step:

@@ -30,6 +30,8 @@ def main() -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         answer = {"message": f"{where}{reason(error)}", "hint": ""}
+    except (ValueError, KeyError, TypeError) as error:
+        answer = {"message": f"the request is damaged ({error})", "hint": "nothing was done"}
     except KeyboardInterrupt:
         answer = {"message": "interrupted", "hint": "what is done so far goes with: sysenv-ns apply --undo"}
     print(json.dumps(answer))

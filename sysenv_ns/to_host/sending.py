@@ -10,21 +10,19 @@ from typing import Any
 
 from sysenv_ns import sudo
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.to_host.root import LENGTH, READY
-
-_MODULE = "sysenv_ns.to_host.root"
+from sysenv_ns.to_host import root
 
 
 def ask(request: dict[str, Any], send: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Let root answer a request; `send` writes what follows it to a pipe, when root is there. Raises SysenvError."""
-    process = sudo.start(_MODULE)
+    process = sudo.start(root.__name__)
     assert process.stdin is not None
     assert process.stdout is not None
     data = json.dumps(request).encode()
     with contextlib.suppress(BrokenPipeError):  # it has ended already: its answer says why
-        process.stdin.write(f"{len(data):0{LENGTH}}".encode() + data)
+        process.stdin.write(f"{len(data):0{root.LENGTH}}".encode() + data)
         process.stdin.flush()
-        if send is not None and process.stdout.readline() == READY:
+        if send is not None and process.stdout.readline() == root.READY:
             send(process.stdin.fileno())
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()

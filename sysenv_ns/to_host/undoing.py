@@ -115,11 +115,11 @@ def take_back(tree: Tree, journal: Journal, undo: Undo, force: bool) -> tuple[st
         apt.install(undo.packages, {})
     sources = [file for file in undo.files if file.of_sources]
     kept += [_restore(tree, journal, file, force) for file in sources]
-    if sources:
-        apt.update()
     left = tuple(path for path in kept if path)
     if not left and not undo.unavailable:
         journal.note(undone=True)
+    if sources:
+        apt.update()
     return left
 
 

@@ -71,8 +71,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         if request["verb"] == "show":
             old = {"number": 0, "old": None, "new": None, "now": {"type": "file"}, "of_sources": False}
             files = [{**old, "path": "/a", "state": "undo"}, {**old, "path": "/b", "state": "changed"}]
-            return {"ident": "20260101-000000-proj", "packages": [], "unavailable": ["x 1"], "files": files}
-        return {"ident": "20260101-000000-proj", "skipped": (), "kept": ["/b"]}
+            return {"ident": "20260101-000000.000000-proj", "packages": [], "unavailable": ["x 1"], "files": files}
+        return {"ident": "20260101-000000.000000-proj", "skipped": (), "kept": ["/b"]}
 
     def make(store: Store, name: str, options: Options) -> Made:
         return Made(PLAN if name == "proj" else Plan(name, (), ()), ())
@@ -101,7 +101,7 @@ def test_what_was_shown_is_sent(run: Run, asked: list[dict[str, Any]]) -> None:
     data = json.loads(result.stdout)
     sent = json.loads(json.dumps(asked[0]["plan"]))
     assert {key: value for key, value in data["plan"].items() if key != "commands"} == sent
-    assert data["done"]["ident"] == "20260101-000000-proj"
+    assert data["done"]["ident"] == "20260101-000000.000000-proj"
 
 
 def test_nothing_to_do(run: Run, asked: list[dict[str, Any]]) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.to_host import carrying, entries, journal, plan, undoing
-from sysenv_ns.to_host.plan import Plan, Step
+from sysenv_ns.packages import dpkg
+from sysenv_ns.to_host import apt, carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host.carrying import Done
+from sysenv_ns.to_host.plan import Package, Plan, Step
 from sysenv_ns.to_host.tree import Tree
 
 _ME = (os.geteuid(), os.getegid())
@@ -51,12 +54,12 @@ class Host:
         only_metadata = len(content) == 2 and content[0] == content[1]
         return Step(path, "delete" if new is None else "metadata" if only_metadata else "put", old, new)
 
-    def apply(self, agreed: Plan) -> None:
+    def apply(self, agreed: Plan) -> Done:
         """Carry it out; contents come from the other tree."""
         contents = b"".join(Path(f"{self.wanted}{s.path}").read_bytes() for s in agreed.steps if s.has_content)
         self._contents.write_bytes(contents)
         with self._contents.open("rb") as stream:
-            carrying.carry_out(self.tree, self.backups, agreed, stream.fileno())
+            return carrying.carry_out(self.tree, self.backups, agreed, stream.fileno())
 
     def undo(self, force: bool = False) -> tuple[str, ...]:
         """Take the last one back."""
@@ -244,7 +247,134 @@ def test_wrong_paths_are_refused(path: str) -> None:
         plan.from_data(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "version"), [("-o", "1"), ("a b", "1"), ("", "1"), ("a", "1 2"), ("a:", "1"), ("A", "")]
+)
+def test_wrong_packages_are_refused(name: str, version: str) -> None:
+    data = plan.as_data(Plan("proj", (Package(name, "added", "", version),), ()))
+    with pytest.raises(ValueError, match="wrong package"):
+        plan.from_data(data)
+
+
 def test_a_plan_survives_json(host: Host) -> None:
     _fill(host)
-    agreed = host.plan()
+    agreed = replace(host.plan(), packages=(Package("libc++-dev:i386", "added", "", "1:2~rc1+b-1"),))
     assert plan.from_data(json.loads(json.dumps(plan.as_data(agreed)))) == agreed
+
+
+def test_files_of_nobody_are_skipped_with_what_is_in_them(host: Host) -> None:
+    (host.wanted / "own/in").mkdir(parents=True)
+    (host.wanted / "own/in/file").write_text("x")
+    (host.wanted / "other").write_text("y")
+    steps = tuple(replace(s, user="nobody-here", group="me") if s.path == "/own" else s for s in host.plan().steps)
+    done = host.apply(replace(host.plan(), steps=steps))
+    reason = "there is no nobody-here:me on this system"
+    assert done.skipped[0] == f"/own: {reason}"
+    assert [line.partition(":")[0] for line in done.skipped] == ["/own", "/own/in", "/own/in/file"]
+    assert (host.root / "other").read_text() == "y"
+    assert not (host.root / "own").exists()
+
+
+def test_owners_go_by_name(host: Host) -> None:
+    (host.wanted / "file").write_text("x")
+    (step,) = host.plan().steps
+    assert step.new is not None
+    step = replace(step, new=replace(step.new, uid=4711, gid=4711), user="me", group="me")
+    host.apply(Plan("proj", (), (step,)))
+    status = (host.root / "file").stat()
+    assert (status.st_uid, status.st_gid) == _ME
+
+
+def test_a_capability_comes_after_the_owner_and_goes_again(host: Host) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives capabilities")
+    capability = "0100000200200000000000000000000000000000"
+    (host.wanted / "file").write_text("x")
+    (step,) = host.plan().steps
+    assert step.new is not None
+    step = replace(step, new=replace(step.new, attributes=(("security.capability", capability),)))
+    host.apply(Plan("proj", (), (step,)))
+    assert os.getxattr(host.root / "file", "security.capability").hex() == capability
+    (host.wanted / "file").chmod(0o700)
+    host.apply(host.plan())
+    assert os.listxattr(host.root / "file") == []
+
+
+_SIMULATED = """\
+NOTE: This is only a simulation!
+Remv gone [1:2-3]
+Inst old [1] (2~rc1 local-deb [all]) [other:amd64 ]
+Inst lib:i386 (1.2 Debian:12/stable [i386])
+Purg gone [1:2-3]
+Conf old (2~rc1 local-deb [all])
+"""
+
+
+def test_what_apt_would_do() -> None:
+    packages = (
+        Package("gone", "purged", "1:2-3", ""),
+        Package("old", "upgraded", "1", "2~rc1"),
+        Package("lib:i386", "added", "", "1.2", True, "lib.deb"),
+    )
+    assert apt.parse(_SIMULATED) == apt.operations(packages)
+    assert apt.arguments(packages, {"lib:i386": "/0.deb"}) == ["gone-", "old=2~rc1", "/0.deb"]
+    others = [command[1:] for command in apt.commands(packages, {"lib:i386": "/0.deb"})[1:]]
+    assert others == [("--purge", "gone"), ("auto", "lib:i386")]
+
+
+def test_automatic_packages() -> None:
+    states = b"Package: lib\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: app\nArchitecture: amd64\n"
+    states += b"Auto-Installed: 0\n"
+    for name, architecture, expected in (
+        ("lib", "amd64", True),
+        ("lib", "all", True),
+        ("lib", "i386", False),
+        ("app", "amd64", False),
+        ("none", "all", False),
+    ):
+        known = dpkg.Package(name, f"Package: {name}\nArchitecture: {architecture}\n".encode())
+        assert apt.automatic(states, known) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "named", "why"),
+    [
+        ("/etc/passwd", True, "accounts"),
+        ("/etc/fstab", True, "own"),
+        ("/etc/ssh/ssh_host_rsa_key", False, "own"),
+        ("/etc/alternatives/editor", False, "update-alternatives"),
+        ("/var/lib/new\nline/x", False, "remember"),
+        ("/var/lib/x/y", True, ""),
+        ("/boot/grub/grub.cfg", False, "scripts"),
+        ("/etc/fstab.d", False, ""),
+        ("/var/www/index.html", False, ""),
+        ("/usr/local/bin/x", False, ""),
+    ],
+)
+def test_what_is_left_alone(path: str, named: bool, why: str) -> None:
+    said = plan.left_alone(Change(path, "added", None, Facts("file", 0o644, 0, 0)), named)
+    assert (why in said) if why else (said == "")
+
+
+def test_devices_and_sockets_are_left_alone() -> None:
+    assert plan.left_alone(Change("/opt/x", "added", None, Facts("device", 0o644, 0, 0)), True)
+    assert plan.left_alone(Change("/opt/x", "deleted", Facts("socket", 0o644, 0, 0), None), False)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "whose", "made"),
+    [
+        ("/usr/bin/editor", "/etc/alternatives/editor", "", True),
+        ("/etc/rc2.d/S01x", "/etc/init.d/x", "x", True),
+        ("/etc/rc2.d/S01y", "/etc/init.d/y", "y", False),
+        ("/usr/local/bin/x", "/usr/bin/x", "x", False),
+    ],
+)
+def test_links_that_scripts_make(path: str, target: str, whose: str, made: bool) -> None:
+    assert plan.of_scripts(path, target, whose, {"x": None}) is made
+
+
+def test_where_apt_gets_packages_from() -> None:
+    of_sources = ("/etc/apt/sources.list.d/x.sources", "/etc/apt/keyrings", "/usr/share/keyrings/x.gpg", "/etc/apt")
+    assert all(map(plan.is_of_sources, of_sources))
+    assert not any(map(plan.is_of_sources, ("/etc/apt/other", "/etc/aptx", "/usr/share/keyrings")))
