@@ -50,7 +50,7 @@ def make(store: Store, name: str, options: Options) -> Made:
         lacking = sorted(key for key, _ in wanted - apt.available(key for key, _ in wanted)) if wanted else []
         sides = difference.sides_of(store, environment)
         wished = [c for c in compared.changes if not c.fold and (options.files or plan.is_of_sources(c.path))]
-        alone = {change.path: plan.left_alone(change, bool(options.paths)) for change in wished}
+        alone = {c.path: plan.left_alone(c, bool(options.paths) or c.package in versions) for c in wished}
         looked_at = [change for change in wished if not alone[change.path]]
         try:
             data = difference.run_inside(environment, lambda: reading.look(sides, looked_at, versions, lacking))

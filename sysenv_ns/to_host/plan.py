@@ -141,7 +141,7 @@ def is_of_sources(path: str) -> bool:
 
 
 def left_alone(change: Change, named: bool) -> str:
-    """Why a path is not carried over, by its name and kind; "" if it can be. `named`: the user has asked for it."""
+    """Why a path is not carried over, by its name and kind; "" if it can be. `named`: it is known whose it is."""
     tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
     for pattern, why in tables:
         if re.fullmatch(pattern, change.path, re.DOTALL):
