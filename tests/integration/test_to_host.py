@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
 from .debs import Deb, program
 from .machines import Machine
 from .support import BASE_LIMIT, Result, finish, refused, succeeded, wait_for
 from .terminals import close, spawn
+from .test_diff import _HOST as HOST_FILES
+from .test_diff import _OPERATE as OPERATE
+from .test_diff import _PLANS as PLANS
 
 _MARK = "/this-host-is-thrown-away"
 # What every installation leaves behind.
@@ -300,6 +304,36 @@ def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, pa
     assert "to-old" not in succeeded(_apply(host, "test", "--dry-run", "--packages")).stdout
     inside = environment.exec(str(host.tool.launcher), "apply", "test")
     refused(inside, 1, "from inside the environment")
+
+
+@pytest.mark.modes("full", "root")
+def test_random_changes_come_and_go(host: Machine) -> None:
+    """Afterwards diff finds no difference but in what was left alone."""
+    host.sh(HOST_FILES)
+    host.create()
+
+    @settings(
+        max_examples=4, deadline=None, database=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
+    )
+    @given(PLANS)
+    def come_and_go(operations: list[tuple[str, str, str, int]]) -> None:
+        environment = host.tool.environment("random")
+        succeeded(host.tool.run("create", "random"))
+        try:
+            succeeded(environment.exec("python3", "-B", "-c", OPERATE, json.dumps(operations)))
+            before = _tree(host)
+            made = _json(host, "random", "--yes")
+            left = {part["what"] for part in made["plan"]["left"]}
+            changes = json.loads(succeeded(host.tool.run("diff", "random", "--json")).stdout)["changes"]
+            paths = {change["path"] for change in changes if not change["fold"]}
+            assert {path for path in paths if not left & {path, *map(str, Path(path).parents)}} == set()
+            if made["done"]:
+                succeeded(_apply(host, "--undo", "--yes"))
+            assert _tree(host) == before
+        finally:
+            succeeded(host.tool.run("remove", "random"))
+
+    come_and_go()
 
 
 def _kill_below(pid: int) -> None:
