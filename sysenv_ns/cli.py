@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sysenv_ns import __version__, sudo
-from sysenv_ns.commands import archive, diff, entry, history, links, manage, manifest
+from sysenv_ns.commands import archive, diff, entry, history, links, manage, manifest, to_host
 from sysenv_ns.commands.console import Context, notice, progress
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot, SysenvError, reason
 from sysenv_ns.kernel import remedies
@@ -21,7 +21,7 @@ _SECTIONS = {
     "Environments": (entry, manage),
     "Changes and states": (diff, history),
     "Sharing": (archive, manifest),
-    "On the host": (links,),
+    "On the host": (links, to_host),
 }
 
 
