@@ -12,15 +12,24 @@ from sysenv_ns.upper import ephemeral, fuse
 
 @contextlib.contextmanager
 def at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
-    """An environment for `what` is to be done with it; no throwaway one. Raises SysenvError."""
+    """An environment, not a throwaway one, of which all files are on the disk. Raises SysenvError.
+
+    `what` is to be done with it, and must not mount it: that waits for the end of this.
+    """
+    with held(store, name, what) as environment, fuse.settled(environment.path):
+        yield environment
+
+
+@contextlib.contextmanager
+def held(store: Store, name: str, what: str) -> Iterator[Environment]:
+    """The same, for who mounts it. Raises SysenvError."""
     environment = store.load(name)
     ephemeral.refuse(environment, what)
     sudo.require(environment)
     with store.lock(name):
         environment = store.load(name)  # what it is made of may have changed before
         refuse_running(store, environment)
-        with fuse.settled(environment.path):
-            yield environment
+        yield environment
 
 
 def refuse_running(store: Store, environment: Environment) -> None:

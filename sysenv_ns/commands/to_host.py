@@ -35,7 +35,7 @@ def apply(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Carry over to this system itself what an environment has changed.
+    """Carry its changes over to this system itself.
 
     What would be done is shown, then asked; without a yes nothing is. Packages are installed by this system's apt, in
     the environment's versions; files of no package are copied, or those PATHs alone. It needs sudo. What it replaces is

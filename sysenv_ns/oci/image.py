@@ -54,7 +54,7 @@ def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporte
 
     `shell` is what the image runs, if there is one in it.
     """
-    with resting.at_rest(store, name, "the image") as environment:
+    with resting.held(store, name, "the image") as environment:
         try:
             return _write(store, environment, Archive(file), shell, reporter, progress)
         except OSError as error:
