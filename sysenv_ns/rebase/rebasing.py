@@ -250,11 +250,13 @@ def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
     id_map = trial.environment.id_map
     environment = variables(trial.environment.name)
     emulated = emulation.Emulation(id_map.kind) if id_map else None
+    parent = os.getpid()
 
     def inside() -> str | None:
         session.start(trial.store, trial.copy, trial.reporter)
         if id_map is not None:
             namespace.become_root()
+            children.end_with(parent)  # it holds the environment's lock
         if emulated is not None:
             emulated.load()
         command = ["sh", "-ec", script]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from . import terminals
 from .debs import Archive, Deb
 from .machines import Machine, output
-from .support import BASE_LIMIT, Environment, end, finish, refused, sleeper, succeeded
+from .support import BASE_LIMIT, Environment, end, finish, refused, sleeper, succeeded, wait_for
 from .upgrades import ADDED, HOST_LATER, OWN_UPGRADED, assert_sound, first, install, later, rebase, upgrade, versions
 
 
@@ -58,6 +59,33 @@ def test_killed_at_any_moment(machine: Machine, packages: Path) -> None:
     rebase(environment)
     environment.tool.end("test")
     assert _trash(environment) == []
+
+
+@pytest.mark.modes("full", "single")
+def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packages: Path) -> None:
+    environment = first(machine, packages)
+    install(environment, packages, OWN_UPGRADED)
+    later(machine, packages)
+    environment.sh("""
+        cp /usr/bin/dpkg /usr/local/bin/dpkg.real
+        printf '#!/bin/sh\\n[ "$1" != --audit ] || sleep 986\\nexec /usr/local/bin/dpkg.real "$@"\\n' > /usr/local/bin/dpkg
+        chmod 755 /usr/local/bin/dpkg
+    """)
+    before = _state(environment)
+    process = environment.tool.start("rebase", environment.name)
+    try:
+        wait_for(
+            lambda: subprocess.run(["pgrep", "-fx", "sleep 986"], check=False, capture_output=True).returncode == 0
+        )
+        process.kill()  # it alone
+        process.wait()
+        succeeded(environment.exec("true"))
+    finally:
+        subprocess.run(["pkill", "-fx", "sleep 986"], check=True)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+    assert _state(environment) == before
 
 
 @pytest.mark.modes("full")
