@@ -68,7 +68,7 @@ def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packag
     later(machine, packages)
     environment.sh("""
         cp /usr/bin/dpkg /usr/local/bin/dpkg.real
-        printf '#!/bin/sh\\n[ "$1" != --audit ] || sleep 986\\nexec /usr/local/bin/dpkg.real "$@"\\n' > /usr/local/bin/dpkg
+        printf '%s\\n' '#!/bin/sh' '[ "$1" != --audit ] || sleep 986' 'exec dpkg.real "$@"' > /usr/local/bin/dpkg
         chmod 755 /usr/local/bin/dpkg
     """)
     before = _state(environment)
