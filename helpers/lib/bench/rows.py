@@ -28,7 +28,7 @@ LOOPS: dict[str, tuple[str, list[str], int, float]] = {  # title, command, times
     "processes": ("500 x /bin/true", ["/bin/true"], 500, 1.05),
     "libraries": ("read all shared libraries", ["sh", "-c", f"cat {LIBRARIES}/*.so* >/dev/null"], 1, 1.05),
 }
-ROWS = ("start", "check", "join", "create", *LOOPS, "base", "refresh", "apt", "rebase")
+ROWS = ("start", "check", "join", "create", *LOOPS, "states", "diff", "export", "base", "refresh", "apt", "rebase")
 # Prints the seconds that a start takes to find out that the base holds: the median of many times, without its imports.
 CHECK = """
 import statistics, sys, time
@@ -135,6 +135,64 @@ class Bench:
         size = int(self.account.run("du", "-s", "--block-size=1000", self.status["path"]).split()[0])
         yield row("disk use of a new environment", f"{size} kB", "100 kB", size / 100, 1)
 
+    def states(self) -> Iterator[str]:
+        """Snapshot, rollback and clone of an environment with a small change against a start."""
+        self.new("states")
+
+        def change() -> None:
+            self.account.run(*self.enter("states", "sh", "-c", "date > /etc/bench"))
+
+        def snapshot() -> float:
+            change()
+            seconds = self.account.time(self.tool, "snapshot", "states", "bench")
+            self.account.run(self.tool, "snapshot", "--delete", "states", "bench")
+            return seconds
+
+        def rollback() -> float:
+            self.account.run(self.tool, "snapshot", "states", "bench")
+            change()
+            seconds = self.account.time(self.tool, "rollback", "states", "bench")
+            for label in ("before-rollback", "bench"):
+                self.account.run(self.tool, "snapshot", "--delete", "states", label)
+            return seconds
+
+        def clone() -> float:
+            change()
+            seconds = self.account.time(self.tool, "clone", "states", "copy")
+            self.account.run(self.tool, "remove", "copy")
+            return seconds
+
+        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        for function in (snapshot, rollback, clone):
+            yield compare(f"{function.__name__} / start", function, start, self.runs, None)
+
+    def diff(self) -> Iterator[str]:
+        """Finding the changes of an environment with many files against listing them."""
+        upper = self.many("differing")
+        a = partial(self.account.time, self.tool, "diff", "--json", "differing")
+        yield compare("diff / du -a of the changes", a, partial(self.account.time, "du", "-a", upper), self.few, None)
+
+    def export(self) -> Iterator[str]:
+        """Writing an environment with many files as one file against tar."""
+        if shutil.which("zstd") is None:
+            yield row("export / tar --zstd", "no zstd")
+            return
+        upper, file = self.many("exported"), f"{self.account.directory}/exported.tar.zst"
+        a = partial(self.account.time, self.tool, "export", "--force", "exported", file)
+        b = partial(self.account.time, "tar", "--zstd", "-cf", file, upper)
+        yield compare("export / tar --zstd of the changes", a, b, self.few, None)
+
+    def new(self, name: str) -> None:
+        """An environment for as long as the measurement lasts."""
+        self.account.run(self.tool, "create", name)
+        self.cleanup.callback(self.account.run, self.tool, "remove", name)
+
+    def many(self, name: str) -> str:
+        """The upper directory of a new environment with a copy of /usr/share."""
+        self.new(name)
+        self.account.run(*self.enter(name, "sh", "-c", "mkdir /opt/bench; cp -r /usr/share /opt/bench"))
+        return str(Path(self.status["path"]).with_name(name) / "upper")
+
     def build(self) -> float:
         """The seconds that a new store takes until it has its base."""
         # Each run leaves its tree for the end: for minutes ext4 passes over inodes just freed, one by one.
@@ -202,8 +260,7 @@ class Bench:
 
     def rebase(self) -> Iterator[str]:
         """Carrying an environment over after 100 packages of the host have changed, as it seems to it."""
-        self.account.run(self.tool, "create", "moved")
-        self.cleanup.callback(self.account.run, self.tool, "remove", "moved")
+        self.new("moved")
         path = str(Path(self.status["path"]).with_name("moved"))
         store = self.account.variables["SYSENV_NS_HOME"]
 
