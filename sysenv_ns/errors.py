@@ -42,3 +42,8 @@ def reason(error: OSError) -> str:
         return str(error)
     name = errno.errorcode.get(error.errno, str(error.errno))
     return f"{error.strerror} ({name})"
+
+
+def located(error: OSError) -> str:
+    """The same with the path behind it, where there is one."""
+    return f"{reason(error)} ({error.filename})" if error.filename else reason(error)

@@ -1,4 +1,4 @@
-"""The tables of what is overlaid, bound or copied; data only, read by layout.py and survey.py."""
+"""The tables of what is overlaid, bound or copied; data only."""
 
 from __future__ import annotations
 

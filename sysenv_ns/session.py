@@ -18,7 +18,7 @@ from sysenv_ns import running, sudo
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.host import config, refresh, services
 from sysenv_ns.host.standins import ROOT_PATH
-from sysenv_ns.kernel import emulation, namespace, operations
+from sysenv_ns.kernel import children, emulation, namespace, operations
 from sysenv_ns.kernel.idmap import UIDMAP_HINT
 from sysenv_ns.lower import base, drivers
 from sysenv_ns.packages import origin
@@ -30,6 +30,7 @@ Identity = Literal["root", "me"]
 # "linked": the user where the id map has one, else root in the user's home.
 Asked = Literal["root", "me", "linked"]
 
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 
 
@@ -160,6 +161,37 @@ def _variables(environment: Environment, identity: Identity, command: Command) -
         if others and not at_home:
             variables |= {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
     return variables
+
+
+def call_as_root(
+    store: Store, environment: Environment, reporter: Reporter, function: Callable[[], object], name: str
+) -> object:
+    """The result of a function that runs as root inside, in a child that starts the environment and ends with us.
+
+    Raises SysenvError, OSError, and what the function raises.
+    """
+    id_map = environment.id_map
+    emulated = emulation.Emulation(id_map.kind) if id_map else None
+    parent = os.getpid()
+
+    def inside() -> object:
+        os.umask(0o022)
+        start(store, environment, reporter)
+        if id_map is not None:
+            namespace.become_root()
+            children.end_with(parent)  # it holds the environment's lock
+        if emulated is not None:
+            emulated.load()
+        return function()
+
+    return children.call(inside, name)
+
+
+def own_variables(name: str) -> dict[str, str]:
+    """The environment variables of what the tool itself does in an environment of this name, as its root."""
+    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
+    own = {"PATH": f"{services.PROGRAMS}:{ROOT_PATH}", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    return services.VARIABLES | proxies | own | {"DEBIAN_FRONTEND": "noninteractive", "SYSENV_NS": name}
 
 
 def root_path(path: str) -> list[str]:

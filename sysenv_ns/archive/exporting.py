@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from sysenv_ns import resting
 from sysenv_ns.archive import compression, manifest, output
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS, Manifest
 from sysenv_ns.archive.packing import Layer, Packer
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import config
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.children import Child, reap
@@ -28,7 +27,6 @@ from sysenv_ns.sudo import Caller
 from sysenv_ns.upper import uppers, view
 
 _CHUNK = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -49,18 +47,12 @@ def export(store: Store, name: str, file: str, force: bool, bar: ProgressBar, ca
     """
     with resting.at_rest(store, name, "the export") as environment:
         owner = (caller.uid, caller.gid) if caller else None
-        try:
-            with (
-                output.standard() if file == "-" else output.file(Path(file), force, owner) as stream,
-                bar() as progress,
-            ):
-                notes = write(environment, stream, progress)
-                size = stream.tell() if file != "-" else 0
-        except BrokenPipeError:  # whoever reads it has gone
-            raise
-        except OSError as error:
-            hint = "make room, or give another name" if error.errno in _FULL else "give another name"
-            raise SysenvError(f"{file} cannot be written: {reason(error)}", hint) from error
+        with (
+            output.standard() if file == "-" else output.file(Path(file), force, owner) as stream,
+            bar() as progress,
+        ):
+            notes = write(environment, stream, progress)
+            size = stream.tell() if file != "-" else 0
     return Exported(name, file, "environment", size, notes)
 
 
@@ -93,8 +85,7 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
     try:
         devices = child.wait()
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise SysenvError(f"the files of {environment.name} cannot be read: {reason(error)}{where}") from error
+        raise SysenvError(f"the files of {environment.name} cannot be read: {located(error)}") from error
     assert isinstance(devices, int)
     return (f"device nodes are empty files in it, as in environments of other drivers: {devices}",) if devices else ()
 

@@ -20,7 +20,7 @@ from sysenv_ns.archive import compression, manifest
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS, Manifest
 from sysenv_ns.archive.tarball import Damaged, Reader
 from sysenv_ns.archive.unpacking import Target, unpack
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import config, layout, standins
 from sysenv_ns.kernel import namespace, remedies, removal
 from sysenv_ns.kernel.children import Child, reap
@@ -103,9 +103,8 @@ def import_(store: Store, wish: Wish, reporter: Reporter, bar: ProgressBar) -> I
         except (Damaged, compression.Error, EOFError) as error:
             raise _damaged(wish.file, source, error) from error
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
             hint = remedies.storage(error, store.path)
-            raise SysenvError(f"importing {wish.file} failed: {reason(error)}{where}", hint) from error
+            raise SysenvError(f"importing {wish.file} failed: {located(error)}", hint) from error
 
 
 def _choose(store: Store, wish: Wish) -> tuple[str, IdMap | None]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns.errors import SysenvError
+from sysenv_ns.errors import SysenvError, reason
 
 _MODE = 0o600  # whatever the umask: an environment may hold what its root alone may read
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NEW = os.O_RDWR | os.O_CLOEXEC
 
 
@@ -24,7 +25,7 @@ def standard() -> Iterator[BinaryIO]:
         raise SysenvError(
             "an archive is nothing for a terminal", "give a file, or a pipe: sysenv-ns export NAME - | ..."
         )
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
+    with _written("the standard output"), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
         yield stream
 
 
@@ -32,8 +33,25 @@ def standard() -> Iterator[BinaryIO]:
 def file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
     """A new file, or with `force` one in the place of an old one; `owner`: whom root acts for.
 
-    Raises SysenvError, OSError; then what was there is there.
+    Raises SysenvError; then what was there is there.
     """
+    with _written(str(path)), _file(path, force, owner) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _written(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads it has gone
+        raise
+    except OSError as error:
+        hint = "make room, or give another name" if error.errno in _FULL else "give another name"
+        raise SysenvError(f"{name} cannot be written: {reason(error)}", hint) from error
+
+
+@contextlib.contextmanager
+def _file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     _check(path, target, force)
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -59,7 +59,7 @@ def export(context: Context, name: str, file: str, form: str, force: bool, as_js
 def import_(
     context: Context, file: str, name: str | None, driver: str | None, id_map: str | None, force: bool, as_json: bool
 ) -> None:
-    """Make an environment of such a file. FILE is what export has written, or - for the standard input.
+    """Make an environment of what export has written. It is FILE, or - for the standard input.
 
     Without NAME it gets the name that it had. All of FILE is checked before anything is there.
     """

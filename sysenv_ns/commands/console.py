@@ -49,6 +49,20 @@ def show(text: str) -> None:
     click.echo(os.fsencode(text))
 
 
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether the user wants what was shown: by an option, or asked on the terminal. Raises SysenvError."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise SysenvError("nobody can be asked whether this shall be done", "look at what it is, then give --yes")
+    return click.confirm(question, default=False, err=True)
+
+
+def show_plan(text: str) -> None:
+    """What is asked about, to where it is asked."""
+    click.echo(os.fsencode(text), err=True)
+
+
 def refuse_inside(what: str) -> None:
     """Overlays do not nest here: the root of an environment cannot be the base of another one."""
     from sysenv_ns import running

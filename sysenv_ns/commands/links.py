@@ -31,7 +31,7 @@ def which(context: Context, name: str, command: str, as_json: bool) -> None:
 @click.argument("commands", metavar="COMMAND...", nargs=-1, required=True)
 @click.pass_obj
 def link(context: Context, name: str, commands: tuple[str, ...], with_entries: bool, as_json: bool) -> None:
-    """Make its commands commands of yours. Each gets a small script in ~/.local/bin."""
+    """Make commands of an environment yours. Each gets a small script in ~/.local/bin."""
     refuse_inside("link commands")
     from dataclasses import asdict
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
-from sysenv_ns.commands.console import DRIVER, ID_MAP, JSON, NAME, Context, notice, refuse_inside, show
+from sysenv_ns.commands.console import (
+    DRIVER,
+    ID_MAP,
+    JSON,
+    NAME,
+    Context,
+    confirmed,
+    notice,
+    refuse_inside,
+    show,
+    show_plan,
+)
 from sysenv_ns.commands.making import New, make
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import Environment, check_name
@@ -30,7 +40,11 @@ def freeze(context: Context, name: str, exact: bool, as_json: bool) -> None:
     frozen = freezing.freeze(context.store, name, exact)
     text = writing.render(frozen.manifest, frozen.comments())
     if as_json:
-        show(render.as_json({"name": name, "text": text, "left": [list(row) for row in frozen.left]}))
+        show(
+            render.as_json(
+                {"name": name, "text": text, "left": [{"what": what, "why": why} for what, why in frozen.left]}
+            )
+        )
     else:
         show(text.removesuffix("\n"))
         if frozen.left:
@@ -109,12 +123,8 @@ def _run(
     name = name or finding.name_of(parsing.load(file), file)
 
     def agree(result: syncing.Result) -> bool:
-        click.echo(os.fsencode(rendering.plan(result)), err=True)
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise SysenvError("nobody can be asked whether this shall be done", "if it shall: sysenv-ns sync --yes")
-        return click.confirm("Scripts in it can do what you can. Go on?", err=True)
+        show_plan(rendering.plan(result))
+        return confirmed("Scripts in it can do what you can. Go on?", yes)
 
     def create(name: str) -> Environment:
         return make(context, name, new)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import click
 
-from sysenv_ns.commands.console import JSON, Context, notice, refuse_inside, show
+from sysenv_ns.commands.console import JSON, Context, confirmed, notice, refuse_inside, show, show_plan
 from sysenv_ns.errors import SysenvError
 
 
@@ -35,7 +34,7 @@ def apply(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Carry its changes over to this system itself.
+    """Carry an environment's changes over to this system.
 
     What would be done is shown, then asked; without a yes nothing is. Packages are installed by this system's apt, in
     the environment's versions; files of no package are copied, or those PATHs alone. It needs sudo. What it replaces is
@@ -67,8 +66,8 @@ def _apply(context: Context, name: str, options: Any, dry_run: bool, yes: bool, 
     from sysenv_ns.to_host import making, plan, render, sending
 
     made = making.make(context.store, name, options)
-    if not as_json:
-        show(render.text(made.plan))
+    if not as_json and (text := render.text(made.plan)):
+        (show if dry_run else show_plan)(text)
     if made.plan.is_empty:
         notice(f"there is nothing of {name} to be carried over")
     done = None
@@ -88,27 +87,30 @@ def _undo(ident: str, dry_run: bool, yes: bool, force: bool, as_json: bool) -> N
     from sysenv_ns.to_host import render, sending
 
     found = sending.ask({"verb": "show", "ident": ident})
-    if not as_json:
-        show(render.undo_text(found, force))
+    if not as_json and (text := render.undo_text(found, force)):
+        (show if dry_run else show_plan)(text)
     done = None
+    if not found["finished"]:
+        notice(f"{found['ident']} did not come to its end")
     if not dry_run:
-        _agree(yes)
+        if any(found[key] for key in ("files", "packages", "unavailable", "repair")):
+            _agree(yes)
+        else:
+            notice("all is as it was before it")
         done = sending.ask({"verb": "undo", "ident": found["ident"], "plan": found, "force": force})
         notice(f"{found['ident']} is taken back" if not done["kept"] else f"{found['ident']} is taken back in part")
     if as_json:
         show(general.as_json({"plan": found, "done": done}))
     if done and done["kept"]:
         kept = ", ".join(done["kept"][:5])
-        raise SysenvError(f"changed since, and left as it is: {kept}", f"see: apply --undo {ident} --force".rstrip())
+        raise SysenvError(
+            f"changed since, and left as it is: {kept}", f"see: sysenv-ns apply --undo {ident} --force".rstrip()
+        )
 
 
 def _agree(yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise SysenvError("nothing was done: there is no terminal to ask on", "look at the plan, then give --yes")
-    if not click.confirm("Do this to this system, as root?", default=False, err=True):
-        raise SysenvError("nothing was done", "as you wished")
+    if not confirmed("Do this to this system, as root?", yes):
+        raise SysenvError("nothing was done", "it is done with a yes alone")
 
 
 COMMANDS = (apply,)

@@ -114,21 +114,18 @@ def packages(
     found = []
     drifted = 0
     for name in sorted({*host, *own}):
-        before, now, here = (_version(side.get(name)) for side in (old, host, own))
+        before, now, here = (dpkg.version_of(side.get(name)) for side in (old, host, own))
         if here == now:
             continue
         if here == before:
             drifted += 1
         else:
-            found.append(PackageChange(name, _package_kind(now, here), now, here))
+            found.append(PackageChange(name, package_kind(now, here), now, here))
     return tuple(found), drifted
 
 
-def _version(package: Package | None) -> str:
-    return package.version if package is not None and package.has_files else ""
-
-
-def _package_kind(old: str, new: str) -> PackageKind:
+def package_kind(old: str, new: str) -> PackageKind:
+    """What it is to go from one version to another; "" for none."""
     if not old or not new:
         return "removed" if old else "added"
     return "upgraded" if is_older(old, new) else "downgraded"

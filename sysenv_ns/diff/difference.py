@@ -16,7 +16,7 @@ from sysenv_ns.diff import changes, comparing, owning
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
 from sysenv_ns.diff.comparing import Found, Host
 from sysenv_ns.diff.patch import Contents
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.host import config, layout, standins
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.children import call
@@ -102,8 +102,7 @@ def contents(store: Store, difference: Difference) -> list[Contents]:
 
 
 def _unreadable(environment: Environment, error: OSError) -> SysenvError:
-    where = f" ({error.filename})" if error.filename else ""
-    return SysenvError(f"the changes of {environment.name} cannot be read: {reason(error)}{where}")
+    return SysenvError(f"the changes of {environment.name} cannot be read: {located(error)}")
 
 
 def sides_of(store: Store, environment: Environment) -> Sides:

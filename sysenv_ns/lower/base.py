@@ -18,14 +18,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns import running
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import layout, standins
 from sysenv_ns.host.layout import Host, LayerPlan
 from sysenv_ns.host.records import Addition, Data
@@ -34,7 +33,6 @@ from sysenv_ns.lower import books, building, upkeep
 from sysenv_ns.lower.upkeep import Job, Progress, Refreshed
 from sysenv_ns.store import Environment, Store, file_lock, sync_directory
 
-_NUMBERED = re.compile(r"(.+)-([0-9]+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 # The paths that a user wants bound, and those overlaid.
@@ -251,5 +249,4 @@ def _fingerprint(value: object) -> str:
 
 
 def _build_error(error: OSError, store: Path) -> SysenvError:
-    where = f" ({error.filename})" if error.filename else ""
-    return SysenvError(f"building the base failed: {reason(error)}{where}", remedies.storage(error, store))
+    return SysenvError(f"building the base failed: {located(error)}", remedies.storage(error, store))

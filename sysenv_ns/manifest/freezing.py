@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sysenv_ns.diff import comparing, difference, patch
 from sysenv_ns.diff.changes import Change, PackageChange
 from sysenv_ns.diff.difference import Difference
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.manifest import plans, selecting, state, syncing
 from sysenv_ns.manifest.document import File, Manifest, split
@@ -206,7 +206,7 @@ def _contents(
     try:
         found = children.call(inside, "sysenv-ns-read")
     except OSError as error:
-        raise SysenvError(f"{environment.name} cannot be read: {reason(error)} ({error.filename})") from error
+        raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
     assert isinstance(found, dict)
     return {path: text.encode("latin-1") for path, text in found.items()}
 

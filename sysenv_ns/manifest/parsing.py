@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, Manifest, Script
 from sysenv_ns.manifest.writing import ARMOUR
+from sysenv_ns.packages import dpkg
 from sysenv_ns.store import check_name
 
 _HINT = "docs/manifest.md says what a sysenv.toml can have"
-_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?")  # apt takes NAME- as a removal
-_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _RELEASE = re.compile(r"[a-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+\.(list|sources)")
@@ -142,7 +141,7 @@ class _Reader:
     def _check_packages(self, key: str, entries: Iterable[str]) -> None:
         for entry in entries:
             name, pinned, version = entry.partition("=")
-            if not _NAME.fullmatch(name) or (pinned and not _VERSION.fullmatch(version)):
+            if not dpkg.NAME.fullmatch(name) or (pinned and not dpkg.VERSION.fullmatch(version)):
                 self._fail(f"{entry!r} in {key} is no package", "for example: hello, libc6:i386, hello=2.10-3", key)
             if pinned and key in ("removed", "held"):
                 self._fail(f"{entry!r} in {key} has a version", "give the name alone", key)

@@ -25,7 +25,7 @@ _SIGNS = {
     "file": ("~", "file"),
     "script": (">", "script"),
 }
-_WHYS = {"drop": "and what nothing else needs", "repository": "", "key": "", "file": ""}
+_WHYS = {"drop": "and what nothing else needs"}
 
 
 def as_data(result: Result) -> dict[str, Any]:

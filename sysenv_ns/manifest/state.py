@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sysenv_ns.diff import comparing
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, digest
@@ -63,19 +63,7 @@ class Side:
     @cached_property
     def automatic(self) -> frozenset[str]:
         """Those that are there because others need them, by name."""
-        states = dpkg.paragraphs(self._read(dpkg.EXTENDED_STATES))
-        marked = {
-            (p.field("Package"), p.field("Architecture"))
-            for p in (Package("", paragraph) for paragraph in states)
-            if p.field("Auto-Installed") == "1"
-        }
-        # apt notes those for all architectures with the machine's own.
-        own = self.architecture
-        return frozenset(
-            key
-            for key, p in self.packages.items()
-            if (p.name, p.field("Architecture").replace("all", own)) in marked or (p.name, "all") in marked
-        )
+        return dpkg.automatic(self._read(dpkg.EXTENDED_STATES), self.packages)
 
     @cached_property
     def provided(self) -> dict[str, frozenset[str]]:
@@ -216,8 +204,7 @@ def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str
     try:
         data = children.call(inside, _PROCESS)
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise SysenvError(f"{environment.name} cannot be read: {reason(error)}{where}") from error
+        raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
     assert isinstance(data, dict)
     own = Side(*({path: _bytes(text) for path, text in part.items()} for part in data["side"]))
     # What the process inside may not read of the host has a stand-in, or is empty.

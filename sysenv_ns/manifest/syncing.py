@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import lifecycle, sudo
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import remedies
 from sysenv_ns.manifest import parsing, plans, state, steps, trial
 from sysenv_ns.manifest.document import File, Manifest
@@ -118,10 +118,10 @@ def _look(store: Store, name: str, manifest: Manifest) -> _Found:
     ephemeral.refuse(environment, "a sync")
     sudo.require(environment)
     with store.lock(name):
-        return _found(store, store.load(name), manifest)
+        return _found(store.load(name), manifest)
 
 
-def _found(store: Store, environment: Environment, manifest: Manifest) -> _Found:
+def _found(environment: Environment, manifest: Manifest) -> _Found:
     record = plans.decode(state.record_of(environment))
     paths = [*manifest.files, *(record.manifest.files if record else ())]
     keys = [*manifest.keys, *(record.manifest.keys if record else ())]
@@ -132,7 +132,7 @@ def _found(store: Store, environment: Environment, manifest: Manifest) -> _Found
 def _apply(store: Store, manifest: Manifest, agreed: Result, reporter: Reporter) -> tuple[str, ...]:
     """Do it all beside the environment, and put it in its place. Returns what the user should know."""
     with store.lock(agreed.name):
-        now = _found(store, store.load(agreed.name), manifest)
+        now = _found(store.load(agreed.name), manifest)
         if not agreed.created and now.actions != agreed.actions:
             raise SysenvError(f"{agreed.name} has changed meanwhile", "run it again")
         with trial.begun(store, agreed.name) as begun:
@@ -187,7 +187,6 @@ def _failed(store: Store, name: str, error: BaseException) -> BaseException:
     if isinstance(error, SysenvError):
         return SysenvError(f"{name} cannot be synced, nothing is changed: {error.message}", error.hint)
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
         hint = remedies.storage(error, store.path)
-        return SysenvError(f"{name} cannot be synced, nothing is changed: {reason(error)}{where}", hint)
+        return SysenvError(f"{name} cannot be synced, nothing is changed: {located(error)}", hint)
     return error

@@ -20,10 +20,9 @@ from sysenv_ns import resting, running, session
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import config as config_module
 from sysenv_ns.host import layout
-from sysenv_ns.kernel import children, emulation, namespace, removal, syscalls
+from sysenv_ns.kernel import namespace, removal, syscalls
 from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step
-from sysenv_ns.rebase import rebasing
 from sysenv_ns.session import Reporter
 from sysenv_ns.snapshots import history, layers
 from sysenv_ns.store import (
@@ -115,23 +114,13 @@ def end(store: Store, copy: Environment) -> list[str]:
 
 def carry_out(trial: Trial, wanted: Sequence[Step], reporter: Reporter) -> None:
     """Do these steps as root inside. Raises SysenvError, OSError."""
-    id_map = trial.copy.id_map
-    variables = rebasing.variables(trial.copy.name)
+    variables = session.own_variables(trial.copy.name)
     bound = layout.hosts_own(config_module.host(trial.store, trial.copy))
-    emulated = emulation.Emulation(id_map.kind) if id_map else None
-    parent = os.getpid()
 
     def inside() -> None:
-        os.umask(0o022)
-        session.start(trial.store, trial.copy, reporter)
-        if id_map is not None:
-            namespace.become_root()
-            children.end_with(parent)  # it holds the environment's lock
-        if emulated is not None:
-            emulated.load()
         steps.carry_out(wanted, bound, variables, _STDERR)
 
-    children.call(inside, "sysenv-ns-sync")
+    session.call_as_root(trial.store, trial.copy, reporter, inside, "sysenv-ns-sync")
 
 
 def keep(trial: Trial) -> None:

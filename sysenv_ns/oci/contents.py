@@ -14,6 +14,7 @@ from sysenv_ns import policy
 from sysenv_ns.host import layout, services
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.upper import view
 
 # machine-id(5): an image has an empty file, so that the next start makes an id. The others whoever runs it mounts over.
 _EMPTY = frozenset({"/etc/machine-id", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
@@ -71,5 +72,5 @@ def is_open(mode: int) -> bool:
 
 def is_wanted(attribute: str) -> bool:
     """Whether an extended attribute means something elsewhere, and pax can name it."""
-    own = attribute.startswith("user.") and ".overlay." not in attribute and ".fuseoverlayfs." not in attribute
+    own = attribute.startswith("user.") and not view.is_of_overlay(attribute)
     return (own or attribute in _ATTRIBUTES) and "=" not in attribute

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sysenv_ns import __version__, resting
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.host.standins import ROOT_PATH
 from sysenv_ns.kernel import children
 from sysenv_ns.lower.base import ProgressBar
@@ -58,9 +58,8 @@ def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporte
         try:
             return _write(store, environment, Archive(file), shell, reporter, progress)
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
             hint = "write it where there is more room" if error.errno in _NO_ROOM else "try it again"
-            raise SysenvError(f"the image of {name} cannot be made: {reason(error)}{where}", hint) from error
+            raise SysenvError(f"the image of {name} cannot be made: {located(error)}", hint) from error
 
 
 def _write(

@@ -21,6 +21,10 @@ ARCH = f"{ADMIN}/arch"
 TRIGGERS = f"{ADMIN}/triggers"
 EXTENDED_STATES = "/var/lib/apt/extended_states"
 
+# deb-control(5), deb-version(7); not NAME-, which apt takes as a removal.
+NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]+)?")
+VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
+
 # States of which dpkg says that the package is whole; every other one is for `dpkg --audit`.
 _SOUND = ("installed", "config-files")
 _LOCAL = ":"  # the owner of an administrator's diversion
@@ -121,6 +125,24 @@ def parse_status(data: bytes) -> dict[str, Package]:
 def parse_states(data: bytes) -> dict[str, bytes]:
     """The paragraphs of apt's extended_states by package and architecture."""
     return {f"{_field(p, 'Package')}:{_field(p, 'Architecture')}": p for p in paragraphs(data)}
+
+
+def automatic(extended_states: bytes, packages: Mapping[str, Package]) -> frozenset[str]:
+    """Those of these packages, by their keys, that are there because others need them."""
+    found = [p for p in paragraphs(extended_states) if _field(p, "Auto-Installed") == "1"]
+    marked = {(_field(p, "Package"), _field(p, "Architecture")) for p in found}
+    names = {name for name, _ in marked}  # apt notes those for all architectures with the machine's own
+    return frozenset(
+        key
+        for key, package in packages.items()
+        if (package.name, package.field("Architecture")) in marked
+        or (package.field("Architecture") == "all" and package.name in names)
+    )
+
+
+def version_of(package: Package | None) -> str:
+    """The version of a package that is there, unpacked at least; else ""."""
+    return package.version if package is not None and package.has_files else ""
 
 
 @dataclass(frozen=True)

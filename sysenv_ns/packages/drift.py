@@ -9,7 +9,6 @@ from sysenv_ns import policy
 from sysenv_ns.host import refresh
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
-from sysenv_ns.packages.dpkg import Package
 from sysenv_ns.store import Environment, Store
 
 
@@ -54,10 +53,10 @@ def measure(store: Store, environment: Environment) -> Drift:
         owns = dpkg.parse_status(_own(environment, dpkg.STATUS) or b"")
     except OSError:
         return Drift(known=False)
-    changed = [key for key in {**news, **olds} if _version(olds.get(key)) != _version(news.get(key))]
+    changed = [key for key in {**news, **olds} if dpkg.version_of(olds.get(key)) != dpkg.version_of(news.get(key))]
     return Drift(
-        changed=tuple(Change(key, _version(olds.get(key)), _version(news.get(key))) for key in changed),
-        held=tuple(key for key in changed if _version(owns.get(key)) != _version(olds.get(key))),
+        changed=tuple(Change(key, dpkg.version_of(olds.get(key)), dpkg.version_of(news.get(key))) for key in changed),
+        held=tuple(key for key in changed if dpkg.version_of(owns.get(key)) != dpkg.version_of(olds.get(key))),
         files=files,
         unmerged=unmerged,
     )
@@ -86,10 +85,6 @@ def _is_own(environment: Environment, path: str) -> bool:
 def _own(environment: Environment, path: str) -> bytes | None:
     """A database as the environment has it."""
     return origin.content(origin.own(environment, path) or path)
-
-
-def _version(package: Package | None) -> str:
-    return package.version if package is not None and package.has_files else ""
 
 
 def _files(old: Old, environment: Environment) -> tuple[str, ...]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sysenv_ns import running, session, sudo
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.home import links
-from sysenv_ns.host import config, layout, services
-from sysenv_ns.host.standins import ROOT_PATH
-from sysenv_ns.kernel import children, emulation, namespace, operations, remedies, removal, syscalls
+from sysenv_ns.host import config, layout
+from sysenv_ns.kernel import children, namespace, operations, remedies, removal, syscalls
 from sysenv_ns.kernel.operations import Operation, Overlay
 from sysenv_ns.lower import drivers
 from sysenv_ns.packages import databases, dpkg, drift, origin
@@ -32,7 +31,6 @@ from sysenv_ns.upper import ephemeral, fuse, uppers, view
 from sysenv_ns.upper.fuse import FuseOverlay
 from sysenv_ns.upper.view import Upper, View
 
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 # dpkg --audit, but for the packages in $ALLOWED: with them something was wrong before.
 _CHECK = """
 said=$(dpkg --audit 2>&1) || [ -n "$said" ]
@@ -93,9 +91,8 @@ def run(store: Store, name: str, options: Options, agree: Callable[[str], bool],
         try:
             return _run(store, environment, options, agree, reporter)
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
             hint = remedies.storage(error, store.path)
-            raise SysenvError(f"rebasing {name} failed, nothing is changed: {reason(error)}{where}", hint) from error
+            raise SysenvError(f"rebasing {name} failed, nothing is changed: {located(error)}", hint) from error
 
 
 def _run(
@@ -247,18 +244,9 @@ def _settle(trial: _Trial, script: str, unsound: str, agree: Callable[[str], boo
 
 def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
     """Run a script as root of the copy; what it said when it failed, else None. Raises SysenvError, OSError."""
-    id_map = trial.environment.id_map
-    environment = variables(trial.environment.name)
-    emulated = emulation.Emulation(id_map.kind) if id_map else None
-    parent = os.getpid()
+    environment = session.own_variables(trial.environment.name)
 
     def inside() -> str | None:
-        session.start(trial.store, trial.copy, trial.reporter)
-        if id_map is not None:
-            namespace.become_root()
-            children.end_with(parent)  # it holds the environment's lock
-        if emulated is not None:
-            emulated.load()
         command = ["sh", "-ec", script]
         if quiet:
             return children.complaint("/bin/sh", command, environment)
@@ -267,15 +255,8 @@ def _inside(trial: _Trial, script: str, quiet: bool) -> str | None:
         _, status = os.waitpid(pid, 0)
         return None if status == 0 else f"status {os.waitstatus_to_exitcode(status)}"
 
-    said = children.call(inside, "sysenv-ns-trial")
+    said = session.call_as_root(trial.store, trial.copy, trial.reporter, inside, "sysenv-ns-trial")
     return None if said is None else str(said)
-
-
-def variables(name: str) -> dict[str, str]:
-    """The environment variables of what the tool itself does in an environment of this name, as its root."""
-    proxies = {name: os.environ[name] for name in _PROXIES if name in os.environ}
-    own = {"PATH": f"{services.PROGRAMS}:{ROOT_PATH}", "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
-    return services.VARIABLES | proxies | own | {"DEBIAN_FRONTEND": "noninteractive", "SYSENV_NS": name}
 
 
 def _swap(trial: _Trial) -> None:

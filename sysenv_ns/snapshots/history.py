@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import policy, resting, running, sudo
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.host import config
 from sysenv_ns.kernel import remedies, removal
 from sysenv_ns.snapshots import layers
@@ -174,7 +174,7 @@ def history(store: Store, name: str) -> History:
     try:
         *sizes, size = layers.sizes(environment.id_map, groups)
     except OSError as error:
-        raise SysenvError(f"the files of {name} cannot be read: {reason(error)} ({error.filename})") from error
+        raise SysenvError(f"the files of {name} cannot be read: {located(error)}") from error
     found = (
         Frozen(s.label, s.created, bytes_, s.automatic, s.layers == environment.layers)
         for s, bytes_ in zip(environment.snapshots, sizes, strict=True)
@@ -201,9 +201,8 @@ def _told(store: Store, name: str, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
         hint = remedies.storage(error, store.path)
-        raise SysenvError(f"{what} of {name} failed, nothing is changed: {reason(error)}{where}", hint) from error
+        raise SysenvError(f"{what} of {name} failed, nothing is changed: {located(error)}", hint) from error
 
 
 def _collect(store: Store) -> None:

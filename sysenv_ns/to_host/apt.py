@@ -6,7 +6,6 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
-from sysenv_ns.diff import changes
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.dpkg import Package as Known
@@ -36,18 +35,10 @@ def known() -> dict[str, Known]:
 
 def states(names: Iterable[str]) -> dict[str, tuple[str, bool]]:
     """The versions of packages, "" for what is not there, and whether they are automatic ones."""
-    packages, extended = known(), origin.content(dpkg.EXTENDED_STATES) or b""
-    there = ((name, packages.get(name)) for name in names)
-    return {name: (p.version, automatic(extended, p)) if p and p.has_files else ("", False) for name, p in there}
-
-
-def automatic(extended_states: bytes, package: Known) -> bool:
-    """Whether a package came because another one needed it."""
-    architecture = package.field("Architecture")
-    found = dpkg.parse_states(extended_states)
-    # apt files those for all architectures under the machine's own.
-    keys = [key for key in found if key == f"{package.name}:{architecture}" or architecture == "all"]
-    return any(key.partition(":")[0] == package.name and b"\nAuto-Installed: 1" in found[key] for key in keys)
+    packages = known()
+    wanted = {name: packages[name] for name in names if dpkg.version_of(packages.get(name))}
+    automatic = dpkg.automatic(origin.content(dpkg.EXTENDED_STATES) or b"", wanted)
+    return {name: (dpkg.version_of(wanted.get(name)), name in automatic) for name in names}
 
 
 def available(names: Iterable[str]) -> set[tuple[str, str]]:
@@ -123,13 +114,6 @@ def update() -> None:
 def repair() -> None:
     """Finish what an interrupted dpkg has begun. Raises SysenvError."""
     _run("/usr/bin/dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
-
-
-def kind(old: str, new: str) -> changes.PackageKind:
-    """What it is to go from one version to another; "" for none."""
-    if not old or not new:
-        return "removed" if old else "added"
-    return "upgraded" if changes.is_older(old, new) else "downgraded"
 
 
 def _run(*command: str) -> None:

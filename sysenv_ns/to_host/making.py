@@ -11,8 +11,8 @@ from pathlib import Path
 from sysenv_ns.diff import difference
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Difference
-from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.packages import drift, origin
+from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.to_host import accounts, apt, entries, plan, reading
 from sysenv_ns.to_host.entries import Entry
@@ -55,8 +55,7 @@ def make(store: Store, name: str, options: Options) -> Made:
         try:
             data = difference.run_inside(environment, lambda: reading.look(sides, looked_at, versions, lacking))
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise SysenvError(f"the changes of {name} cannot be read: {reason(error)}{where}") from error
+            raise SysenvError(f"the changes of {name} cannot be read: {located(error)}") from error
     assert isinstance(data, dict)
     found = reading.found(data)
     if found.others and options.packages:
@@ -141,10 +140,10 @@ class _Maker:
         if not self._options.packages:
             self.left += [Left(f"package {name}", "packages are not wanted") for name in self._changed]
             return
+        automatic = dpkg.automatic(self._found.automatic, self._found.packages)
         for change in self._changed.values():
-            own = self._found.packages.get(change.name)
-            automatic = own is not None and apt.automatic(self._found.automatic, own)
-            package = plan.package(change, own is None, automatic and bool(change.new))
+            purged = change.name not in self._found.packages
+            package = plan.package(change, purged, change.name in automatic and bool(change.new))
             deb = self._found.debs.get(change.name)
             yield replace(package, file=deb.file, size=deb.size, digest=deb.digest) if deb else package
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Change
+from sysenv_ns.packages import dpkg
 from sysenv_ns.to_host import entries
 from sysenv_ns.to_host.entries import Entry
 
@@ -21,8 +22,6 @@ _SOURCES = re.compile(
     r"|/usr/share/keyrings/.*",
     re.DOTALL,
 )
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?")  # deb-control(5)
-_VERSION = re.compile(r"[A-Za-z0-9.+:~-]*")
 _OWN = "it is this machine's own"
 _NEVER: tuple[tuple[str, str], ...] = (
     (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?", "accounts are never overwritten"),
@@ -34,7 +33,7 @@ _NEVER: tuple[tuple[str, str], ...] = (
 _CONSEQUENCES: tuple[tuple[str, str], ...] = (
     (r"/etc/alternatives(/.*)?", "packages' scripts and update-alternatives make it"),
     (
-        r"/etc/(ssl/certs/.*|mailcap|shells|ld\.so\.cache)|/usr/share/(info/dir(\.old)?|mime/.*)|/boot/.*"
+        r"/etc/(ssl/certs/.*|mailcap|shells)|/usr/share/(info/dir(\.old)?|mime/.*)|/boot/.*"
         r"|/usr/lib/(locale/locale-archive|.*/gconv-modules\.cache)",
         "packages' scripts make it",
     ),
@@ -122,7 +121,7 @@ def from_data(data: dict[str, Any]) -> Plan:
 
 def _checked(package: Package) -> Package:
     """It becomes a word of a command."""
-    if not _PACKAGE.fullmatch(package.name) or not _VERSION.fullmatch(package.new):
+    if not dpkg.NAME.fullmatch(package.name) or not (package.new == "" or dpkg.VERSION.fullmatch(package.new)):
         raise ValueError(f"wrong package {package.name!r} {package.new!r}")
     return package
 

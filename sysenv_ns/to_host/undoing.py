@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from sysenv_ns.diff import changes
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.to_host import apt, entries
 from sysenv_ns.to_host.entries import Entry
@@ -42,11 +43,6 @@ class Undo:
     files: tuple[Restored, ...]
     finished: bool  # whether the apply came to its end
     repair: bool  # whether dpkg may have been interrupted
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all is as before."""
-        return not (self.packages or self.unavailable or self.files)
 
 
 def as_data(undo: Undo) -> dict[str, Any]:
@@ -90,7 +86,7 @@ def _packages(before: dict[str, tuple[str, bool]]) -> tuple[tuple[Package, ...],
     """What differs from before the apply, of the packages that it was about."""
     now = apt.states(before) if before else {}
     found = [
-        Package(name, apt.kind(now[name][0], version), now[name][0], version, automatic)
+        Package(name, changes.package_kind(now[name][0], version), now[name][0], version, automatic)
         for name, (version, automatic) in before.items()
         if now[name][0] != version
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 _WHITEOUT = ".wh."
+# But for those that a program inside has made: they are escaped (overlayfs, nesting).
+_NOTE = re.compile(r"(user|trusted)\.(overlay\.(?!overlay\.)|fuseoverlayfs\.)")
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -289,7 +292,7 @@ def attributes(place: str) -> dict[str, bytes]:
 
 def is_of_overlay(name: str) -> bool:
     """Whether an attribute is an overlay's note to itself."""
-    return ".overlay." in name or ".fuseoverlayfs." in name
+    return _NOTE.match(name) is not None
 
 
 def same_content(one: str, other: str) -> bool:

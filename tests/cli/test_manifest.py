@@ -82,7 +82,7 @@ def test_mistakes(run: Run, project: Path, calls: Calls) -> None:
 def test_nobody_is_there_to_be_asked(run: Run, project: Path, calls: Calls) -> None:
     result = run("sync", "x")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.endswith("hint: if it shall: sysenv-ns sync --yes\n")
+    assert result.stderr.endswith("hint: look at what it is, then give --yes\n")
     assert "  +  package     hello" in result.stderr
     assert "  -  repository  /etc/apt/sources.list.d/x.list" in result.stderr
     assert "      | \\x1b[2Jtwo\n" in result.stderr

@@ -71,8 +71,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         if request["verb"] == "show":
             old = {"number": 0, "old": None, "new": None, "now": {"type": "file"}, "of_sources": False}
             files = [{**old, "path": "/a", "state": "undo"}, {**old, "path": "/b", "state": "changed"}]
-            return {"ident": "20260101-000000.000000-proj", "packages": [], "unavailable": ["x 1"], "files": files}
-        return {"ident": "20260101-000000.000000-proj", "skipped": (), "kept": ["/b"]}
+            if request["ident"] == "nothing":
+                files, unavailable = [], []
+            else:
+                unavailable = ["x 1"]
+            found = {"packages": [], "unavailable": unavailable, "files": files, "finished": False, "repair": False}
+            return {"ident": "20260101-000000.000000-proj", **found}
+        kept = ["/b"] if request.get("plan", {}).get("files") else []
+        return {"ident": "20260101-000000.000000-proj", "skipped": (), "kept": kept}
 
     def make(store: Store, name: str, options: Options) -> Made:
         return Made(PLAN if name == "proj" else Plan(name, (), ()), ())
@@ -92,8 +98,8 @@ def test_a_dry_run_shows_the_plan_and_asks_nobody(run: Run, asked: list[dict[str
 def test_without_a_yes_nothing_is_done(run: Run, asked: list[dict[str, Any]]) -> None:
     result = run("apply", "proj")
     assert (result.exit_code, asked) == (1, [])
-    assert result.stdout.startswith("Sources of packages\n")
-    assert result.stderr.startswith("sysenv-ns: nothing was done: there is no terminal to ask on\nhint: ")
+    assert (result.stdout, result.stderr.startswith("Sources of packages\n")) == ("", True)
+    assert "\nsysenv-ns: nobody can be asked whether this shall be done\nhint: " in result.stderr
 
 
 def test_what_was_shown_is_sent(run: Run, asked: list[dict[str, Any]]) -> None:
@@ -126,6 +132,15 @@ def test_undo(run: Run, asked: list[dict[str, Any]]) -> None:
     result = run("apply", "--undo", "some", "--yes")
     assert (result.exit_code, asked[-1]["verb"], asked[-2]["ident"]) == (1, "undo", "some")
     assert "changed since, and left as it is: /b" in result.stderr
+    assert "hint: see: sysenv-ns apply --undo some --force" in result.stderr
+
+
+def test_nothing_to_undo(run: Run, asked: list[dict[str, Any]]) -> None:
+    """An apply that was killed before it began is done with, and nobody is asked."""
+    result = run("apply", "--undo", "nothing")
+    assert (result.exit_code, asked[-1]["verb"]) == (0, "undo")
+    assert "20260101-000000.000000-proj did not come to its end" in result.stderr
+    assert "all is as it was before it" in result.stderr
 
 
 @pytest.mark.parametrize(

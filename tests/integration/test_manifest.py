@@ -409,7 +409,7 @@ def test_a_shell_in_a_directory(made: Environment) -> None:
     file.write_text('name = "made-here"\npackages = ["hello"]\n')
     for path in (file, directory, directory.parent):
         os.chown(path, tool.account.uid, tool.account.gid)
-    refused(tool.run("shell", *tool.options, cwd=directory), 125, "nobody can be asked", "sysenv-ns sync --yes")
+    refused(tool.run("shell", *tool.options, cwd=directory), 125, "nobody can be asked", "give --yes")
     options = " ".join(tool.options)
     terminal = spawn(made, "sh", "-c", f"cd project/deep && exec {tool.launcher} shell --root {options}")
     terminal.expect("package  hello")
