@@ -88,3 +88,9 @@ def test_what_vanishes_is_left_out(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "upper" / "a")
     assert Upper([("", str(tmp_path / "upper")), ("", str(tmp_path / "gone"))], view.signs("stub")).entries == {}
     assert os.listdir(tmp_path) == ["upper"]
+
+
+def test_which_attributes_are_notes_of_an_overlay() -> None:
+    notes = ("user.overlay.opaque", "trusted.overlay.origin", "user.fuseoverlayfs.opaque")
+    others = ("user.overlay.overlay.opaque", "user.my.overlay.note", "user.note", "security.capability")
+    assert [view.is_of_overlay(name) for name in (*notes, *others)] == [True] * 3 + [False] * 4
