@@ -109,11 +109,8 @@ def sides_of(store: Store, environment: Environment) -> Sides:
     """What is compared for an environment. Raises SysenvError."""
     surveyed = config.host(store, environment)
     mirrored = environment.id_map is not None
-    points = [("", "upper")]
-    if not mirrored:
-        further = layout.further_mounts(surveyed)
-        points += [(mount.point, uppers.upper(mount.point)) for mount in further]
-    layers = tuple((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
+    further = [] if mirrored else [mount.point for mount in layout.further_mounts(surveyed)]
+    layers = tuple(uppers.layers(environment, ["", *further]))
     bound = layout.hosts_own(surveyed)
     kind = environment.id_map.kind if environment.id_map else None
     added = standins.host_additions(kind == "single", bound) if mirrored else standins.root_additions(bound)

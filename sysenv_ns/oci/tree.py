@@ -48,8 +48,5 @@ def _additions(environment: Environment, host: Host) -> tuple[Addition, ...]:
 
 def _upper(environment: Environment, host: Host) -> Upper:
     """All that the environment has changed."""
-    points = [("", "upper")]
-    if environment.id_map is None:
-        points += [(mount.point, uppers.upper(mount.point)) for mount in layout.further_mounts(host)]
-    found = ((point, str(path)) for point, place in points for path in environment.uppers(place) if path.is_dir())
-    return Upper(found, view.signs(environment.driver))
+    further = [mount.point for mount in layout.further_mounts(host)] if environment.id_map is None else []
+    return Upper(uppers.layers(environment, ["", *further]), view.signs(environment.driver))

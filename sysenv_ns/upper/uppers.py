@@ -40,7 +40,7 @@ def _point(name: str) -> str:
     return f"/{name.replace('%2F', '/').replace('%25', '%')}"
 
 
-def layers(environment: Environment) -> list[tuple[str, str]]:
-    """The mount points with the directories that hold its changes there, the frozen ones too, uppermost first."""
-    places = listed(environment.uppers(""))
+def layers(environment: Environment, points: Iterable[str] | None = None) -> list[tuple[str, str]]:
+    """These mount points, or all, with the directories of its changes there, the frozen ones too, uppermost first."""
+    places = listed(environment.uppers("")) if points is None else {point: upper(point) for point in points}
     return [(point, str(p)) for point, place in places.items() for p in environment.uppers(place) if p.is_dir()]
