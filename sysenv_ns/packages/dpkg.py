@@ -87,7 +87,7 @@ class Package:
 
 def is_path(text: str) -> bool:
     """Whether it is a path as dpkg writes them. Another one, with `..` for example, could lead out of a root."""
-    return text.startswith("/") and not text.startswith("//") and os.path.normpath(text) == text
+    return text.startswith("/") and text[1:2] != "/" and "\0" not in text and os.path.normpath(text) == text
 
 
 def _field(paragraph: bytes, name: str) -> str:

@@ -206,13 +206,26 @@ def collect(store: Store) -> None:
 def content(path: str) -> bytes | None:
     """A file of the host as environments see it; None when there is none."""
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return None
+        return _read(path)
     except PermissionError:
         return standins.content(path)
-    except OSError:  # a directory, or a file that an administrator has replaced by something else
+    except OSError:  # there is none, or an administrator has replaced it by something else
         return None
+
+
+def own_content(environment: Environment, path: str) -> bytes | None:
+    """What an environment has in a file of its own; None when it has none there that can be read."""
+    place = own(environment, path)
+    try:
+        return None if place is None else _read(place, os.O_NOFOLLOW)
+    except OSError:
+        return None
+
+
+def _read(path: str, flags: int = 0) -> bytes | None:
+    """A regular file alone: of what an environment can put there instead, a named pipe has no end. Raises OSError."""
+    with open(path, "rb", opener=lambda name, usual: os.open(name, usual | os.O_NONBLOCK | flags)) as stream:
+        return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else None
 
 
 def _take(target: Path) -> None:

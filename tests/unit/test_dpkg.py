@@ -83,7 +83,7 @@ def test_a_package_whose_files_would_lie_elsewhere_is_none(entry: str) -> None:
     assert dpkg.parse_status(f"{entry}\nStatus: install ok installed\nVersion: 1\n".encode()) == {}
 
 
-_LEADING_OUT = ["/usr/../../.bashrc", "/..", "/usr/./a", "//a", "/a/", "a", "../a", ""]
+_LEADING_OUT = ["/usr/../../.bashrc", "/..", "/usr/./a", "//a", "/a/", "a", "../a", "", "/a\0"]
 
 
 @pytest.mark.parametrize("path", _LEADING_OUT)
