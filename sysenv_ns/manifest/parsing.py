@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, Manifest, Script
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, SOURCES_LIST, File, Manifest, Script, is_key
 from sysenv_ns.manifest.writing import ARMOUR
 from sysenv_ns.packages import dpkg
 from sysenv_ns.store import check_name
@@ -173,6 +173,9 @@ class _Reader:
 
     def _key(self, path: str, value: object) -> tuple[str, bytes]:
         self._check_path("keys", path)
+        if not is_key(path):
+            hint = f"a name with {', '.join(KEY_SUFFIXES)} in {', '.join(KEYS)}; other files belong into [files]"
+            self._fail(f"{path} in keys is no place of a key", hint, path)
         text = self._string(path, value)
         return path, text.encode() if text.startswith(ARMOUR.decode()) else self._base64(path, text)
 

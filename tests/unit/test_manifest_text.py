@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import finding, parsing, plans, writing
-from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script
+from sysenv_ns.manifest import finding, parsing, plans, rendering, writing
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, File, Manifest, Script
+from sysenv_ns.manifest.plans import Action
+from sysenv_ns.manifest.selecting import TEXT_LIMIT
+from sysenv_ns.manifest.syncing import Result
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("ab'\"\\\n\r\t\x00#[]=", max_size=20)
 _NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.]{0,8}[a-z0-9]", fullmatch=True)
@@ -32,6 +35,7 @@ _FILES = (
     | st.builds(File, link=st.text("ab/.'\n", min_size=1), owner=_OWNERS)
     | st.builds(File, source=st.sampled_from(["x", "files/y z"]), mode=st.sampled_from([0o644, 0o755]))
 )
+_KEY_FILES = st.builds("{}/{}{}".format, st.sampled_from(KEYS), _PARTS, st.sampled_from(KEY_SUFFIXES))
 _SOURCE_FILES = st.from_regex(r"[a-z]{1,8}\.(list|sources)", fullmatch=True).map(f"{SOURCES}/{{}}".format)
 MANIFESTS = st.builds(
     Manifest,
@@ -43,7 +47,7 @@ MANIFESTS = st.builds(
     held=st.lists(_NAMES, max_size=2).map(tuple),
     debconf=st.sampled_from([(), ("a a/b select x y", 'c c/d string "q\\"')]),
     repositories=st.dictionaries(_SOURCE_FILES, st.none() | _TEXTS, max_size=2),
-    keys=st.dictionaries(_paths(), st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
+    keys=st.dictionaries(_KEY_FILES, st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
     files=st.dictionaries(_paths(), _FILES, max_size=4),
     scripts=st.lists(st.builds(Script, _TEXTS.filter(lambda t: t.strip() and "\0" not in t), _TEXTS), max_size=2).map(
         tuple
@@ -114,7 +118,11 @@ def test_files_with_more_than_a_text_are_tables() -> None:
         ("[repositories]\n'../x.list' = ''", "'../x.list' names no repository", "nodesource.sources"),
         ("[repositories]\n'x.list' = true", "the repository x.list is not a string, nor false (line 2)", "docs"),
         ("[keys]\n'a.gpg' = 'YQ=='", "'a.gpg' in keys is not an absolute path", "from / on"),
-        ("[keys]\n'/a.gpg' = 'Y'", "/a.gpg is not base64", "docs"),
+        ("[keys]\n'/etc/apt/keyrings/a.gpg' = 'Y'", "a.gpg is not base64", "docs"),
+        ("[keys]\n'/etc/apt/apt.conf.d/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", "keyrings"),
+        ("[keys]\n'/etc/apt/keyrings/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", ".asc, .gpg"),
+        ("[keys]\n'/etc/apt/apt.conf.d/x.asc' = 'YQ=='", "x.asc in keys is no place of a key", "[files]"),
+        ("[keys]\n'/etc/apt/keyrings/../a.gpg' = 'YQ=='", "is not an absolute path", "from / on"),
         ("files = []", "files is not a table", "docs"),
         ("[files]\n'/etc/../x' = ''", "'/etc/../x' in files is not an absolute path", "from / on"),
         ("[files]\n'/' = ''", "/ in files is a directory", "docs"),
@@ -138,6 +146,28 @@ def test_mistakes_are_told(text: str, message: str, hint: str) -> None:
         parsing.parse(text.encode(), "sysenv.toml")
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+_LONG = b"x\n" * TEXT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "expected"),
+    [
+        ("/etc/a", File(b"one\n\x1b[2J\n", mode=0o4755, owner="a:b"), ["mode 4755, owner a:b", "| one", r"| \x1b[2J"]),
+        ("/etc/a", File(link="/x\ny"), [r'| -> "/x\ny"']),
+        ("/etc/a", File(b"\xff\0"), ["| (2 bytes, not shown)"]),
+        ("/etc/a", File(_LONG, source="files/a"), [f"| ({len(_LONG)} bytes of files/a, not shown)"]),
+        ("/etc/apt/apt.conf.d/a", File(b"\0Update {}\xff"), [r"| \x00Update {}\xff"]),
+        ("/etc/apt/apt.conf.d/a", File(_LONG + b"end"), ["| end"]),
+        ("/etc/a\n  +  package", File(), [r"/etc/a\n  +  package"]),
+    ],
+)
+def test_a_plan_shows_what_files_hold(path: str, file: File, expected: list[str]) -> None:
+    text = rendering.plan(Result("proj", "/sysenv.toml", (Action("file", path, file),), created=True))
+    for part in expected:
+        assert part in text
+    assert "\x1b" not in text
 
 
 def test_what_is_no_text_is_told() -> None:
