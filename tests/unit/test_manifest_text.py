@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,31 @@ def test_sources_lie_beside_the_file(tmp_path: Path) -> None:
     assert "sysenv-ns freeze" in caught.value.hint
 
 
+def test_a_source_is_read_nowhere_else(tmp_path: Path) -> None:
+    """The directory is somebody else's, and its links lead where they like."""
+    directory = tmp_path / "proj"
+    (directory / "files").mkdir(parents=True)
+    file = directory / "sysenv.toml"
+    file.write_text('[files."/x"]\nsource = "files/x"\n')
+    (tmp_path / "secret").write_text("secret")
+    source = directory / "files/x"
+    for target in ("../../secret", str(tmp_path / "secret"), "/dev/zero", "x", str(directory / "sysenv.toml")):
+        source.symlink_to(target)
+        with pytest.raises(SysenvError, match="the source files/x cannot be read"):
+            parsing.load(file)
+        source.unlink()
+    os.mkfifo(source)
+    with pytest.raises(SysenvError, match="it is no file"):
+        parsing.load(file)
+    source.unlink()
+    (directory / "files/y").write_text("y")
+    source.symlink_to("../files/y")
+    assert parsing.load(file).files["/x"].content == b"y"
+    os.truncate(directory / "files/y", 1 << 40)
+    with pytest.raises(SysenvError, match="more than 256 MiB"):
+        parsing.load(file)
+
+
 @pytest.mark.parametrize(
     ("directory", "name"),
     [("/a/proj", "proj"), ("/a/My Project (2)", "My-Project-2"), ("/a/.x", "x"), ("/", ""), ("/ä", "")],
@@ -212,6 +238,38 @@ def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for directory in (tmp_path / "home", tmp_path / "home/a", inner):
         (directory / "sysenv.toml").touch()
         assert finding.nearest(uid) == directory / "sysenv.toml"
+
+
+def test_where_nobody_may_look_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inner = tmp_path / "closed/inner"
+    inner.mkdir(parents=True)
+    (inner / "sysenv.toml").touch()
+    monkeypatch.chdir(inner)
+    (tmp_path / "closed").chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        assert finding.nearest(os.geteuid()) is None
+    finally:
+        os.seteuid(user)
+        (tmp_path / "closed").chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+@pytest.mark.parametrize("foreign", ["sysenv.toml", "link/sysenv.toml", "link"])
+def test_a_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sysenv.toml").touch()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link/sysenv.toml").symlink_to("../sysenv.toml")
+    monkeypatch.chdir(tmp_path / "link")
+    assert finding.nearest(0) == tmp_path / "link/sysenv.toml"
+    os.lchown(tmp_path / foreign, 12345, 12345)
+    with pytest.raises(SysenvError, match="belongs to somebody else"):
+        finding.nearest(0)
+    assert finding.nearest(12345) is not None
 
 
 def test_the_example_of_the_documentation() -> None:
