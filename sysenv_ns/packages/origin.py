@@ -191,7 +191,7 @@ def _check_parent(path: Path) -> None:
 
 def collect(store: Store) -> None:
     """Delete the states that no environment names, nor one as it was when its changes were frozen."""
-    import shutil
+    from sysenv_ns.kernel import removal
 
     frozen = list(store.layers.iterdir()) if store.layers.is_dir() else []
     directories = [*(store.envs / name for name in store.names()), *frozen]
@@ -200,7 +200,8 @@ def collect(store: Store) -> None:
         with contextlib.suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):
                 if entry.name not in named and entry.stat().st_mtime < time.time() - _YOUNG:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        removal.delete(Path(entry.path))
 
 
 def content(path: str) -> bytes | None:
