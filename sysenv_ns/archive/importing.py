@@ -7,8 +7,10 @@ no environment needs them; then one rename(2) makes the environment visible.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
+import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -242,7 +244,7 @@ def _check_mounts(store: Store, staging: Path, found: Manifest, new: Environment
 
 
 def _settle(store: Store, directory: Path, found: Manifest, new: Environment) -> Iterator[str]:
-    """Take over the settings, if they are possible here; else why they are not."""
+    """Take over the settings, if they are possible here: what they are, as they come from somebody else, or why not."""
     if found.settings is None:
         return
     path = directory / config.NAME
@@ -252,6 +254,11 @@ def _settle(store: Store, directory: Path, found: Manifest, new: Environment) ->
     except SysenvError as error:
         path.unlink()
         yield f"its settings are left out: {error.message.replace(str(path), config.NAME)}"
+        return
+    said = tomllib.loads(found.settings)
+    if said:
+        # JSON, as it has no letter that does something to a terminal.
+        yield f"its settings are taken over: {', '.join(f'{key} = {json.dumps(said[key])}' for key in sorted(said))}"
 
 
 def _describe(store: Store, staging: Path, found: Manifest, new: Environment) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns.errors import SysenvError
@@ -18,9 +20,64 @@ def remove_tree(path: Path, id_map: IdMap | None) -> None:
     """
     if path.is_symlink():
         raise OSError(f"{path} is a symbolic link")
-    import shutil  # slow to import and needed by nothing on the way of a start
+    namespace.run_inside(id_map, lambda: delete(path), "sysenv-ns-rm")
 
-    namespace.run_inside(id_map, lambda: shutil.rmtree(path), "sysenv-ns-rm")
+
+def delete(path: Path) -> None:
+    """Delete a directory and all below it, however deep that is, and follow no symbolic link. Raises OSError.
+
+    Not shutil.rmtree, which calls itself for each level and fails at the thousandth. One directory is open at a time.
+    """
+    current = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        levels = [_Level(_identity(current), [path.name])]
+        while True:
+            if levels[-1].directories:
+                current = _moved(current, levels[-1].directories[-1])
+                levels.append(_Level(_identity(current), _without_files(current)))
+            elif len(levels) == 1:
+                return
+            else:
+                levels.pop()
+                current = _moved(current, "..")
+                if _identity(current) != levels[-1].identity:
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+                os.rmdir(levels[-1].directories.pop(), dir_fd=current)
+    finally:
+        os.close(current)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A directory on the way down, and those in it that are not deleted yet."""
+
+    identity: tuple[int, int]
+    directories: list[str]
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
+
+
+def _moved(directory: int, name: str) -> int:
+    """The directory of that name in the place of the one that it is in."""
+    found = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    os.close(directory)
+    return found
+
+
+def _without_files(directory: int) -> list[str]:
+    """Delete all but the directories in it, which are returned."""
+    with os.scandir(directory) as found:
+        entries = list(found)
+    directories = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            directories.append(entry.name)
+        else:
+            os.unlink(entry.name, dir_fd=directory)
+    return directories
 
 
 def trash_path(trash: Path, name: str) -> Path:

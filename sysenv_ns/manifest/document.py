@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SOURCES = "/etc/apt/sources.list.d"
 SOURCES_LIST = "/etc/apt/sources.list"
+KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d", "/usr/share/keyrings")
+KEY_SUFFIXES = (".asc", ".gpg", ".pgp")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Manifest:
     def digests(self) -> dict[str, str]:
         """Of the files whose content is kept beside it, by path."""
         return {path: digest(file.content) for path, file in self.files.items() if file.source}
+
+
+def is_key(path: str) -> bool:
+    """Whether nothing but a key can be there: what else lies below /etc/apt decides what apt runs."""
+    return os.path.dirname(path) in KEYS and path.endswith(KEY_SUFFIXES)
 
 
 def split(entry: str) -> tuple[str, str]:

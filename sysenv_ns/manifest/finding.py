@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -16,25 +17,28 @@ NAME = "sysenv.toml"
 def nearest(caller: int) -> Path | None:
     """The file in the current directory or above it, up to the home or the root of the file system; else None.
 
-    Raises SysenvError for one that neither this user nor root has made: whoever can write to a directory above, such
-    as /tmp, must not decide what is run.
+    Raises SysenvError for one that somebody else than this user or root has made: whoever can write to a directory
+    above, such as /tmp, must not decide what is run.
     """
     directory = Path(os.getcwd())
-    home, device = Path(os.path.expanduser("~")), directory.stat().st_dev
+    home, device = Path(os.path.expanduser("~")), os.stat(".").st_dev
     for place in (directory, *directory.parents):
-        if place.stat().st_dev != device:
-            return None
         file = place / NAME
-        if file.is_file():
-            _check_owner(file, caller)
-            return file
+        with contextlib.suppress(PermissionError):  # where nobody lets us look there is none for us
+            if place.stat().st_dev != device:
+                return None
+            if file.is_file():
+                _check_owner(file, caller)
+                return file
         if place == home:
             return None
     return None
 
 
 def _check_owner(file: Path, caller: int) -> None:
-    if file.stat().st_uid not in (caller, os.geteuid(), 0):
+    """The file, a symbolic link to it, and the directory that its scripts run in."""
+    owners = {file.stat().st_uid, file.lstat().st_uid, file.parent.stat().st_uid}
+    if not owners <= {caller, os.geteuid(), 0}:
         raise SysenvError(f"{file} belongs to somebody else", f"if you trust it: sysenv-ns sync NAME {file}")
 
 

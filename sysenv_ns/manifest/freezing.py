@@ -13,7 +13,7 @@ from sysenv_ns.diff.difference import Difference
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.manifest import plans, selecting, state, syncing
-from sysenv_ns.manifest.document import File, Manifest, split
+from sysenv_ns.manifest.document import File, Manifest, is_key, split
 from sysenv_ns.manifest.plans import Record
 from sysenv_ns.manifest.selecting import MADE_BY_PACKAGES, Left
 from sysenv_ns.manifest.state import State
@@ -69,7 +69,7 @@ def freeze(store: Store, name: str, exact: bool) -> Frozen:
         held=tuple(sorted(now.own.held - now.host.held)),
         debconf=debconf,
         repositories=repositories,
-        keys={path: data for path, data in now.own.keys.items() if now.host.keys.get(path) != data},
+        keys={path: data for path, data in _keys(now).items() if now.host.keys.get(path) != data},
         files=files,
         scripts=remembered.scripts,
     )
@@ -132,13 +132,18 @@ def _repositories(now: State) -> tuple[dict[str, str | None], list[Left]]:
     return found, left
 
 
+def _keys(now: State) -> dict[str, bytes]:
+    """Those of repositories that lie elsewhere are files as any other."""
+    return {path: data for path, data in now.own.keys.items() if is_key(path)}
+
+
 def _files(
     environment: Environment, found: Difference, now: State, record: Record | None
 ) -> tuple[dict[str, File], list[Left]]:
     files = {
         path: file for path, file in (record.manifest.files if record else {}).items() if _stays(path, now, record)
     }
-    carried = {*files, *now.own.sources, *now.host.sources, *now.own.keys, state.RECORD, os.path.dirname(state.RECORD)}
+    carried = {*files, *now.own.sources, *now.host.sources, *_keys(now), state.RECORD, os.path.dirname(state.RECORD)}
     packages = {change.name for change in found.packages}
     scripts = [c for c in found.changes if c.path.startswith(f"{dpkg.INFO}/") and c.path.endswith(_SCRIPTS)]
     texts = _contents(environment, [c for c in scripts if c.new and c.package in packages], _SCRIPT_LIMIT)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, Manifest, Script
+from sysenv_ns.kernel import syscalls
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, SOURCES_LIST, File, Manifest, Script, is_key
 from sysenv_ns.manifest.writing import ARMOUR
 from sysenv_ns.packages import dpkg
 from sysenv_ns.store import check_name
@@ -28,6 +31,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?:[A-Za-z0-9_][A-Za-z0-9_.-]*
 _CONTENTS = ("text", "base64", "source", "link")
 # debconf-devel(7); the types for what is only shown have no answer.
 _TYPES = ("string", "boolean", "select", "multiselect", "text")
+_SOURCE_LIMIT = 256 << 20
 _SCRIPT_LIMIT = 100_000  # bytes: an argument of a command may have 128 KiB
 
 
@@ -50,9 +54,29 @@ def _with_content(file: File, path: Path) -> File:
     if not file.source:
         return file
     try:
-        return replace(file, content=(path.parent / file.source).read_bytes())
+        return replace(file, content=_beside(path.parent, file.source))
     except OSError as error:
-        raise SysenvError(f"{path}: the source {file.source} cannot be read: {reason(error)}", _HINT) from error
+        hint = "it must be a file in the directory of the manifest, and links in it must stay there"
+        raise SysenvError(f"{path}: the source {file.source} cannot be read: {reason(error)}", hint) from error
+
+
+def _beside(directory: Path, source: str) -> bytes:
+    """A file in a directory that is somebody else's: its links must not lead to what only we may read."""
+    top = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = syscalls.openat2(top, source, os.O_RDONLY | os.O_NONBLOCK, syscalls.RESOLVE_BENEATH)
+    finally:
+        os.close(top)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        if status.st_size > _SOURCE_LIMIT:
+            raise OSError(errno.EFBIG, f"it has more than {_SOURCE_LIMIT >> 20} MiB")
+        with open(descriptor, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(descriptor)
 
 
 def parse(content: bytes, where: str) -> Manifest:
@@ -173,6 +197,9 @@ class _Reader:
 
     def _key(self, path: str, value: object) -> tuple[str, bytes]:
         self._check_path("keys", path)
+        if not is_key(path):
+            hint = f"a name with {', '.join(KEY_SUFFIXES)} in {', '.join(KEYS)}; other files belong into [files]"
+            self._fail(f"{path} in keys is no place of a key", hint, path)
         text = self._string(path, value)
         return path, text.encode() if text.startswith(ARMOUR.decode()) else self._base64(path, text)
 

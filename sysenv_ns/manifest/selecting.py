@@ -124,10 +124,14 @@ def unfit(path: str, content: bytes, mode: int, size: int) -> str:
         return "its name is no text"
     if not mode & 0o004:
         return "not everybody may read it: it may hold a secret"
-    try:
-        text = "\0" not in content.decode()
-    except UnicodeDecodeError:
-        text = False
-    if size > (TEXT_LIMIT if text else BINARY_LIMIT):
+    if size > (TEXT_LIMIT if is_text(content) else BINARY_LIMIT):
         return f'{size} bytes; keep it beside the manifest: {{ source = "files/..." }}'
     return ""
+
+
+def is_text(content: bytes) -> bool:
+    """Whether people can read it."""
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False

@@ -187,8 +187,7 @@ def host_file(path: str, id_map: IdMap | None) -> tuple[File, tuple[int, int]] |
 
 def record_of(environment: Environment) -> bytes | None:
     """The file RECORD, whether the environment runs or not; None when there is none."""
-    place = origin.own(environment, RECORD)
-    return origin.content(place) if place else None
+    return origin.own_content(environment, RECORD)
 
 
 def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> State:

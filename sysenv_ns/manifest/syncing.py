@@ -78,13 +78,14 @@ def run(store: Store, name: str, file: Path, options: Options, asking: Asking) -
         raise SysenvError(f"{name} is left as it is", "sysenv-ns sync asks again")
     if created:
         asking.create(name)
-    try:
-        notes = _apply(store, manifest, result, asking.reporter)
-    except BaseException as error:
-        if created:
-            with contextlib.suppress(SysenvError, OSError):
-                lifecycle.remove(store, name)
-        raise _failed(store, name, error) from error
+    with contextlib.ExitStack() as ending:
+        try:
+            notes = _apply(store, manifest, result, asking.reporter, ending)
+        except BaseException as error:
+            if created:
+                with contextlib.suppress(SysenvError, OSError):
+                    lifecycle.remove(store, name)
+            raise _failed(store, name, error) from error
     return replace(result, done=True, notes=notes)
 
 
@@ -129,7 +130,9 @@ def _found(environment: Environment, manifest: Manifest) -> _Found:
     return _Found(found, record, plans.make(manifest, found, record))
 
 
-def _apply(store: Store, manifest: Manifest, agreed: Result, reporter: Reporter) -> tuple[str, ...]:
+def _apply(
+    store: Store, manifest: Manifest, agreed: Result, reporter: Reporter, ending: contextlib.ExitStack
+) -> tuple[str, ...]:
     """Do it all beside the environment, and put it in its place. Returns what the user should know."""
     with store.lock(agreed.name):
         now = _found(store.load(agreed.name), manifest)
@@ -144,7 +147,7 @@ def _apply(store: Store, manifest: Manifest, agreed: Result, reporter: Reporter)
             _check_packages(known, manifest)
             content = plans.encode(agreed.file, manifest, (action.ident for action in known))
             trial.carry_out(begun, [Put(state.RECORD, File(content), "down what it matches")], reporter)
-            trial.keep(begun)
+            trial.keep(begun, ending)
     notes = [f"{action.kind} {action.subject}: packages or scripts made it differ again" for action in known]
     return (*notes, *(f"ended what was started: {command}" for command in ended))
 

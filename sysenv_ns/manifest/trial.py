@@ -123,13 +123,17 @@ def carry_out(trial: Trial, wanted: Sequence[Step], reporter: Reporter) -> None:
     session.call_as_root(trial.store, trial.copy, reporter, inside, "sysenv-ns-sync")
 
 
-def keep(trial: Trial) -> None:
-    """Let the environment be what the trial has become, with as many layers as it had. Raises OSError, SysenvError."""
+def keep(trial: Trial, ending: contextlib.ExitStack) -> None:
+    """Let the environment be what the trial has become, with as many layers as it had. Raises OSError, SysenvError.
+
+    From then on nobody is told that it was interrupted, until the `ending`.
+    """
     store, environment, copy = trial.store, trial.environment, trial.copy
     if running.find(copy) is not None:  # waits for what is ending
         raise SysenvError(f"a process of {environment.name} does not end", "nothing is changed; try it again")
     target = removal.trash_path(store.trash, f"synced-{environment.name}")
-    with layers.locked(store), fuse.settled(copy.path), _uninterrupted():
+    with layers.locked(store), fuse.settled(copy.path):
+        ending.enter_context(_uninterrupted())
         try:
             own = history.exclusive(store, environment)
             target.mkdir(mode=0o755)

@@ -77,12 +77,17 @@ class Package:
     def conffiles(self) -> dict[str, str]:
         """The checksums with which its configuration files were shipped, by path; obsolete ones left out."""
         rows = (line.split() for line in self.field("Conffiles").splitlines())
-        return {row[0]: row[1] for row in rows if len(row) == 2}
+        return {row[0]: row[1] for row in rows if len(row) == 2 and is_path(row[0])}
 
     def wanted(self, want: str) -> Package:
         """The same package with another selection."""
         line = f"Status: {' '.join((want, *self.status[1:]))}".encode()
         return replace(self, paragraph=re.sub(rb"(?m)^Status:.*$", lambda _: line, self.paragraph, count=1))
+
+
+def is_path(text: str) -> bool:
+    """Whether it is a path as dpkg writes them. Another one, with `..` for example, could lead out of a root."""
+    return text.startswith("/") and text[1:2] != "/" and "\0" not in text and os.path.normpath(text) == text
 
 
 def _field(paragraph: bytes, name: str) -> str:
@@ -105,7 +110,10 @@ def join(parts: Iterable[bytes]) -> bytes:
 
 
 def parse_status(data: bytes) -> dict[str, Package]:
-    """The packages of a status file in its order; an entry that says that there is no such package is none."""
+    """The packages of a status file in its order; an entry that says that there is no such package is none.
+
+    Nor is one that cannot be a package's, as names of files are made of it.
+    """
     native = ""
     found = paragraphs(data)
     for paragraph in found:
@@ -117,7 +125,7 @@ def parse_status(data: bytes) -> dict[str, Package]:
         own = architecture in ("all", native, "") or not native
         key = name if own else f"{name}:{architecture}"
         package = Package(key, paragraph)
-        if package.status[2] != "not-installed":
+        if package.status[2] != "not-installed" and "/" not in name + architecture:
             packages[key] = package
     return packages
 
@@ -162,7 +170,8 @@ class Diversion:
 def parse_diversions(data: bytes) -> dict[str, Diversion]:
     """The diversions by path; three lines each."""
     lines = os.fsdecode(data).splitlines()
-    return {path: Diversion(path, *rest) for path, *rest in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
+    found = (Diversion(*three) for three in zip(lines[::3], lines[1::3], lines[2::3], strict=False))
+    return {d.path: d for d in found if is_path(d.path) and is_path(d.target)}
 
 
 def format_diversions(diversions: Iterable[Diversion]) -> bytes:
@@ -219,7 +228,7 @@ def format_alternatives(group: Alternatives) -> bytes:
 
 def parse_list(data: bytes) -> list[str]:
     """The paths of a package's list."""
-    return [line for line in os.fsdecode(data).split("\n") if line and line != "/."]
+    return [line for line in os.fsdecode(data).split("\n") if is_path(line)]
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:
@@ -240,6 +249,6 @@ def trigger_files(interests: Mapping[str, str]) -> dict[str, bytes]:
             who = f"{stem}/noawait" if directive.endswith("-noawait") else stem
             if trigger.startswith("/"):
                 files["File"].append(f"{trigger} {who}\n")
-            else:
+            elif "/" not in trigger:
                 files.setdefault(trigger, []).append(f"{who}\n")
     return {name: os.fsencode("".join(lines)) for name, lines in files.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sysenv_ns import policy
@@ -84,7 +86,7 @@ def _is_own(environment: Environment, path: str) -> bool:
 
 def _own(environment: Environment, path: str) -> bytes | None:
     """A database as the environment has it."""
-    return origin.content(origin.own(environment, path) or path)
+    return origin.own_content(environment, path) if _is_own(environment, path) else origin.content(path)
 
 
 def _files(old: Old, environment: Environment) -> tuple[str, ...]:
@@ -95,7 +97,17 @@ def _files(old: Old, environment: Environment) -> tuple[str, ...]:
 
 
 def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
-    data = old.read(origin.SIGNATURES)
-    signatures = json.loads(data) if data else {}
+    signatures = _signatures(old)
     others = (path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS and _is_own(environment, path))
     return tuple(path for path in others if path in signatures and signatures[path] != refresh.current(path))
+
+
+def _signatures(old: Old) -> Mapping[str, object]:
+    data = old.read(origin.SIGNATURES)
+    try:
+        found = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise OSError(errno.EBADMSG, "it is damaged", f"{old.packages}{origin.SIGNATURES}")
+    return found

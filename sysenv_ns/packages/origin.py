@@ -191,7 +191,7 @@ def _check_parent(path: Path) -> None:
 
 def collect(store: Store) -> None:
     """Delete the states that no environment names, nor one as it was when its changes were frozen."""
-    import shutil
+    from sysenv_ns.kernel import removal
 
     frozen = list(store.layers.iterdir()) if store.layers.is_dir() else []
     directories = [*(store.envs / name for name in store.names()), *frozen]
@@ -200,19 +200,33 @@ def collect(store: Store) -> None:
         with contextlib.suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):
                 if entry.name not in named and entry.stat().st_mtime < time.time() - _YOUNG:
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        removal.delete(Path(entry.path))
 
 
 def content(path: str) -> bytes | None:
     """A file of the host as environments see it; None when there is none."""
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return None
+        return _read(path)
     except PermissionError:
         return standins.content(path)
-    except OSError:  # a directory, or a file that an administrator has replaced by something else
+    except OSError:  # there is none, or an administrator has replaced it by something else
         return None
+
+
+def own_content(environment: Environment, path: str) -> bytes | None:
+    """What an environment has in a file of its own; None when it has none there that can be read."""
+    place = own(environment, path)
+    try:
+        return None if place is None else _read(place, os.O_NOFOLLOW)
+    except OSError:
+        return None
+
+
+def _read(path: str, flags: int = 0) -> bytes | None:
+    """A regular file alone: of what an environment can put there instead, a named pipe has no end. Raises OSError."""
+    with open(path, "rb", opener=lambda name, usual: os.open(name, usual | os.O_NONBLOCK | flags)) as stream:
+        return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else None
 
 
 def _take(target: Path) -> None:

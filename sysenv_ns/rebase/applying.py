@@ -54,7 +54,7 @@ def _open(place: str) -> None:
 def change(plan: Plan, below: View, root: View) -> None:
     """Change the mounted copy, so that the overlay itself makes its whiteouts. Raises OSError."""
     for path in sorted(plan.hidden, reverse=True):  # what is in a directory comes before it
-        _hide(root.place(path))
+        _hide(_place(root, path))
     for item in plan.copies:
         if (status := below.status(item.source)) is not None:
             _copy_in(below.place(item.source), status, root, item)
@@ -63,7 +63,15 @@ def change(plan: Plan, below: View, root: View) -> None:
     for path, (uid, gid) in plan.owned.items():
         status, host = root.status(path), below.status(path)
         if status is not None and host is not None and (status.st_uid, status.st_gid) == (host.st_uid, host.st_gid):
-            os.lchown(root.place(path), uid, gid)
+            os.lchown(_place(root, path), uid, gid)
+
+
+def _place(root: View, path: str) -> str:
+    """Where a path is to be changed. Raises OSError when the environment's own links lead out of its root."""
+    place, top = root.place(path), os.path.realpath(root.place("/"))
+    if os.path.commonpath((top, os.path.realpath(os.path.dirname(place)))) != top:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return place
 
 
 def _hide(place: str) -> None:
@@ -80,7 +88,7 @@ def _hide(place: str) -> None:
 
 
 def _copy_in(place: str, status: os.stat_result, root: View, item: Copy) -> None:
-    target = root.place(item.target)
+    target = _place(root, item.target)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     kept = root.status(item.target) if item.keep else None
     temporary = f"{target}.sysenv-ns-new"
@@ -91,7 +99,7 @@ def _copy_in(place: str, status: os.stat_result, root: View, item: Copy) -> None
 
 
 def _write(content: bytes, path: str, below: View, root: View) -> None:
-    target = root.place(path)
+    target = _place(root, path)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     like = root.status(path) or below.status(path)
     temporary = f"{target}.sysenv-ns-new"

@@ -194,17 +194,19 @@ def test_what_is_imported_is_an_environment(machine: Machine, file: Path) -> Non
     tool, environment = machine.tool, _filled(machine)
     succeeded(tool.run("snapshot", "test", "three"))  # the prompt's file is in a layer below
     environment.sh("echo 1 > /etc/own")
-    (tool.store / "envs/test/config.toml").write_text('shell = "/bin/dash"\n')
+    settings = 'bind = ["/media"]\nshell = "/bin/dash"\n'
+    (tool.store / "envs/test/config.toml").write_text(settings)
     export(environment, file)
     changes = json.loads(succeeded(tool.run("diff", "test", "--files", "--json")).stdout)["changes"]
     tool.end("test")
     subprocess.run(["rm", "-rf", tool.store / "origins"], check=True)
     result = succeeded(tool.run("import", str(file), "new", "--json", *tool.options))
     assert [json.loads(result.stdout)[key] for key in ("name", "snapshots")] == ["new", ["one", "two", "three"]]
+    assert 'its settings are taken over: bind = ["/media"], shell = "/bin/dash"\n' in result.stderr
     new = tool.environment("new")
     assert new.sh("cat /etc/debian_chroot; echo $SYSENV_NS; cat /etc/own") == "new\nnew\n1\n"
     assert json.loads(succeeded(tool.run("diff", "new", "--files", "--json")).stdout)["changes"] == changes
-    assert (tool.store / "envs/new/config.toml").read_text() == 'shell = "/bin/dash"\n'
+    assert (tool.store / "envs/new/config.toml").read_text() == settings
     machine.sh("echo '# new' >> /etc/adduser.conf; echo x > /usr/bin/of-host")
     new.sh("echo '# own' >> /etc/deluser.conf; cd /var/lib/dpkg; cp -p status x; mv x status")
     succeeded(tool.run("rebase", "new"))

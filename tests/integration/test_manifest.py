@@ -315,6 +315,34 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
 
 
 @pytest.mark.modes("full")
+def test_interrupted_when_it_is_kept(project: Project) -> None:
+    """What is in its place already is not said to be unchanged, nor taken away."""
+    many = "mkdir /opt/many; cd /opt/many; seq 20000 | xargs touch"
+    project.write('packages = ["m-a"]')
+    project.done()
+    project.environment.sh(many)
+    kept = project.tool.store / "envs/test"
+    before = kept.stat().st_ino
+    frozen: set[int] = set()
+
+    def is_kept() -> bool:
+        # First its changes are frozen, and that is another directory too.
+        frozen.add(kept.stat().st_ino)
+        return len(frozen - {before}) > 1
+
+    project.write('packages = ["m-b"]\n[[scripts]]\nrun = "rm -r /opt/many; sleep 1"\n')
+    process = project.tool.start("sync", "--yes", "test", str(project.file))
+    wait_for(is_kept)
+    os.killpg(process.pid, signal.SIGINT)
+    result = finish(process)
+    assert result.returncode == 0, describe(result)
+    assert "interrupted" not in result.stderr
+    assert project.states() == {"m-b": "ii 2", "m-host": "ii 1"}
+    project.assert_matches()
+    project.assert_nothing_is_left()
+
+
+@pytest.mark.modes("full")
 def test_what_was_frozen_makes_the_same(project: Project) -> None:
     """Packages, versions, answers, files, keys, repositories; again frozen it is the same text."""
     project.write('packages = ["m-a", "rb-asked", "m-b=1"]\n[[scripts]]\nrun = "true"\n')

@@ -78,6 +78,26 @@ def test_an_entry_of_a_package_that_is_not_there() -> None:
     assert dpkg.parse_status(b"Package: a\nStatus: purge ok not-installed\nArchitecture: all\n") == {}
 
 
+@pytest.mark.parametrize("entry", ["Package: ../a\nArchitecture: all", "Package: a\nArchitecture: ../../b"])
+def test_a_package_whose_files_would_lie_elsewhere_is_none(entry: str) -> None:
+    assert dpkg.parse_status(f"{entry}\nStatus: install ok installed\nVersion: 1\n".encode()) == {}
+
+
+_LEADING_OUT = ["/usr/../../.bashrc", "/..", "/usr/./a", "//a", "/a/", "a", "../a", "", "/a\0"]
+
+
+@pytest.mark.parametrize("path", _LEADING_OUT)
+def test_paths_that_lead_elsewhere_are_left_out(path: str) -> None:
+    status = f"Package: a\nStatus: install ok installed\nConffiles:\n {path} 1\n /etc/a 2\n"
+    assert dpkg.parse_status(status.encode())["a"].conffiles == {"/etc/a": "2"}
+    assert list(dpkg.parse_diversions(f"{path}\n/b\na\n/c\n{path}\na\n/d\n/e\na\n".encode())) == ["/d"]
+    assert dpkg.parse_list(f"/.\n{path}\n/etc/a\n".encode()) == ["/etc/a"]
+
+
+def test_a_trigger_that_is_named_like_a_path_has_no_file() -> None:
+    assert dpkg.trigger_files({"a": "interest ../../../.bashrc\ninterest b\n"}) == {"File": b"", "b": b"a\n"}
+
+
 def test_a_selection_changes_nothing_else() -> None:
     package = dpkg.parse_status(STATUS)["data"]
     held = package.wanted("hold")
@@ -111,7 +131,7 @@ def test_a_damaged_group(data: bytes) -> None:
 
 
 _WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
-_PATHS = _WORDS.map(lambda word: f"/{word}")
+_PATHS = _WORDS.map(lambda word: f"/{word}").filter(dpkg.is_path)
 
 
 @st.composite

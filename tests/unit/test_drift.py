@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,39 @@ def test_databases_that_cannot_be_merged(store: Store, environment: Environment)
     (environment.upper / database[1:]).parent.mkdir(parents=True)
     (environment.upper / database[1:]).touch()
     assert drift.unmerged(store, environment) == (database,)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "1", "null", "[" * 100_000, "\udcff"])
+def test_a_damaged_origin_is_an_unknown_one(store: Store, environment: Environment, damage: str) -> None:
+    _older(store, environment)
+    known = origin.read(environment.path)
+    assert known is not None
+    path = Path(f"{origin.path_of(store, known.packages)}{origin.SIGNATURES}")
+    path.write_text(damage, errors="surrogateescape")
+    assert drift.measure(store, environment) == drift.Drift(known=False)
+    with pytest.raises(OSError, match="damaged"):
+        drift.unmerged(store, environment)
+
+
+def _pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def _endless(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [_pipe, _endless, Path.mkdir])
+def test_of_a_database_that_is_no_file_nothing_is_read(
+    store: Store, environment: Environment, make: Callable[[Path], None]
+) -> None:
+    _older(store, environment)
+    expected = drift.measure(store, environment).changed
+    place = environment.upper / dpkg.STATUS[1:]
+    place.unlink()
+    make(place)
+    assert origin.own_content(environment, dpkg.STATUS) is None
+    assert drift.measure(store, environment).changed == expected
 
 
 def test_what_nobody_names_is_deleted(store: Store, environment: Environment) -> None:

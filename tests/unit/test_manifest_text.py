@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import finding, parsing, plans, writing
-from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script
+from sysenv_ns.manifest import finding, parsing, plans, rendering, writing
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, File, Manifest, Script
+from sysenv_ns.manifest.plans import Action
+from sysenv_ns.manifest.selecting import TEXT_LIMIT
+from sysenv_ns.manifest.syncing import Result
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("ab'\"\\\n\r\t\x00#[]=", max_size=20)
 _NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.]{0,8}[a-z0-9]", fullmatch=True)
@@ -32,6 +36,7 @@ _FILES = (
     | st.builds(File, link=st.text("ab/.'\n", min_size=1), owner=_OWNERS)
     | st.builds(File, source=st.sampled_from(["x", "files/y z"]), mode=st.sampled_from([0o644, 0o755]))
 )
+_KEY_FILES = st.builds("{}/{}{}".format, st.sampled_from(KEYS), _PARTS, st.sampled_from(KEY_SUFFIXES))
 _SOURCE_FILES = st.from_regex(r"[a-z]{1,8}\.(list|sources)", fullmatch=True).map(f"{SOURCES}/{{}}".format)
 MANIFESTS = st.builds(
     Manifest,
@@ -43,7 +48,7 @@ MANIFESTS = st.builds(
     held=st.lists(_NAMES, max_size=2).map(tuple),
     debconf=st.sampled_from([(), ("a a/b select x y", 'c c/d string "q\\"')]),
     repositories=st.dictionaries(_SOURCE_FILES, st.none() | _TEXTS, max_size=2),
-    keys=st.dictionaries(_paths(), st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
+    keys=st.dictionaries(_KEY_FILES, st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
     files=st.dictionaries(_paths(), _FILES, max_size=4),
     scripts=st.lists(st.builds(Script, _TEXTS.filter(lambda t: t.strip() and "\0" not in t), _TEXTS), max_size=2).map(
         tuple
@@ -114,7 +119,11 @@ def test_files_with_more_than_a_text_are_tables() -> None:
         ("[repositories]\n'../x.list' = ''", "'../x.list' names no repository", "nodesource.sources"),
         ("[repositories]\n'x.list' = true", "the repository x.list is not a string, nor false (line 2)", "docs"),
         ("[keys]\n'a.gpg' = 'YQ=='", "'a.gpg' in keys is not an absolute path", "from / on"),
-        ("[keys]\n'/a.gpg' = 'Y'", "/a.gpg is not base64", "docs"),
+        ("[keys]\n'/etc/apt/keyrings/a.gpg' = 'Y'", "a.gpg is not base64", "docs"),
+        ("[keys]\n'/etc/apt/apt.conf.d/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", "keyrings"),
+        ("[keys]\n'/etc/apt/keyrings/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", ".asc, .gpg"),
+        ("[keys]\n'/etc/apt/apt.conf.d/x.asc' = 'YQ=='", "x.asc in keys is no place of a key", "[files]"),
+        ("[keys]\n'/etc/apt/keyrings/../a.gpg' = 'YQ=='", "is not an absolute path", "from / on"),
         ("files = []", "files is not a table", "docs"),
         ("[files]\n'/etc/../x' = ''", "'/etc/../x' in files is not an absolute path", "from / on"),
         ("[files]\n'/' = ''", "/ in files is a directory", "docs"),
@@ -140,6 +149,28 @@ def test_mistakes_are_told(text: str, message: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
+_LONG = b"x\n" * TEXT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "expected"),
+    [
+        ("/etc/a", File(b"one\n\x1b[2J\n", mode=0o4755, owner="a:b"), ["mode 4755, owner a:b", "| one", r"| \x1b[2J"]),
+        ("/etc/a", File(link="/x\ny"), [r'| -> "/x\ny"']),
+        ("/etc/a", File(b"\xff\0"), ["| (2 bytes, not shown)"]),
+        ("/etc/a", File(_LONG, source="files/a"), [f"| ({len(_LONG)} bytes of files/a, not shown)"]),
+        ("/etc/apt/apt.conf.d/a", File(b"\0Update {}\xff"), [r"| \x00Update {}\xff"]),
+        ("/etc/apt/apt.conf.d/a", File(_LONG + b"end"), ["| end"]),
+        ("/etc/a\n  +  package", File(), [r"/etc/a\n  +  package"]),
+    ],
+)
+def test_a_plan_shows_what_files_hold(path: str, file: File, expected: list[str]) -> None:
+    text = rendering.plan(Result("proj", "/sysenv.toml", (Action("file", path, file),), created=True))
+    for part in expected:
+        assert part in text
+    assert "\x1b" not in text
+
+
 def test_what_is_no_text_is_told() -> None:
     with pytest.raises(SysenvError, match=r"is not UTF-8 \(at line 2\)"):
         parsing.parse(b"a = 1\n\xff", "x")
@@ -156,6 +187,31 @@ def test_sources_lie_beside_the_file(tmp_path: Path) -> None:
     with pytest.raises(SysenvError, match="cannot be read") as caught:
         parsing.load(tmp_path / "none.toml")
     assert "sysenv-ns freeze" in caught.value.hint
+
+
+def test_a_source_is_read_nowhere_else(tmp_path: Path) -> None:
+    """The directory is somebody else's, and its links lead where they like."""
+    directory = tmp_path / "proj"
+    (directory / "files").mkdir(parents=True)
+    file = directory / "sysenv.toml"
+    file.write_text('[files."/x"]\nsource = "files/x"\n')
+    (tmp_path / "secret").write_text("secret")
+    source = directory / "files/x"
+    for target in ("../../secret", str(tmp_path / "secret"), "/dev/zero", "x", str(directory / "sysenv.toml")):
+        source.symlink_to(target)
+        with pytest.raises(SysenvError, match="the source files/x cannot be read"):
+            parsing.load(file)
+        source.unlink()
+    os.mkfifo(source)
+    with pytest.raises(SysenvError, match="it is no file"):
+        parsing.load(file)
+    source.unlink()
+    (directory / "files/y").write_text("y")
+    source.symlink_to("../files/y")
+    assert parsing.load(file).files["/x"].content == b"y"
+    os.truncate(directory / "files/y", 1 << 40)
+    with pytest.raises(SysenvError, match="more than 256 MiB"):
+        parsing.load(file)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +238,38 @@ def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for directory in (tmp_path / "home", tmp_path / "home/a", inner):
         (directory / "sysenv.toml").touch()
         assert finding.nearest(uid) == directory / "sysenv.toml"
+
+
+def test_where_nobody_may_look_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inner = tmp_path / "closed/inner"
+    inner.mkdir(parents=True)
+    (inner / "sysenv.toml").touch()
+    monkeypatch.chdir(inner)
+    (tmp_path / "closed").chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        assert finding.nearest(os.geteuid()) is None
+    finally:
+        os.seteuid(user)
+        (tmp_path / "closed").chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+@pytest.mark.parametrize("foreign", ["sysenv.toml", "link/sysenv.toml", "link"])
+def test_a_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sysenv.toml").touch()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link/sysenv.toml").symlink_to("../sysenv.toml")
+    monkeypatch.chdir(tmp_path / "link")
+    assert finding.nearest(0) == tmp_path / "link/sysenv.toml"
+    os.lchown(tmp_path / foreign, 12345, 12345)
+    with pytest.raises(SysenvError, match="belongs to somebody else"):
+        finding.nearest(0)
+    assert finding.nearest(12345) is not None
 
 
 def test_the_example_of_the_documentation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.packages.databases import Old
-from sysenv_ns.rebase import planning
+from sysenv_ns.rebase import applying, planning
 from sysenv_ns.rebase.plan import Copy, Plan
 from sysenv_ns.upper import view
 from sysenv_ns.upper.view import Own, Upper, View
@@ -222,6 +223,31 @@ def test_links_are_followed_inside(tmp_path: Path) -> None:
     assert view.status("/loop/a") is None
     assert view.names("/lib") == ["a"]
     assert view.names("/nothing") == []
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(written={"/var/lib/dpkg/status": b"new"}),
+        Plan(copies=[Copy("/source", "/var/lib/dpkg/status")]),
+        Plan(hidden={"/var/lib/dpkg/status"}),
+        Plan(written={"/usr/../../outside/status": b"new"}),
+    ],
+)
+def test_nothing_is_changed_outside_whatever_the_links_are(tmp_path: Path, plan: Plan) -> None:
+    root, below, outside = tmp_path / "root", tmp_path / "below", tmp_path / "outside"
+    _write(outside, {"/status": "mine"})
+    _write(below, {"/source": "the host's", "/var/lib/dpkg/status": ""})
+    (root / "var/lib").mkdir(parents=True)
+    (root / "usr").mkdir()
+    # More of them than are followed by path.
+    for number in range(view.LINKS):
+        (root / f"link{number}").symlink_to(f"link{number + 1}")
+    (root / f"link{view.LINKS}").symlink_to(outside)
+    (root / "var/lib/dpkg").symlink_to("/link0")
+    with contextlib.suppress(OSError):
+        applying.change(plan, View(str(below)), View(str(root)))
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"status": "mine"}
 
 
 def test_what_an_environment_has(tmp_path: Path) -> None:
