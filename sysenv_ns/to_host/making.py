@@ -11,6 +11,7 @@ from pathlib import Path
 from sysenv_ns.diff import difference
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Difference
+from sysenv_ns.diff.patch import quoted
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.store import Environment, Store
@@ -45,6 +46,8 @@ def make(store: Store, name: str, options: Options) -> Made:
     with store.lock(name):
         environment = store.load(name)
         _refuse_drift(store, environment, compared, options)
+        if options.packages:
+            _check_names(compared)
         versions = {package.name: package.new for package in compared.packages}
         wanted = {(p.name, p.new) for p in compared.packages if p.new and options.packages}
         lacking = sorted(key for key, _ in wanted - apt.available(key for key, _ in wanted)) if wanted else []
@@ -72,6 +75,16 @@ def make(store: Store, name: str, options: Options) -> Made:
     if packages and not made.changes_sources:
         _check_apt(packages, debs)
     return Made(made, debs)
+
+
+def _check_names(compared: Difference) -> None:
+    """What stands in the environment's database becomes words of commands, and is printed."""
+    for change in compared.packages:
+        try:
+            plan.checked(Package(change.name, change.kind, change.old, change.new))
+        except ValueError as error:
+            what = f"the database of packages of {compared.name} is damaged: {error}"
+            raise SysenvError(what, "leave packages out: --files") from error
 
 
 def _check_apt(packages: Sequence[Package], debs: Sequence[str]) -> None:
@@ -142,8 +155,11 @@ class _Maker:
             return
         automatic = dpkg.automatic(self._found.automatic, self._found.packages)
         for change in self._changed.values():
-            purged = change.name not in self._found.packages
-            package = plan.package(change, purged, change.name in automatic and bool(change.new))
+            if change.kind == "removed" and change.name not in self._found.packages:
+                why = f"it is removed, its configuration and data stay; otherwise: sudo dpkg --purge {change.name}"
+                self.left.append(Left(f"purge of {change.name}", why))
+            is_automatic = change.name in automatic and bool(change.new)
+            package = Package(change.name, change.kind, change.old, change.new, is_automatic)
             deb = self._found.debs.get(change.name)
             yield replace(package, file=deb.file, size=deb.size, digest=deb.digest) if deb else package
 
@@ -168,6 +184,9 @@ class _Maker:
         except PermissionError:
             self.left.append(Left(change.path, "what this system has there you may not read"))
             return
+        if any(entry and entry.has_acl for entry in (old, *(entry for _, entry in below))):
+            self.left.append(Left(change.path, "this system has an access control list there, which would be lost"))
+            return
         if any(entry and entry.type in ("socket", "device") for _, entry in below):
             self.left.append(Left(change.path, "there is a socket or a device in it"))
             return
@@ -177,7 +196,7 @@ class _Maker:
         of_package = change.package in self._changed and self._options.packages
         if not of_package and not (change.kind == "metadata" and change.type == "directory"):
             self._refuse_newer([change.path, *(path for path, _ in below)], seen)
-        if seen.has_acl:
+        if seen.entry and seen.entry.has_acl:
             self.left.append(Left(change.path, "its access control list alone is not carried over"))
         of_sources = plan.is_of_sources(change.path)
         for path, entry in below:
@@ -222,8 +241,8 @@ class _Maker:
         for path in paths:
             if _changed(path) > seen.changed:
                 raise SysenvError(
-                    f"{path} has changed on this system after {name} changed it",
-                    f"carry it over: sysenv-ns rebase {name}; or look at it: sysenv-ns diff {name} -- {path}, "
+                    f"{quoted(path)} has changed on this system after {name} changed it",
+                    f"carry it over: sysenv-ns rebase {name}; or look at it: sysenv-ns diff {name} -- {quoted(path)}, "
                     "and touch inside what shall win",
                 )
 
@@ -261,6 +280,7 @@ def _changed(path: str) -> int:
 
 def _dressed(new: Entry | None, old: Entry | None, action: plan.Action, environment: Environment) -> Entry | None:
     """What is there then. An environment with a base has none of the host's attributes, and takes none away."""
+    new = new and replace(new, has_acl=False)
     if new is None or old is None or new.type != old.type:
         return new
     attributes = new.attributes

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.to_host import carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host import apt, carrying, entries, journal, plan, undoing
 from sysenv_ns.to_host.tree import Tree
 
 LENGTH = 16  # digits
@@ -62,7 +62,8 @@ def _answer(request: dict[str, Any]) -> object:
             return data
         if data != request["plan"]:
             raise SysenvError("this system has changed meanwhile", "nothing was done; run it again")
-        return {"ident": own.ident, "kept": undoing.take_back(tree, own, undo, request["force"])}
+        kept = undoing.take_back(tree, own, undo, request["force"])
+        return {"ident": own.ident, "kept": kept, "unsound": apt.unsound() if undo.repair else []}
 
 
 if __name__ == "__main__":

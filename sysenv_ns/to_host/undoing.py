@@ -63,7 +63,9 @@ def plan(tree: Tree, journal: Journal) -> Undo:
 
 def _files(tree: Tree, agreed: Plan, records: list[dict[str, Any]]) -> Iterator[Restored]:
     begun = [record for record in records if "begin" in record]
-    touched = {record["restore"] for record in records if "restore" in record} | {r["begin"] for r in begun[-1:]}
+    touched = {record["restore"] for record in records if "restore" in record}
+    if not any("end" in record for record in records):
+        touched |= {record["begin"] for record in begun[-1:]}
     for record in begun:
         step = agreed.steps[record["begin"]]
         old, made, new = (entries.from_data(record[name]) for name in ("old", "now", "new"))
@@ -105,7 +107,7 @@ def take_back(tree: Tree, journal: Journal, undo: Undo, force: bool) -> tuple[st
         tree.forget(step.path, journal.temporary(number))
     kept = [_restore(tree, journal, file, force) for file in undo.files if not file.of_sources]
     if undo.repair:
-        apt.repair()
+        apt.repair()  # a script that fails does not stop it: its package goes below, or gets its version of before
     if undo.packages:
         apt.check(undo.packages, {})
         apt.install(undo.packages, {})

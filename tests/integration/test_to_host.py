@@ -145,6 +145,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     owners = environment.tool.mode != "single"
     if owners:
         environment.sh("echo d > /etc/to-daemon; chown to-user:adm /etc/to-daemon; chown games /opt/to-fifo")
+    host.sh("echo own >> /etc/to-purged.conf")
     before = _tree(host)
     plan = _json(host, "test", "--dry-run")["plan"]
     assert _tree(host) == before
@@ -157,7 +158,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
         "to-daemon": ("added", "1", False),
         "to-old": ("upgraded", "2", False),
         "to-gone": ("removed", "", False),
-        "to-purged": ("purged", "", False),
+        "to-purged": ("removed", "", False),
     }
     steps = {step["path"]: step["action"] for step in plan["steps"]}
     bash = {path: "delete" for path in before if path.startswith("/etc/skel/")}
@@ -172,7 +173,8 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     assert left["/etc/hostname"] == left["/etc/machine-id"] == "it is this machine's own"
     assert "/var/lib/to-state" in left
     assert "user to-user" in left
-    refused(_apply(host, "test"), 1, "no terminal")
+    assert "its configuration and data stay" in left["purge of to-purged"]
+    refused(_apply(host, "test"), 1, "nobody can be asked")
     assert _tree(host) == before
     done = _json(host, "test", "--yes")["done"]
     assert done["skipped"] == []
@@ -180,7 +182,9 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
         **dict.fromkeys(("to-app", "to-lib", "to-daemon", "to-edited"), "ii 1"),
         "to-old": "ii 2",
         "to-gone": "rc 1",
+        "to-purged": "rc 1",
     }
+    assert "own" in host.sh("cat /etc/to-purged.conf")
     assert host.sh("apt-mark showauto 'to-.*'") == "to-lib\n"
     assert (
         host.sh("to-tool; to-app; tail -n 1 /etc/to-edited.conf; cat /etc/to-app.conf") == "tool\nto-app 1\nown\nmine\n"
@@ -304,6 +308,28 @@ def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, pa
     assert "to-old" not in succeeded(_apply(host, "test", "--dry-run", "--packages")).stdout
     inside = environment.exec(str(host.tool.launcher), "apply", "test")
     refused(inside, 1, "from inside the environment")
+
+
+@pytest.mark.modes("full")
+def test_a_script_that_fails_does_not_stop_what_takes_it_back(host: Machine, packages: Path) -> None:
+    """On the host alone: there is something that the environment has not."""
+    fails = {"postinst": "#!/bin/sh\ntest ! -e /mnt/fails\n"}
+    _index(packages, Deb("to-fails", "1", {"Depends": "to-lib"}, {"/usr/share/to-fails": "x\n"}, fails))
+    host.sh("apt-get -q update")
+    environment = host.create()
+    environment.sh("apt-get -q update", limit=BASE_LIMIT)
+    environment.sh(_APT, "install", "to-fails", "to-old=2", limit=BASE_LIMIT)
+    environment.sh("echo own > /usr/local/own")
+    before = _tree(host)
+    host.sh("touch /mnt/fails")
+    refused(_apply(host, "test", "--yes"), 1, "apt-get failed", "apply --undo")
+    assert host.sh("dpkg --audit") != ""
+    undone = succeeded(_apply(host, "--undo", "--yes"))
+    assert "not done with" not in undone.stderr
+    assert host.sh("dpkg --audit") == ""
+    assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
+    assert {path for path, found in _tree(host).items() if before.get(path) != found} <= {"/etc/to-lib.conf", "/etc"}
+    refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")
 
 
 @pytest.mark.modes("full", "root")

@@ -16,7 +16,7 @@ import pytest
 from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg
-from sysenv_ns.to_host import apt, carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host import accounts, apt, carrying, entries, journal, plan, undoing
 from sysenv_ns.to_host.carrying import Done
 from sysenv_ns.to_host.plan import Package, Plan, Step
 from sysenv_ns.to_host.tree import Tree
@@ -240,6 +240,80 @@ def test_backups_are_for_root_alone(host: Host) -> None:
         host.apply(agreed)
 
 
+def test_a_torn_line_of_a_journal_was_not_written(host: Host) -> None:
+    """As a full disk or a cut of the power leaves it, again and again."""
+    _fill(host)
+    before = _state(host.root)
+    host.apply(host.plan())
+    own = journal.find(host.backups, "")
+    records = own.records()
+    for rest in (b'{"restore": 1', b"\0"):
+        with (own.directory / "journal").open("ab") as stream:
+            stream.write(rest)
+        assert own.records() == records
+    own.note(end=True)
+    assert own.records() == [*records, {"end": True}]
+    assert host.undo() == ()
+    assert _state(host.root) == before
+
+
+def test_a_damaged_journal_is_in_nobody_elses_way(host: Host) -> None:
+    (host.wanted / "one").write_text("x")
+    host.apply(host.plan())
+    first = journal.find(host.backups, "")
+    (host.wanted / "two").write_text("x")
+    host.apply(host.plan())
+    second = journal.find(host.backups, "")
+    (second.directory / "journal").write_text("no JSON\n")
+    with pytest.raises(SysenvError, match="journal is damaged"):
+        host.undo()
+    assert journal.find(host.backups, first.ident) == first
+    (second.directory / "journal").write_text('{"undone": true}\n')
+    (first.directory / "journal").write_text("no JSON\n")
+    (host.wanted / "three").write_text("x")
+    host.apply(host.plan())
+    assert host.undo() == ()
+    assert not (host.root / "three").exists()
+
+
+# What setfacl -m g:4711:rw makes of a file with the mode 640: version, then tag, permissions and whose each.
+_ACL = bytes.fromhex("0200000001000600ffffffff04000400ffffffff080006006712000010000600ffffffff20000000ffffffff")
+
+
+def test_what_has_an_access_control_list_is_not_touched(host: Host) -> None:
+    """Nobody's rights are lost, nor given to others."""
+    for tree in (host.root, host.wanted):
+        (tree / "file").write_text("old")
+    (host.wanted / "file").write_text("new")
+    agreed = host.plan()
+    os.setxattr(host.root / "file", "system.posix_acl_access", _ACL)
+    (step,) = host.plan().steps
+    with pytest.raises(ValueError, match="access control list"):
+        plan.from_data(plan.as_data(Plan("proj", (), (step,))))
+    with pytest.raises(SysenvError, match="/file has changed on this system"):
+        host.apply(agreed)
+    assert os.getxattr(host.root / "file", "system.posix_acl_access") == _ACL
+    os.removexattr(host.root / "file", "system.posix_acl_access")
+    host.apply(host.plan())
+    os.setxattr(host.root / "file", "system.posix_acl_access", _ACL)
+    assert host.undo() == ("/file",)
+    assert (host.root / "file").read_text() == "new"
+
+
+def test_a_directorys_default_list_gives_nobody_more_than_was_shown(host: Host) -> None:
+    for tree in (host.root, host.wanted):
+        (tree / "shared").mkdir()
+    os.setxattr(host.root / "shared", "system.posix_acl_default", _ACL)
+    (host.wanted / "shared/in").mkdir()
+    (host.wanted / "shared/in/file").write_text("x")
+    agreed = Plan("proj", (), tuple(step for step in host.plan().steps if step.path != "/shared"))
+    host.apply(agreed)
+    for name in ("in", "in/file"):
+        assert not [part for part in os.listxattr(host.root / "shared" / name) if "acl" in part]
+    assert host.undo() == ()
+    assert os.listdir(host.root / "shared") == []
+
+
 @pytest.mark.parametrize("path", ["etc", "/", "/a/../b", "//a", "/a/", "/a\0b", "/a/./b"])
 def test_wrong_paths_are_refused(path: str) -> None:
     data = plan.as_data(Plan("proj", (), (Step(path, "delete", None, None),)))
@@ -254,6 +328,16 @@ def test_wrong_packages_are_refused(name: str, version: str) -> None:
     data = plan.as_data(Plan("proj", (Package(name, "added", "", version),), ()))
     with pytest.raises(ValueError, match="wrong package"):
         plan.from_data(data)
+
+
+@pytest.mark.parametrize("name", ["a b", "\x1b[2K", "a:b", "-a", "a\nb"])
+def test_wrong_owners_are_refused_and_not_read(name: str) -> None:
+    data = plan.as_data(Plan("proj", (), (Step("/a", "delete", None, None, "root", name),)))
+    with pytest.raises(ValueError, match="wrong name of an owner"):
+        plan.from_data(data)
+    found = accounts.parse(f"{name}:x:7:7::/:/bin/sh\nme:x:8:8::/:/bin/sh\n".encode(), b"")
+    assert "me" in found.users
+    assert name not in found.users
 
 
 def test_a_plan_survives_json(host: Host) -> None:
@@ -305,21 +389,21 @@ NOTE: This is only a simulation!
 Remv gone [1:2-3]
 Inst old [1] (2~rc1 local-deb [all]) [other:amd64 ]
 Inst lib:i386 (1.2 Debian:12/stable [i386])
-Purg gone [1:2-3]
 Conf old (2~rc1 local-deb [all])
 """
 
 
 def test_what_apt_would_do() -> None:
     packages = (
-        Package("gone", "purged", "1:2-3", ""),
+        Package("gone", "removed", "1:2-3", ""),
         Package("old", "upgraded", "1", "2~rc1"),
         Package("lib:i386", "added", "", "1.2", True, "lib.deb"),
     )
     assert apt.parse(_SIMULATED) == apt.operations(packages)
     assert apt.arguments(packages, {"lib:i386": "/0.deb"}) == ["gone-", "old=2~rc1", "/0.deb"]
-    others = [command[1:] for command in apt.commands(packages, {"lib:i386": "/0.deb"})[1:]]
-    assert others == [("--purge", "gone"), ("auto", "lib:i386")]
+    assert apt.parse(_SIMULATED.replace("Remv", "Purg")) != apt.operations(packages)
+    (_, marked) = apt.commands(packages, {"lib:i386": "/0.deb"})
+    assert marked[1:] == ("auto", "lib:i386")
 
 
 def test_automatic_packages() -> None:
