@@ -145,13 +145,19 @@ def is_of_sources(path: str) -> bool:
 
 def left_alone(change: Change, named: bool) -> str:
     """Why a path is not carried over, by its name and kind; "" if it can be. `named`: it is known whose it is."""
-    tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
-    for pattern, why in tables:
-        if re.fullmatch(pattern, change.path, re.DOTALL):
-            return why
+    goes = change.new is None or (change.old is not None and change.old.type != change.new.type)
+    if why := of_machine(change.path, named, goes):
+        return why
     if change.type in ("socket", "device") or (change.old and change.old.type in ("socket", "device")):
         return "it is a socket or a device"
     return ""
+
+
+def of_machine(path: str, named: bool, goes: bool) -> str:
+    """The same by the name alone. `goes`: with all that could be in it, were it a directory."""
+    tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
+    paths = (path, f"{path}/") if goes else (path,)
+    return next((why for pattern, why in tables for p in paths if re.fullmatch(pattern, p, re.DOTALL)), "")
 
 
 def of_scripts(path: str, target: str, whose: str, changed: Mapping[str, object]) -> bool:

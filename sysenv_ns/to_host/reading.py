@@ -117,7 +117,17 @@ def _see(change: Change, sides: Sides, upper: Upper) -> list[Any]:
     )
     of_tool = sides.host.is_added(path)
     stand_in = there is not None and there.of_host and there.content is not None
-    return [entries.as_data(entry), status.st_ctime_ns if status else 0, inode, of_tool, stand_in]
+    when = time_of(status, sides.environment.created) if status else 0
+    return [entries.as_data(entry), when, inode, of_tool, stand_in]
+
+
+def time_of(status: os.stat_result, created: float) -> int:
+    """When something was changed in an environment of that age, in nanoseconds: no later than that.
+
+    Merged layers, a sync or a further name make inodes or their times new, but leave those of contents; these may be
+    older than the environment, of what was moved or unpacked there.
+    """
+    return min(status.st_ctime_ns, max(status.st_mtime_ns, int(created * 1e9)))
 
 
 def _shipped(known: Mapping[str, dpkg.Package], names: Iterable[str], own: Own) -> dict[str, str]:

@@ -274,6 +274,45 @@ def _answered(host: Machine, answer: str) -> None:
     assert (program.exitstatus == 0) == (answer == "y")
 
 
+# u::rw-,u:5:r--,g::r--,m::r--,o::r--
+_ACL = "0x0200000001000600ffffffff020004000500000004000400ffffffff10000400ffffffff20000400ffffffff"
+
+
+@pytest.mark.modes("full")
+def test_directories(host: Machine) -> None:
+    """What goes is looked at whole, nothing is looked for behind a link, and what is missing above comes too."""
+    host.sh("mkdir -p /opt/vol/inner /opt/keys /opt/elsewhere /etc/ssh; echo 1 > /opt/file; echo 1 > /opt/elsewhere/x")
+    host.sh("ln -s elsewhere /opt/link; touch /etc/ssh/ssh_host_x_key; echo 1 > /opt/listed; echo 1 > /opt/keys/one")
+    environment = host.create()
+    environment.sh(
+        "cd /opt; rm -r vol /boot /etc/ssh file link keys; mkdir file link; echo 2 | tee file/x link/x listed"
+    )
+    environment.sh("mkdir -p /opt/tool/bin; chmod 751 /opt/tool; echo 3 | tee /opt/tool/bin/x /opt/tool/y")
+    host.sh("mkdir -p /opt/vol/inner; mount -t tmpfs none /opt/vol/inner")
+    host.sh("setfattr -n system.posix_acl_access -v $1 /opt/listed", _ACL)
+    before = _tree(host)
+    chosen = _json(host, "test", "--yes", "--", "/opt/tool/bin/x")["plan"]["steps"]
+    assert [step["path"] for step in chosen] == ["/opt/tool", "/opt/tool/bin", "/opt/tool/bin/x"]
+    assert host.sh("stat -c %a /opt/tool; ls /opt/tool") == "751\nbin\n"
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert _tree(host) == before
+    made = _json(host, "test", "--yes")["plan"]
+    steps = {step["path"]: step["action"] for step in made["steps"] if "/tool" not in step["path"]}
+    assert steps == {
+        **dict.fromkeys(("/opt/file", "/opt/file/x", "/opt/link", "/opt/link/x"), "put"),
+        **dict.fromkeys(("/opt/keys", "/opt/keys/one"), "delete"),
+    }
+    left = {part["what"]: part["why"] for part in made["left"]}
+    assert left["/opt/vol"] == "something is mounted there on this system"
+    assert left["/boot"] == "packages' scripts make it"
+    assert "ssh_host_" in left["/etc/ssh"]
+    assert "access control list" in left["/opt/listed"]
+    assert host.sh("cat /opt/file/x /opt/link/x /opt/elsewhere/x; readlink /opt/link || true") == "2\n2\n1\n"
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert _tree(host) == before
+    host.sh("umount /opt/vol/inner")
+
+
 @pytest.mark.modes("full")
 def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, packages: Path) -> None:
     _guard(host)

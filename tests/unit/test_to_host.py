@@ -16,7 +16,7 @@ import pytest
 from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg
-from sysenv_ns.to_host import accounts, apt, carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host import accounts, apt, carrying, entries, journal, plan, reading, undoing
 from sysenv_ns.to_host.carrying import Done
 from sysenv_ns.to_host.plan import Package, Plan, Step
 from sysenv_ns.to_host.tree import Tree
@@ -438,6 +438,24 @@ def test_automatic_packages() -> None:
 def test_what_is_left_alone(path: str, named: bool, why: str) -> None:
     said = plan.left_alone(Change(path, "added", None, Facts("file", 0o644, 0, 0)), named)
     assert (why in said) if why else (said == "")
+
+
+@pytest.mark.parametrize("path", ["/boot", "/var/mail", "/var/log", "/var/lib", "/etc/alternatives", "/etc/ssl/certs"])
+def test_a_directory_that_goes_is_left_alone_with_what_is_in_it(path: str) -> None:
+    directory, link = Facts("directory", 0o755, 0, 0), Facts("symlink", 0o777, 0, 0)
+    assert plan.left_alone(Change(path, "deleted", directory, None), False)
+    assert plan.left_alone(Change(path, "type", directory, link), False)
+    assert plan.of_machine(path, False, goes=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "inode", "created", "expected"),
+    [(5, 5, 1, 5), (5, 9, 1, 5), (0, 9, 1, 1), (9, 5, 1, 5), (0, 0, 1, 0)],
+)
+def test_when_an_environment_changed_something(content: int, inode: int, created: int, expected: int) -> None:
+    """It is not later than a merge, a link or a clock that was wrong let it seem."""
+    status = os.stat_result([0] * 10, {"st_mtime_ns": content * 10**9, "st_ctime_ns": inode * 10**9})
+    assert reading.time_of(status, created) == expected * 10**9
 
 
 def test_devices_and_sockets_are_left_alone() -> None:
