@@ -241,6 +241,8 @@ class _Maker:
             yield "packages' scripts make it"
         if change.package in self._changed and not (self._options.packages or self._options.paths):
             yield f"it is of the package {change.package}, which is not wanted"
+        if new is None and change.package and change.package not in self._found.packages and not self._options.paths:
+            yield f"it is of the package {change.package}, whose configuration and data stay"
         if new and None in self._owner_or_none(change):
             yield f"its owner {new.uid}:{new.gid} has no name in {self._environment.name}"
         user, group = self._owner(change)

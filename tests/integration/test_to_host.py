@@ -137,6 +137,7 @@ setfattr -n user.to -v value bin/to-tool
 
 @pytest.mark.modes("full", "single", "root")
 def test_packages_and_files_come_and_go(host: Machine) -> None:
+    host.sh("echo own >> /etc/to-purged.conf")
     environment = host.create()
     environment.sh(_APT, "install", "to-app", "to-old=2", "to-daemon", "to-gone-", limit=BASE_LIMIT)
     environment.sh("dpkg --purge to-purged; echo mine > /etc/to-app.conf")
@@ -145,7 +146,6 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     owners = environment.tool.mode != "single"
     if owners:
         environment.sh("echo d > /etc/to-daemon; chown to-user:adm /etc/to-daemon; chown games /opt/to-fifo")
-    host.sh("echo own >> /etc/to-purged.conf")
     before = _tree(host)
     plan = _json(host, "test", "--dry-run")["plan"]
     assert _tree(host) == before
@@ -196,7 +196,8 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     assert host.sh("cat /etc/to-made") == "mine\n"  # and not what the package's script has made here
     if owners:
         assert host.sh("stat -c %U:%G /etc/to-daemon /opt/to-fifo") == "to-user:adm\ngames:root\n"
-    assert _json(host, "test", "--dry-run")["plan"]["steps"] == []  # nothing is left to be done
+    again = [step["path"] for step in _json(host, "test", "--dry-run")["plan"]["steps"]]
+    assert again == []  # nothing is left to be done
     _undo_all(host, before)
 
 
@@ -210,9 +211,10 @@ def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
     assert "later" in host.sh("cat /var/backups/sysenv-ns/*/forced/*")
     after = _tree(host)
     # What packages' own scripts make, remove does not take away, nor configuration.
-    kept = {"/etc/to-lib.conf"}
+    kept = {"/etc/to-lib.conf", "/etc/to-app.conf", "/etc/to-made"}
     accounts = {f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}
     accounts |= {"/etc", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock"}
+    assert host.sh("cat /etc/to-app.conf") == "as shipped\n"  # not deleted: dpkg would not bring it again
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
     assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
     refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")

@@ -219,6 +219,59 @@ def test_what_somebody_has_changed_since_stays(host: Host) -> None:
     assert [path.read_text() for path in host.backups.glob("*/forced/*")] == ["later"]
 
 
+def test_a_mode_is_taken_back_of_what_somebody_has_edited_since(host: Host) -> None:
+    """By force: there is no content of before, and none is needed."""
+    for tree in (host.root, host.wanted):
+        for name in ("edited", "gone"):
+            (tree / name).write_text("as it was")
+    for name in ("edited", "gone"):
+        (host.wanted / name).chmod(0o600)
+    host.apply(host.plan())
+    (host.root / "edited").write_text("later")
+    (host.root / "gone").unlink()
+    assert sorted(host.undo()) == ["/edited", "/gone"]
+    assert host.undo(force=True) == ()
+    assert (host.root / "edited").read_text() == "later"
+    assert stat.S_IMODE((host.root / "edited").stat().st_mode) == 0o644
+    with pytest.raises(SysenvError, match="no apply to be taken back"):
+        host.undo()
+
+
+def test_what_a_new_package_had_put_there_comes_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when dpkg has removed it with the package."""
+    (host.wanted / "conffile").write_text("edited")
+    (host.wanted / "data").write_text("edited")
+    package = Package("new", "added", "", "1")
+    monkeypatch.setattr(apt, "check", lambda *_: None)
+    monkeypatch.setattr(apt, "states", lambda names: dict.fromkeys(names, ("", False)))
+    monkeypatch.setattr(
+        apt, "install", lambda *_: [(host.root / n).write_text("shipped") for n in ("conffile", "data")]
+    )
+    host.apply(replace(host.plan(), packages=(package,)))
+    own = journal.find(host.backups, "")
+    assert (host.root / "data").read_text() == "edited"
+    (host.root / "data").unlink()
+    (left,) = undoing.plan(host.tree, own).files
+    assert (left.path, left.state, left.backup) == ("/conffile", "undo", "made")
+    assert host.undo() == ()
+    assert (host.root / "conffile").read_text() == "shipped"
+    assert not (host.root / "data").exists()
+
+
+def test_what_a_packages_old_version_overwrites_comes_back_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tree, text in ((host.root, "somebody's"), (host.wanted, "the environment's")):
+        (tree / "data").write_text(text)
+    versions = {"pack": ("1", False)}
+    monkeypatch.setattr(apt, "check", lambda *_: None)
+    monkeypatch.setattr(apt, "available", lambda names: {(name, "1") for name in names})
+    monkeypatch.setattr(apt, "states", lambda _: dict(versions))
+    monkeypatch.setattr(apt, "install", lambda *_: (host.root / "data").write_text("shipped"))
+    host.apply(replace(host.plan(), packages=(Package("pack", "upgraded", "1", "2"),)))
+    versions["pack"] = ("2", False)
+    assert host.undo() == ()
+    assert (host.root / "data").read_text() == "somebody's"
+
+
 def test_a_link_on_the_way_leads_nowhere(host: Host, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (host.wanted / "opt/a").mkdir(parents=True)
