@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import subprocess
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg, origin
@@ -126,7 +128,24 @@ def _run(*command: str) -> None:
 
 
 def _status(*command: str) -> int:
-    return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=2, env=_VARIABLES).returncode
+    with _patient():
+        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=2, env=_VARIABLES).returncode
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """An interrupt from the terminal reaches apt too, and it ends as it should; Python would kill it soon after.
+
+    Raises KeyboardInterrupt when apt has ended.
+    """
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _output(*command: str) -> str:

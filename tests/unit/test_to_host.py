@@ -459,6 +459,15 @@ def test_what_apt_would_do() -> None:
     assert marked[1:] == ("auto", "lib:i386")
 
 
+def test_an_interrupt_lets_apt_end_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer for it than Python gives to what it runs."""
+    script = "trap 'sleep 1; touch \"$1/ended\"; exit 0' INT; kill -INT $PPID $$; touch $1/not; exit 1"
+    monkeypatch.setattr(apt, "UPDATE", ("/bin/sh", "-c", script, "sh", str(tmp_path)))
+    with pytest.raises(KeyboardInterrupt):
+        apt.update()
+    assert os.listdir(tmp_path) == ["ended"]
+
+
 def test_automatic_packages() -> None:
     states = b"Package: lib\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: app\nArchitecture: amd64\n"
     states += b"Auto-Installed: 0\n"
