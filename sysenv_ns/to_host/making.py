@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -283,9 +284,11 @@ class _Maker:
 
 
 def _is_reached(path: str) -> bool:
-    """Whether all above a path are directories: what is behind a symbolic link is somewhere else."""
-    parent = os.path.dirname(path)
-    return os.path.realpath(parent) == parent and os.path.isdir(parent)
+    """Whether all above a path are directories: what is behind a symbolic link is somewhere else. Raises OSError."""
+    try:
+        return all(stat.S_ISDIR(os.lstat(above).st_mode) for above in reversed([*ancestors(path)]))
+    except FileNotFoundError:
+        return False
 
 
 def _of_host(change: Change) -> tuple[Entry | None, _Below]:
