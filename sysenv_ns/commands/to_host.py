@@ -84,6 +84,7 @@ def _apply(context: Context, name: str, options: Any, dry_run: bool, yes: bool, 
 
 def _undo(ident: str, dry_run: bool, yes: bool, force: bool, as_json: bool) -> None:
     from sysenv_ns import render as general
+    from sysenv_ns.diff.patch import quoted
     from sysenv_ns.to_host import render, sending
 
     found = sending.ask({"verb": "show", "ident": ident})
@@ -101,8 +102,10 @@ def _undo(ident: str, dry_run: bool, yes: bool, force: bool, as_json: bool) -> N
         notice(f"{found['ident']} is taken back" if not done["kept"] else f"{found['ident']} is taken back in part")
     if as_json:
         show(general.as_json({"plan": found, "done": done}))
+    if done and done["unsound"]:
+        notice(f"dpkg is not done with {', '.join(done['unsound'])}; see: dpkg --audit")
     if done and done["kept"]:
-        kept = ", ".join(done["kept"][:5])
+        kept = ", ".join(map(quoted, done["kept"][:5]))
         raise SysenvError(
             f"changed since, and left as it is: {kept}", f"see: sysenv-ns apply --undo {ident} --force".rstrip()
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 PATHS = ("/etc/passwd", "/etc/group")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?")
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Accounts:
 
 
 def parse(passwd: bytes, group: bytes) -> Accounts:
-    """What the files say; the first entry of a name counts."""
+    """What the files say; the first entry of a name counts. What useradd(8) would refuse is no name."""
     return Accounts(*(dict(reversed(list(_numbers(data)))) for data in (passwd, group)))
 
 
 def _numbers(data: bytes) -> Iterator[tuple[str, int]]:
     for line in data.decode("utf-8", "surrogateescape").splitlines():
         fields = line.split(":")
-        if len(fields) > 3 and fields[0] and fields[2].isdecimal():
+        if len(fields) > 3 and NAME.fullmatch(fields[0]) and fields[2].isdecimal():
             yield fields[0], int(fields[2])
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.dpkg import Package as Known
 from sysenv_ns.to_host.plan import Package
 
-Operation = tuple[str, str, str]  # Inst or Remv, the package, its version
+Operation = tuple[str, str, str]  # Inst, Remv or Purg, the package, its version
 
 _VARIABLES = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -21,7 +23,8 @@ _VARIABLES = {
 }
 _INSTALL = (
     *("/usr/bin/apt-get", "--quiet", "--yes", "--no-install-recommends", "--allow-downgrades", "--no-auto-remove"),
-    *("-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
+    *("-o", "APT::Get::Purge=false", "-o", "Dpkg::Use-Pty=0"),
+    *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
     "install",
 )
 UPDATE = ("/usr/bin/apt-get", "--quiet", "update", "--error-on=any")
@@ -33,7 +36,7 @@ def known() -> dict[str, Known]:
     return dpkg.parse_status(origin.content(dpkg.STATUS) or b"")
 
 
-def states(names: Iterable[str]) -> dict[str, tuple[str, bool]]:
+def states(names: Collection[str]) -> dict[str, tuple[str, bool]]:
     """The versions of packages, "" for what is not there, and whether they are automatic ones."""
     packages = known()
     wanted = {name: packages[name] for name in names if dpkg.version_of(packages.get(name))}
@@ -67,7 +70,7 @@ def operations(packages: Iterable[Package]) -> frozenset[Operation]:
 def parse(output: str) -> frozenset[Operation]:
     """What a simulation says that apt would do."""
     matches = filter(None, map(_LINE.match, output.splitlines()))
-    return frozenset(("Inst", m[2], m[4]) if m[1] == "Inst" else ("Remv", m[2], m[3]) for m in matches)
+    return frozenset((m[1], m[2], m[4] if m[1] == "Inst" else m[3]) for m in matches)
 
 
 def check(packages: Sequence[Package], places: Mapping[str, str]) -> None:
@@ -93,8 +96,6 @@ def commands(packages: Sequence[Package], places: Mapping[str, str]) -> list[tup
     found: list[tuple[str, ...]] = []
     if packages:
         found.append((*_INSTALL, *arguments(packages, places)))
-    if purged := [package.name for package in packages if package.action == "purged"]:
-        found.append(("/usr/bin/dpkg", "--purge", *purged))
     if marked := [package.name for package in packages if package.new and package.automatic]:
         found.append(("/usr/bin/apt-mark", "auto", *marked))
     return found
@@ -112,14 +113,39 @@ def update() -> None:
 
 
 def repair() -> None:
-    """Finish what an interrupted dpkg has begun. Raises SysenvError."""
-    _run("/usr/bin/dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
+    """Finish what an interrupted dpkg has begun, as far as it can be: what is not, `unsound` tells."""
+    _status("/usr/bin/dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
+
+
+def unsound() -> list[str]:
+    """The packages that dpkg is not done with."""
+    return sorted(name for name, package in known().items() if not package.sound)
 
 
 def _run(*command: str) -> None:
-    result = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=2, env=_VARIABLES)
-    if result.returncode != 0:
-        raise SysenvError(f"{command[0]} failed with status {result.returncode}", "what it said is above")
+    if status := _status(*command):
+        raise SysenvError(f"{command[0]} failed with status {status}", "what it said is above")
+
+
+def _status(*command: str) -> int:
+    with _patient():
+        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=2, env=_VARIABLES).returncode
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """An interrupt from the terminal reaches apt too, and it ends as it should; Python would kill it soon after.
+
+    Raises KeyboardInterrupt when apt has ended.
+    """
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _output(*command: str) -> str:

@@ -118,7 +118,7 @@ class _Carrier:
         if self._plan.changes_sources:
             self._or_undo(self._look_anew)
         if packages := self._plan.packages:
-            self._journal.note(packages=apt.states(p.name for p in packages))
+            self._journal.note(packages=apt.states([p.name for p in packages]))
             self._or_say(lambda: apt.install(packages, _places(self._journal, packages)))
             self._journal.note(installed=True)
         self._or_say(lambda: self._steps(of_sources=False))
@@ -167,6 +167,9 @@ class _Carrier:
         new = step.new and _owned(step, step.new, now, known)
         if step.new is not None and (new is None or self._skipped.keys() & {*ancestors(step.path)}):
             self._skipped[step.path] = f"{step.path}: there is no {step.user}:{step.group} on this system"
+            return
+        if now and now.has_acl:
+            self._skipped[step.path] = f"{step.path}: a package's script has given it an access control list"
             return
         if is_made and now and now.type == "file":
             _keep(self._tree, self._journal.place("made", number), step.path, now)

@@ -16,6 +16,7 @@ from sysenv_ns.upper import view
 CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITIES = "security.capability"
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Entry:
     digest: str = ""  # SHA-256 of a file's content
     target: str = ""  # of a symbolic link
     attributes: tuple[tuple[str, str], ...] = ()  # capabilities and the user's; values in hexadecimal
+    has_acl: bool = False  # an access control list: what has one here stays as it is
 
 
 def from_data(data: dict[str, Any] | None) -> Entry | None:
@@ -75,7 +77,9 @@ def read_open(descriptor: int) -> Entry:
     status = os.fstat(descriptor)
     digest = digest_of(chunks(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
     facts = comparing.facts_of(status)
-    return Entry(*facts, time=status.st_mtime_ns, digest=digest, attributes=tuple(attributes(descriptor)))
+    has_acl = any(name in ACCESS_LISTS for name in os.listxattr(descriptor))
+    kept = tuple(attributes(descriptor))
+    return Entry(*facts, time=status.st_mtime_ns, digest=digest, attributes=kept, has_acl=has_acl)
 
 
 def read_path(path: str) -> Entry | None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.store import check_name, file_lock, sync_directory, write_json
@@ -53,22 +53,37 @@ class Journal:
 
     def note(self, **record: object) -> None:
         """Write down what is about to be done. Raises OSError."""
-        with open(self.directory / "journal", "ab") as stream:
+        with open(self.directory / "journal", "a+b") as stream:
+            _cut(stream)
             stream.write(json.dumps(record).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
 
     def records(self) -> list[dict[str, Any]]:
-        """All that was written down; a last line that is not whole was not done either. Raises OSError."""
+        """All that was written down; a last line that is not whole was not done either. Raises SysenvError, OSError."""
         try:
             lines = (self.directory / "journal").read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            hint = "what it was about is in plan.json, and what was there before in old/, by the numbers of its steps"
+            raise SysenvError(f"{self.directory}/journal is damaged ({error})", hint) from error
 
     def temporary(self, number: int) -> str:
         """The name under which a step's file is written before it gets its own."""
         return f".sysenv-ns-{self.ident[:22]}-{number}"
+
+
+def _cut(stream: BinaryIO) -> None:
+    """Take away what was written of a last line, when the disk was full or the machine lost its power. At the end."""
+    if stream.tell() == 0:
+        return
+    stream.seek(-1, os.SEEK_END)
+    if stream.read() != b"\n":
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager
@@ -97,9 +112,9 @@ def find(backups: Path, ident: str) -> Journal:
     """The one of that name, or without a name the last one that is not undone. Raises SysenvError, OSError."""
     names = sorted(path.parent.name for path in backups.glob("*/plan.json") if _ID.fullmatch(path.parent.name))
     journals = [Journal(backups / name) for name in names]
-    left = [journal for journal in journals if not is_undone(journal)]
     if ident and ident in names:
         return Journal(backups / ident)
+    left = [journal for journal in journals if not is_undone(journal)]
     hint = f"there are: {', '.join(journal.ident for journal in left)}" if left else "see what is in it with: sudo ls"
     if ident:
         raise SysenvError(f"there is no apply {ident} in {backups}", hint)
@@ -109,5 +124,8 @@ def find(backups: Path, ident: str) -> Journal:
 
 
 def is_undone(journal: Journal) -> bool:
-    """Whether all of it was taken back. Raises OSError."""
-    return any("undone" in record for record in journal.records())
+    """Whether all of it was taken back; of one that is damaged nobody can say so. Raises OSError."""
+    try:
+        return any("undone" in record for record in journal.records())
+    except SysenvError:
+        return False

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from sysenv_ns.diff import difference
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Difference
+from sysenv_ns.diff.patch import quoted
 from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel.mountinfo import ancestors, is_below
 from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.store import Environment, Store
 from sysenv_ns.to_host import accounts, apt, entries, plan, reading
@@ -20,6 +25,7 @@ from sysenv_ns.to_host.plan import Left, Package, Plan, Step
 from sysenv_ns.to_host.reading import Deb, Found, Seen
 
 _REGULAR = 1000  # the first number of people, login.defs(5)
+_Below = list[tuple[str, Entry | None]]
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,12 @@ class Made:
 
 def make(store: Store, name: str, options: Options) -> Made:
     """The plan for an environment. Raises SysenvError."""
-    compared = difference.find(store, name, options.paths)
+    compared = _compared(store, name, options.paths)
     with store.lock(name):
         environment = store.load(name)
         _refuse_drift(store, environment, compared, options)
+        if options.packages:
+            _check_names(compared)
         versions = {package.name: package.new for package in compared.packages}
         wanted = {(p.name, p.new) for p in compared.packages if p.new and options.packages}
         lacking = sorted(key for key, _ in wanted - apt.available(key for key, _ in wanted)) if wanted else []
@@ -72,6 +80,27 @@ def make(store: Store, name: str, options: Options) -> Made:
     if packages and not made.changes_sources:
         _check_apt(packages, debs)
     return Made(made, debs)
+
+
+def _compared(store: Store, name: str, paths: Sequence[str]) -> Difference:
+    """What it has changed; of chosen paths also the directories above that this system has not."""
+    compared = difference.find(store, name, paths)
+    chosen = {change.path for change in compared.changes}
+    missing = {above for path in chosen for above in ancestors(path) if not os.path.lexists(above)} - chosen
+    if not paths or not missing:
+        return compared
+    more = difference.find(store, name, sorted(missing))
+    return replace(more, changes=tuple(change for change in more.changes if change.path in chosen | missing))
+
+
+def _check_names(compared: Difference) -> None:
+    """What stands in the environment's database becomes words of commands, and is printed."""
+    for change in compared.packages:
+        try:
+            plan.checked(Package(change.name, change.kind, change.old, change.new))
+        except ValueError as error:
+            what = f"the database of packages of {compared.name} is damaged: {error}"
+            raise SysenvError(what, "leave packages out: --files") from error
 
 
 def _check_apt(packages: Sequence[Package], debs: Sequence[str]) -> None:
@@ -133,6 +162,7 @@ class _Maker:
         self._host = accounts.parse(*(Path(path).read_bytes() for path in accounts.PATHS))
         # In the single map all files are root's, whoever they shall belong to.
         self._has_owners = environment.id_map is None or environment.id_map.kind == "full"
+        self._mounted = {mount.point for mount in mountinfo.read()}
         self.left: list[Left] = []
 
     def packages(self) -> Iterator[Package]:
@@ -142,8 +172,11 @@ class _Maker:
             return
         automatic = dpkg.automatic(self._found.automatic, self._found.packages)
         for change in self._changed.values():
-            purged = change.name not in self._found.packages
-            package = plan.package(change, purged, change.name in automatic and bool(change.new))
+            if change.kind == "removed" and change.name not in self._found.packages:
+                why = f"it is removed, its configuration and data stay; otherwise: sudo dpkg --purge {change.name}"
+                self.left.append(Left(f"purge of {change.name}", why))
+            is_automatic = change.name in automatic and bool(change.new)
+            package = Package(change.name, change.kind, change.old, change.new, is_automatic)
             deb = self._found.debs.get(change.name)
             yield replace(package, file=deb.file, size=deb.size, digest=deb.digest) if deb else package
 
@@ -163,21 +196,21 @@ class _Maker:
         seen = self._found.seen[change.path]
         if seen.of_tool:
             return
+        if change.kind != "metadata" and any(p == change.path or is_below(p, change.path) for p in self._mounted):
+            self.left.append(Left(change.path, "something is mounted there on this system"))
+            return
         try:
             old, below = _of_host(change)
         except PermissionError:
             self.left.append(Left(change.path, "what this system has there you may not read"))
             return
-        if any(entry and entry.type in ("socket", "device") for _, entry in below):
-            self.left.append(Left(change.path, "there is a socket or a device in it"))
-            return
-        if why := next(self._reasons(change, seen), ""):
+        if why := next(chain(self._stays(change, old, below), self._reasons(change, seen)), ""):
             self.left.append(Left(change.path, why))
             return
         of_package = change.package in self._changed and self._options.packages
         if not of_package and not (change.kind == "metadata" and change.type == "directory"):
             self._refuse_newer([change.path, *(path for path, _ in below)], seen)
-        if seen.has_acl:
+        if seen.entry and seen.entry.has_acl:
             self.left.append(Left(change.path, "its access control list alone is not carried over"))
         of_sources = plan.is_of_sources(change.path)
         for path, entry in below:
@@ -186,6 +219,17 @@ class _Maker:
         action: plan.Action = "delete" if change.new is None else "metadata" if change.kind == "metadata" else "put"
         new = _dressed(seen.entry, old, action, self._environment) if change.new else None
         yield Step(change.path, action, old, new, user, group, of_sources=of_sources)
+
+    def _stays(self, change: Change, old: Entry | None, below: _Below) -> Iterator[str]:
+        """Why what this system has there stays, of a directory all that is in it."""
+        named = bool(self._options.paths) or change.package in self._changed
+        for path, entry in below:
+            if why := plan.of_machine(path, named, goes=True):
+                yield f"with {path}: {why}"
+            if entry and entry.type in ("socket", "device"):
+                yield "there is a socket or a device in it"
+        if any(entry and entry.has_acl for entry in (old, *(entry for _, entry in below))):
+            yield "this system has an access control list there, which would be lost"
 
     def _reasons(self, change: Change, seen: Seen) -> Iterator[str]:
         """Why it is not carried over."""
@@ -198,6 +242,8 @@ class _Maker:
             yield "packages' scripts make it"
         if change.package in self._changed and not (self._options.packages or self._options.paths):
             yield f"it is of the package {change.package}, which is not wanted"
+        if new is None and change.package and change.package not in self._found.packages and not self._options.paths:
+            yield f"it is of the package {change.package}, whose configuration and data stay"
         if new and None in self._owner_or_none(change):
             yield f"its owner {new.uid}:{new.gid} has no name in {self._environment.name}"
         user, group = self._owner(change)
@@ -222,8 +268,8 @@ class _Maker:
         for path in paths:
             if _changed(path) > seen.changed:
                 raise SysenvError(
-                    f"{path} has changed on this system after {name} changed it",
-                    f"carry it over: sysenv-ns rebase {name}; or look at it: sysenv-ns diff {name} -- {path}, "
+                    f"{quoted(path)} has changed on this system after {name} changed it",
+                    f"carry it over: sysenv-ns rebase {name}; or look at it: sysenv-ns diff {name} -- {quoted(path)}, "
                     "and touch inside what shall win",
                 )
 
@@ -237,11 +283,19 @@ class _Maker:
             yield step if link == step.path else replace(step, link=link)
 
 
-def _of_host(change: Change) -> tuple[Entry | None, list[tuple[str, Entry | None]]]:
+def _is_reached(path: str) -> bool:
+    """Whether all above a path are directories: what is behind a symbolic link is somewhere else. Raises OSError."""
+    try:
+        return all(stat.S_ISDIR(os.lstat(above).st_mode) for above in reversed([*ancestors(path)]))
+    except FileNotFoundError:
+        return False
+
+
+def _of_host(change: Change) -> tuple[Entry | None, _Below]:
     """What this system has there, and for a directory that goes all that is in it. Raises OSError."""
-    old = entries.read_path(change.path)
+    old = entries.read_path(change.path) if _is_reached(change.path) else None
     goes = old is not None and old.type == "directory" and (change.new is None or change.new.type != "directory")
-    below: list[tuple[str, Entry | None]] = []
+    below: _Below = []
     if goes:
         for directory, names, files in os.walk(change.path, onerror=_raise):
             below += [(path, entries.read_path(path)) for name in (*names, *files) for path in [f"{directory}/{name}"]]
@@ -254,13 +308,14 @@ def _raise(error: OSError) -> None:
 
 def _changed(path: str) -> int:
     try:
-        return os.lstat(path).st_ctime_ns
+        return os.lstat(path).st_ctime_ns if _is_reached(path) else 0
     except FileNotFoundError:
         return 0
 
 
 def _dressed(new: Entry | None, old: Entry | None, action: plan.Action, environment: Environment) -> Entry | None:
     """What is there then. An environment with a base has none of the host's attributes, and takes none away."""
+    new = new and replace(new, has_acl=False)
     if new is None or old is None or new.type != old.type:
         return new
     attributes = new.attributes

@@ -11,11 +11,10 @@ from typing import Any, Literal
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.packages import dpkg
-from sysenv_ns.to_host import entries
+from sysenv_ns.to_host import accounts, entries
 from sysenv_ns.to_host.entries import Entry
 
 Action = Literal["put", "metadata", "delete"]  # metadata: the content stays
-PackageAction = Literal["added", "upgraded", "downgraded", "removed", "purged"]
 
 _SOURCES = re.compile(
     r"/etc/apt(/(sources\.list|preferences|auth\.conf|apt\.conf|trusted\.gpg|keyrings)(\.d)?(/.*)?)?"
@@ -46,7 +45,7 @@ class Package:
     """What is done to one package."""
 
     name: str  # with its architecture where that is not the machine's own
-    action: PackageAction
+    action: changes.PackageKind
     old: str
     new: str
     automatic: bool = False  # comes and goes with what depends on it
@@ -113,14 +112,14 @@ def as_data(plan: Plan) -> dict[str, Any]:
 
 def from_data(data: dict[str, Any]) -> Plan:
     """What as_data made, as JSON gives it back. Raises KeyError, TypeError, ValueError."""
-    packages = tuple(_checked(Package(**package)) for package in data["packages"])
+    packages = tuple(checked(Package(**package)) for package in data["packages"])
     steps = tuple(_step(step) for step in data["steps"])
     left = tuple(Left(**part) for part in data["left"])
     return Plan(str(data["name"]), packages, steps, left)
 
 
-def _checked(package: Package) -> Package:
-    """It becomes a word of a command."""
+def checked(package: Package) -> Package:
+    """It becomes a word of a command. Raises ValueError."""
     if not dpkg.NAME.fullmatch(package.name) or not (package.new == "" or dpkg.VERSION.fullmatch(package.new)):
         raise ValueError(f"wrong package {package.name!r} {package.new!r}")
     return package
@@ -131,6 +130,11 @@ def _step(data: dict[str, Any]) -> Step:
     for path in (step.path, step.link or "/x"):
         if not re.match("/[^/]", path) or os.path.normpath(path) != path or "\0" in path:
             raise ValueError(f"wrong path {path!r}")
+    for name in (step.user, step.group):
+        if name and not accounts.NAME.fullmatch(name):
+            raise ValueError(f"wrong name of an owner {name!r}")
+    if any(entry and entry.has_acl for entry in (step.old, step.new)):
+        raise ValueError(f"an access control list at {step.path!r}")
     return step
 
 
@@ -141,13 +145,19 @@ def is_of_sources(path: str) -> bool:
 
 def left_alone(change: Change, named: bool) -> str:
     """Why a path is not carried over, by its name and kind; "" if it can be. `named`: it is known whose it is."""
-    tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
-    for pattern, why in tables:
-        if re.fullmatch(pattern, change.path, re.DOTALL):
-            return why
+    goes = change.new is None or (change.old is not None and change.old.type != change.new.type)
+    if why := of_machine(change.path, named, goes):
+        return why
     if change.type in ("socket", "device") or (change.old and change.old.type in ("socket", "device")):
         return "it is a socket or a device"
     return ""
+
+
+def of_machine(path: str, named: bool, goes: bool) -> str:
+    """The same by the name alone. `goes`: with all that could be in it, were it a directory."""
+    tables = _NEVER if named else (*_NEVER, *_CONSEQUENCES)
+    paths = (path, f"{path}/") if goes else (path,)
+    return next((why for pattern, why in tables for p in paths if re.fullmatch(pattern, p, re.DOTALL)), "")
 
 
 def of_scripts(path: str, target: str, whose: str, changed: Mapping[str, object]) -> bool:
@@ -158,12 +168,6 @@ def of_scripts(path: str, target: str, whose: str, changed: Mapping[str, object]
     if target.startswith("/etc/alternatives/"):
         return True
     return path.startswith("/etc/") and whose in changed
-
-
-def package(change: changes.PackageChange, purged: bool, automatic: bool) -> Package:
-    """What becomes of a package here."""
-    action: PackageAction = "purged" if change.kind == "removed" and purged else change.kind
-    return Package(change.name, action, change.old, change.new, automatic)
 
 
 def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:

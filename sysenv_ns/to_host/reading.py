@@ -19,7 +19,6 @@ from sysenv_ns.to_host.entries import Entry
 from sysenv_ns.upper.view import Own, Upper, View
 
 _ARCHIVES = "/var/cache/apt/archives"
-_ACL = "system.posix_acl_access"
 
 
 class Seen(NamedTuple):
@@ -30,7 +29,6 @@ class Seen(NamedTuple):
     inode: tuple[int, int] | None  # of a file with several names
     of_tool: bool  # all environments have something there in addition to the host
     stand_in: bool  # the host's own cannot be read, environments have something else instead
-    has_acl: bool
     whose: str  # the package of the file that a symbolic link leads to
 
 
@@ -117,10 +115,19 @@ def _see(change: Change, sides: Sides, upper: Upper) -> list[Any]:
     inode = (
         [status.st_dev, status.st_ino] if status and entry and entry.type == "file" and status.st_nlink > 1 else None
     )
-    has_acl = bool(own and entry and entry.type != "symlink" and _ACL in os.listxattr(own.place))
     of_tool = sides.host.is_added(path)
     stand_in = there is not None and there.of_host and there.content is not None
-    return [entries.as_data(entry), status.st_ctime_ns if status else 0, inode, of_tool, stand_in, has_acl]
+    when = time_of(status, sides.environment.created) if status else 0
+    return [entries.as_data(entry), when, inode, of_tool, stand_in]
+
+
+def time_of(status: os.stat_result, created: float) -> int:
+    """When something was changed in an environment of that age, in nanoseconds: no later than that.
+
+    Merged layers, a sync or a further name make inodes or their times new, but leave those of contents; these may be
+    older than the environment, of what was moved or unpacked there.
+    """
+    return min(status.st_ctime_ns, max(status.st_mtime_ns, int(created * 1e9)))
 
 
 def _shipped(known: Mapping[str, dpkg.Package], names: Iterable[str], own: Own) -> dict[str, str]:

@@ -16,7 +16,7 @@ _SIGNS = {"put": "~", "metadata": "~", "delete": "-"}
 
 
 def text(made: Plan) -> str:
-    """What is done, in the order in which it is done."""
+    """What is done, in the order in which it is done. Nothing of the environment's can hide a line of it."""
     sources = [step for step in made.steps if step.of_sources]
     files = [step for step in made.steps if not step.of_sources]
     parts = [
@@ -48,7 +48,7 @@ def _package(package: Package) -> tuple[str, ...]:
     versions = " -> ".join(version for version in (package.old, package.new) if version)
     more = ["automatic"] if package.automatic else []
     more += [f"from the environment's {quoted(package.file)}, {size(package.size)}"] if package.file else []
-    return package.action, package.name, versions, ", ".join(more)
+    return package.action, quoted(package.name), quoted(versions), ", ".join(more)
 
 
 def _step(step: Step) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def _details(step: Step) -> Iterator[str]:
     if step.user or step.group:
         owner = f"{step.user}:{step.group}"
         if owner != "root:root" or (old and (old.uid, old.gid) != (0, 0)):
-            yield f"owner {owner}"
+            yield f"owner {quoted(owner)}"
 
 
 def _is_unusual(entry: Entry) -> bool:
@@ -88,9 +88,9 @@ def _left(made: Plan) -> Iterator[tuple[str, str]]:
         groups.setdefault(part.why, []).append(part.what)
     for why, names in groups.items():
         for name in names[:_MANY]:
-            yield quoted(name), why
+            yield quoted(name), quoted(why)
         if len(names) > _MANY:
-            yield f"and {len(names) - _MANY} more", why
+            yield f"and {len(names) - _MANY} more", quoted(why)
 
 
 def undo_text(undo: Mapping[str, Any], force: bool) -> str:
@@ -100,7 +100,7 @@ def undo_text(undo: Mapping[str, Any], force: bool) -> str:
         _titled("Files", [_restored(file, force) for file in undo["files"]]),
         _titled("Packages", [_package(package) for package in packages]),
         _titled("Commands", [(_command(command),) for command in apt.commands(packages, {})]),
-        _titled("Left alone", [(name, "apt has no such version any more") for name in undo["unavailable"]]),
+        _titled("Left alone", [(quoted(name), "apt has no such version any more") for name in undo["unavailable"]]),
     ]
     return "\n\n".join(part for part in parts if part)
 

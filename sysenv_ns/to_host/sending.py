@@ -42,10 +42,9 @@ def ask(request: dict[str, Any], send: Callable[[int], None] | None = None) -> d
 
 def _wait(read: Callable[[], bytes]) -> bytes:
     """An interrupt from the terminal reaches root's process too: what that says of it is waited for."""
-    try:
-        return read()
-    except KeyboardInterrupt:
-        return read()
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return read()
 
 
 def copy(place: str, pipe: int) -> None:

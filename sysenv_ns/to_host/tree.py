@@ -168,6 +168,9 @@ def _dress(directory: int, name: str, entry: Entry, old: Entry | None = None) ->
 
 def _dress_open(descriptor: int, entry: Entry) -> None:
     """Owner first: changing it takes the setuid bit and capabilities away."""
+    # A new file gets an access control list from a directory that has a default one.
+    for name in {*entries.ACCESS_LISTS} & {*os.listxattr(descriptor)}:
+        os.removexattr(descriptor, name)
     os.fchown(descriptor, entry.uid, entry.gid)
     os.fchmod(descriptor, entry.mode)
     wanted = dict(entry.attributes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sysenv_ns.diff import changes
@@ -17,6 +17,7 @@ from sysenv_ns.to_host.plan import Package, Plan
 from sysenv_ns.to_host.tree import Tree
 
 State = Literal["undo", "changed"]  # changed: by somebody else since
+Backup = Literal["old", "made"]  # whose content comes back: what was there, or what a new package had put there
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Restored:
     new: Entry | None
     now: Entry | None
     of_sources: bool
+    backup: Backup = "old"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def plan(tree: Tree, journal: Journal) -> Undo:
 
 def _files(tree: Tree, agreed: Plan, records: list[dict[str, Any]]) -> Iterator[Restored]:
     begun = [record for record in records if "begin" in record]
-    touched = {record["restore"] for record in records if "restore" in record} | {r["begin"] for r in begun[-1:]}
+    touched = {record["restore"] for record in records if "restore" in record}
+    if not any("end" in record for record in records):
+        touched |= {record["begin"] for record in begun[-1:]}
     for record in begun:
         step = agreed.steps[record["begin"]]
         old, made, new = (entries.from_data(record[name]) for name in ("old", "now", "new"))
@@ -74,7 +78,14 @@ def _files(tree: Tree, agreed: Plan, records: list[dict[str, Any]]) -> Iterator[
         if not entries.same(now, old):
             ours = entries.same(now, new) or (record["begin"] in touched and _is_between(now, (old, made, new)))
             state: State = "undo" if ours else "changed"
-            yield Restored(record["begin"], step.path, state, old, new, now, step.of_sources)
+            target, backup = _wanted(old, made)
+            if not entries.same(now, target):
+                yield Restored(record["begin"], step.path, state, target, new, now, step.of_sources, backup)
+
+
+def _wanted(old: Entry | None, made: Entry | None) -> tuple[Entry | None, Backup]:
+    """What comes back: dpkg takes away by itself what a new package had brought, and what is missing for deleted."""
+    return (old, "old") if old is not None or made is None else (made, "made")
 
 
 def _is_between(now: Entry | None, states: Iterable[Entry | None]) -> bool:
@@ -105,10 +116,11 @@ def take_back(tree: Tree, journal: Journal, undo: Undo, force: bool) -> tuple[st
         tree.forget(step.path, journal.temporary(number))
     kept = [_restore(tree, journal, file, force) for file in undo.files if not file.of_sources]
     if undo.repair:
-        apt.repair()
+        apt.repair()  # a script that fails does not stop it: its package goes below, or gets its version of before
     if undo.packages:
         apt.check(undo.packages, {})
         apt.install(undo.packages, {})
+        _restore_again(tree, journal, undo, kept)
     sources = [file for file in undo.files if file.of_sources]
     kept += [_restore(tree, journal, file, force) for file in sources]
     left = tuple(path for path in kept if path)
@@ -117,6 +129,14 @@ def take_back(tree: Tree, journal: Journal, undo: Undo, force: bool) -> tuple[st
     if sources:
         apt.update()
     return left
+
+
+def _restore_again(tree: Tree, journal: Journal, undo: Undo, kept: Iterable[str]) -> None:
+    """A package's version of before brings its own files, also where somebody had put others."""
+    for file in undo.files:
+        now = tree.read(file.path)
+        if file.backup == "old" and file.path not in kept and not file.of_sources and not entries.same(now, file.old):
+            _put_back(tree, journal, replace(file, now=now), journal.temporary(file.number))
 
 
 def _restore(tree: Tree, journal: Journal, file: Restored, force: bool) -> str:
@@ -153,10 +173,21 @@ def _put_back(tree: Tree, journal: Journal, file: Restored, temporary: str) -> N
     elif now is not None and now.type == old.type and _content(now) == _content(old):
         tree.dress(file.path, now, old)
     elif old.type == "file":
-        with open(journal.place("old", file.number), "rb") as source:
+        place = journal.place(file.backup, file.number)
+        if not place.exists():
+            _dress(tree, file, old)
+            return
+        with open(place, "rb") as source:
             tree.put(file.path, old, temporary, source.fileno())
     else:
         tree.put(file.path, old, temporary)
+
+
+def _dress(tree: Tree, file: Restored, old: Entry) -> None:
+    """Of a file whose mode, owner or attributes alone were changed no content is kept: they return to what is there."""
+    if file.now is not None and file.now.type == old.type:
+        dressed = replace(file.now, mode=old.mode, uid=old.uid, gid=old.gid, attributes=old.attributes)
+        tree.dress(file.path, file.now, dressed)
 
 
 def _content(entry: Entry) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sysenv_ns.store import Store
-from sysenv_ns.to_host import making, sending
+from sysenv_ns.to_host import making, render, sending
 from sysenv_ns.to_host.entries import Entry
 from sysenv_ns.to_host.making import Made, Options
 from sysenv_ns.to_host.plan import Left, Package, Plan, Step
@@ -22,7 +22,7 @@ PLAN = Plan(
     "proj",
     (
         Package("new", "added", "", "1", True),
-        Package("old", "purged", "2", ""),
+        Package("old", "removed", "2", ""),
         Package("deb", "upgraded", "1", "2", False, "deb_2_all.deb", 5_000),
     ),
     (
@@ -40,14 +40,14 @@ Sources of packages
 
 Packages
   added     new  1       automatic
-  purged    old  2
+  removed   old  2
   upgraded  deb  1 -> 2  from the environment's deb_2_all.deb, 5.0 kB
 
 Commands
   /usr/bin/apt-get --quiet update --error-on=any
-  /usr/bin/apt-get --quiet --yes --no-install-recommends --allow-downgrades --no-auto-remove -o Dpkg::Use-Pty=0 \
--o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install new=1 old- ./deb_2_all.deb
-  /usr/bin/dpkg --purge old
+  /usr/bin/apt-get --quiet --yes --no-install-recommends --allow-downgrades --no-auto-remove -o APT::Get::Purge=false \
+-o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+install new=1 old- ./deb_2_all.deb
   /usr/bin/apt-mark auto new
 
 Files
@@ -78,7 +78,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             found = {"packages": [], "unavailable": unavailable, "files": files, "finished": False, "repair": False}
             return {"ident": "20260101-000000.000000-proj", **found}
         kept = ["/b"] if request.get("plan", {}).get("files") else []
-        return {"ident": "20260101-000000.000000-proj", "skipped": (), "kept": kept}
+        return {"ident": "20260101-000000.000000-proj", "skipped": (), "kept": kept, "unsound": ["x"] if kept else []}
 
     def make(store: Store, name: str, options: Options) -> Made:
         return Made(PLAN if name == "proj" else Plan(name, (), ()), ())
@@ -93,6 +93,14 @@ def test_a_dry_run_shows_the_plan_and_asks_nobody(run: Run, asked: list[dict[str
     assert (result.exit_code, result.stderr, asked) == (0, "", [])
     plain = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert plain == [" ".join(line.split()) for line in TEXT.splitlines()]
+
+
+def test_nothing_in_a_plan_hides_a_line_of_it() -> None:
+    evil = "\x1b[2K\r"
+    step = Step("/a" + evil, "put", None, replace(FILE, type="symlink", target=evil), "root" + evil, "adm" + evil)
+    package = Package("new" + evil, "upgraded", evil, "1" + evil, False, "deb" + evil)
+    text = render.text(Plan("proj", (package,), (step,), (Left(evil, f"it is of {evil}"),)))
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_without_a_yes_nothing_is_done(run: Run, asked: list[dict[str, Any]]) -> None:
@@ -132,6 +140,7 @@ def test_undo(run: Run, asked: list[dict[str, Any]]) -> None:
     result = run("apply", "--undo", "some", "--yes")
     assert (result.exit_code, asked[-1]["verb"], asked[-2]["ident"]) == (1, "undo", "some")
     assert "changed since, and left as it is: /b" in result.stderr
+    assert "dpkg is not done with x; see: dpkg --audit" in result.stderr
     assert "hint: see: sysenv-ns apply --undo some --force" in result.stderr
 
 

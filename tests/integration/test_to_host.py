@@ -137,6 +137,7 @@ setfattr -n user.to -v value bin/to-tool
 
 @pytest.mark.modes("full", "single", "root")
 def test_packages_and_files_come_and_go(host: Machine) -> None:
+    host.sh("echo own >> /etc/to-purged.conf")
     environment = host.create()
     environment.sh(_APT, "install", "to-app", "to-old=2", "to-daemon", "to-gone-", limit=BASE_LIMIT)
     environment.sh("dpkg --purge to-purged; echo mine > /etc/to-app.conf")
@@ -157,7 +158,7 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
         "to-daemon": ("added", "1", False),
         "to-old": ("upgraded", "2", False),
         "to-gone": ("removed", "", False),
-        "to-purged": ("purged", "", False),
+        "to-purged": ("removed", "", False),
     }
     steps = {step["path"]: step["action"] for step in plan["steps"]}
     bash = {path: "delete" for path in before if path.startswith("/etc/skel/")}
@@ -172,7 +173,8 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     assert left["/etc/hostname"] == left["/etc/machine-id"] == "it is this machine's own"
     assert "/var/lib/to-state" in left
     assert "user to-user" in left
-    refused(_apply(host, "test"), 1, "no terminal")
+    assert "its configuration and data stay" in left["purge of to-purged"]
+    refused(_apply(host, "test"), 1, "nobody can be asked")
     assert _tree(host) == before
     done = _json(host, "test", "--yes")["done"]
     assert done["skipped"] == []
@@ -180,7 +182,9 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
         **dict.fromkeys(("to-app", "to-lib", "to-daemon", "to-edited"), "ii 1"),
         "to-old": "ii 2",
         "to-gone": "rc 1",
+        "to-purged": "rc 1",
     }
+    assert "own" in host.sh("cat /etc/to-purged.conf")
     assert host.sh("apt-mark showauto 'to-.*'") == "to-lib\n"
     assert (
         host.sh("to-tool; to-app; tail -n 1 /etc/to-edited.conf; cat /etc/to-app.conf") == "tool\nto-app 1\nown\nmine\n"
@@ -192,7 +196,8 @@ def test_packages_and_files_come_and_go(host: Machine) -> None:
     assert host.sh("cat /etc/to-made") == "mine\n"  # and not what the package's script has made here
     if owners:
         assert host.sh("stat -c %U:%G /etc/to-daemon /opt/to-fifo") == "to-user:adm\ngames:root\n"
-    assert _json(host, "test", "--dry-run")["plan"]["steps"] == []  # nothing is left to be done
+    again = [step["path"] for step in _json(host, "test", "--dry-run")["plan"]["steps"]]
+    assert again == []  # nothing is left to be done
     _undo_all(host, before)
 
 
@@ -206,9 +211,10 @@ def _undo_all(host: Machine, before: dict[str, tuple[object, ...]]) -> None:
     assert "later" in host.sh("cat /var/backups/sysenv-ns/*/forced/*")
     after = _tree(host)
     # What packages' own scripts make, remove does not take away, nor configuration.
-    kept = {"/etc/to-lib.conf"}
+    kept = {"/etc/to-lib.conf", "/etc/to-app.conf", "/etc/to-made"}
     accounts = {f"/etc/{name}{end}" for name in ("passwd", "group", "shadow", "gshadow") for end in ("", "-")}
     accounts |= {"/etc", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock"}
+    assert host.sh("cat /etc/to-app.conf") == "as shipped\n"  # not deleted: dpkg would not bring it again
     assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= kept | accounts
     assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
     refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")
@@ -270,6 +276,45 @@ def _answered(host: Machine, answer: str) -> None:
     assert (program.exitstatus == 0) == (answer == "y")
 
 
+# u::rw-,u:5:r--,g::r--,m::r--,o::r--
+_ACL = "0x0200000001000600ffffffff020004000500000004000400ffffffff10000400ffffffff20000400ffffffff"
+
+
+@pytest.mark.modes("full")
+def test_directories(host: Machine) -> None:
+    """What goes is looked at whole, nothing is looked for behind a link, and what is missing above comes too."""
+    host.sh("mkdir -p /opt/vol/inner /opt/keys /opt/elsewhere /etc/ssh; echo 1 > /opt/file; echo 1 > /opt/elsewhere/x")
+    host.sh("ln -s elsewhere /opt/link; touch /etc/ssh/ssh_host_x_key; echo 1 > /opt/listed; echo 1 > /opt/keys/one")
+    environment = host.create()
+    environment.sh(
+        "cd /opt; rm -r vol /boot /etc/ssh file link keys; mkdir file link; echo 2 | tee file/x link/x listed"
+    )
+    environment.sh("mkdir -p /opt/tool/bin; chmod 751 /opt/tool; echo 3 | tee /opt/tool/bin/x /opt/tool/y")
+    host.sh("mkdir -p /opt/vol/inner; mount -t tmpfs none /opt/vol/inner")
+    host.sh("setfattr -n system.posix_acl_access -v $1 /opt/listed", _ACL)
+    before = _tree(host)
+    chosen = _json(host, "test", "--yes", "--", "/opt/tool/bin/x")["plan"]["steps"]
+    assert [step["path"] for step in chosen] == ["/opt/tool", "/opt/tool/bin", "/opt/tool/bin/x"]
+    assert host.sh("stat -c %a /opt/tool; ls /opt/tool") == "751\nbin\n"
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert _tree(host) == before
+    made = _json(host, "test", "--yes")["plan"]
+    steps = {step["path"]: step["action"] for step in made["steps"] if "/tool" not in step["path"]}
+    assert steps == {
+        **dict.fromkeys(("/opt/file", "/opt/file/x", "/opt/link", "/opt/link/x"), "put"),
+        **dict.fromkeys(("/opt/keys", "/opt/keys/one"), "delete"),
+    }
+    left = {part["what"]: part["why"] for part in made["left"]}
+    assert left["/opt/vol"] == "something is mounted there on this system"
+    assert left["/boot"] == "packages' scripts make it"
+    assert "ssh_host_" in left["/etc/ssh"]
+    assert "access control list" in left["/opt/listed"]
+    assert host.sh("cat /opt/file/x /opt/link/x /opt/elsewhere/x; readlink /opt/link || true") == "2\n2\n1\n"
+    succeeded(_apply(host, "--undo", "--yes"))
+    assert _tree(host) == before
+    host.sh("umount /opt/vol/inner")
+
+
 @pytest.mark.modes("full")
 def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, packages: Path) -> None:
     _guard(host)
@@ -304,6 +349,28 @@ def test_killed_in_the_middle_and_what_both_sides_have_changed(host: Machine, pa
     assert "to-old" not in succeeded(_apply(host, "test", "--dry-run", "--packages")).stdout
     inside = environment.exec(str(host.tool.launcher), "apply", "test")
     refused(inside, 1, "from inside the environment")
+
+
+@pytest.mark.modes("full")
+def test_a_script_that_fails_does_not_stop_what_takes_it_back(host: Machine, packages: Path) -> None:
+    """On the host alone: there is something that the environment has not."""
+    fails = {"postinst": "#!/bin/sh\ntest ! -e /mnt/fails\n"}
+    _index(packages, Deb("to-fails", "1", {"Depends": "to-lib"}, {"/usr/share/to-fails": "x\n"}, fails))
+    host.sh("apt-get -q update")
+    environment = host.create()
+    environment.sh("apt-get -q update", limit=BASE_LIMIT)
+    environment.sh(_APT, "install", "to-fails", "to-old=2", limit=BASE_LIMIT)
+    environment.sh("echo own > /usr/local/own")
+    before = _tree(host)
+    host.sh("touch /mnt/fails")
+    refused(_apply(host, "test", "--yes"), 1, "apt-get failed", "apply --undo")
+    assert host.sh("dpkg --audit") != ""
+    undone = succeeded(_apply(host, "--undo", "--yes"))
+    assert "not done with" not in undone.stderr
+    assert host.sh("dpkg --audit") == ""
+    assert {name: state for name, state in _states(host).items() if state[0] == "i"} == _BEFORE
+    assert {path for path, found in _tree(host).items() if before.get(path) != found} <= {"/etc/to-lib.conf", "/etc"}
+    refused(_apply(host, "--undo", "--yes"), 1, "no apply to be taken back")
 
 
 @pytest.mark.modes("full", "root")

@@ -16,7 +16,7 @@ import pytest
 from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg
-from sysenv_ns.to_host import apt, carrying, entries, journal, plan, undoing
+from sysenv_ns.to_host import accounts, apt, carrying, entries, journal, plan, reading, undoing
 from sysenv_ns.to_host.carrying import Done
 from sysenv_ns.to_host.plan import Package, Plan, Step
 from sysenv_ns.to_host.tree import Tree
@@ -219,6 +219,59 @@ def test_what_somebody_has_changed_since_stays(host: Host) -> None:
     assert [path.read_text() for path in host.backups.glob("*/forced/*")] == ["later"]
 
 
+def test_a_mode_is_taken_back_of_what_somebody_has_edited_since(host: Host) -> None:
+    """By force: there is no content of before, and none is needed."""
+    for tree in (host.root, host.wanted):
+        for name in ("edited", "gone"):
+            (tree / name).write_text("as it was")
+    for name in ("edited", "gone"):
+        (host.wanted / name).chmod(0o600)
+    host.apply(host.plan())
+    (host.root / "edited").write_text("later")
+    (host.root / "gone").unlink()
+    assert sorted(host.undo()) == ["/edited", "/gone"]
+    assert host.undo(force=True) == ()
+    assert (host.root / "edited").read_text() == "later"
+    assert stat.S_IMODE((host.root / "edited").stat().st_mode) == 0o644
+    with pytest.raises(SysenvError, match="no apply to be taken back"):
+        host.undo()
+
+
+def test_what_a_new_package_had_put_there_comes_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when dpkg has removed it with the package."""
+    (host.wanted / "conffile").write_text("edited")
+    (host.wanted / "data").write_text("edited")
+    package = Package("new", "added", "", "1")
+    monkeypatch.setattr(apt, "check", lambda *_: None)
+    monkeypatch.setattr(apt, "states", lambda names: dict.fromkeys(names, ("", False)))
+    monkeypatch.setattr(
+        apt, "install", lambda *_: [(host.root / n).write_text("shipped") for n in ("conffile", "data")]
+    )
+    host.apply(replace(host.plan(), packages=(package,)))
+    own = journal.find(host.backups, "")
+    assert (host.root / "data").read_text() == "edited"
+    (host.root / "data").unlink()
+    (left,) = undoing.plan(host.tree, own).files
+    assert (left.path, left.state, left.backup) == ("/conffile", "undo", "made")
+    assert host.undo() == ()
+    assert (host.root / "conffile").read_text() == "shipped"
+    assert not (host.root / "data").exists()
+
+
+def test_what_a_packages_old_version_overwrites_comes_back_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tree, text in ((host.root, "somebody's"), (host.wanted, "the environment's")):
+        (tree / "data").write_text(text)
+    versions = {"pack": ("1", False)}
+    monkeypatch.setattr(apt, "check", lambda *_: None)
+    monkeypatch.setattr(apt, "available", lambda names: {(name, "1") for name in names})
+    monkeypatch.setattr(apt, "states", lambda _: dict(versions))
+    monkeypatch.setattr(apt, "install", lambda *_: (host.root / "data").write_text("shipped"))
+    host.apply(replace(host.plan(), packages=(Package("pack", "upgraded", "1", "2"),)))
+    versions["pack"] = ("2", False)
+    assert host.undo() == ()
+    assert (host.root / "data").read_text() == "somebody's"
+
+
 def test_a_link_on_the_way_leads_nowhere(host: Host, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (host.wanted / "opt/a").mkdir(parents=True)
@@ -240,6 +293,80 @@ def test_backups_are_for_root_alone(host: Host) -> None:
         host.apply(agreed)
 
 
+def test_a_torn_line_of_a_journal_was_not_written(host: Host) -> None:
+    """As a full disk or a cut of the power leaves it, again and again."""
+    _fill(host)
+    before = _state(host.root)
+    host.apply(host.plan())
+    own = journal.find(host.backups, "")
+    records = own.records()
+    for rest in (b'{"restore": 1', b"\0"):
+        with (own.directory / "journal").open("ab") as stream:
+            stream.write(rest)
+        assert own.records() == records
+    own.note(end=True)
+    assert own.records() == [*records, {"end": True}]
+    assert host.undo() == ()
+    assert _state(host.root) == before
+
+
+def test_a_damaged_journal_is_in_nobody_elses_way(host: Host) -> None:
+    (host.wanted / "one").write_text("x")
+    host.apply(host.plan())
+    first = journal.find(host.backups, "")
+    (host.wanted / "two").write_text("x")
+    host.apply(host.plan())
+    second = journal.find(host.backups, "")
+    (second.directory / "journal").write_text("no JSON\n")
+    with pytest.raises(SysenvError, match="journal is damaged"):
+        host.undo()
+    assert journal.find(host.backups, first.ident) == first
+    (second.directory / "journal").write_text('{"undone": true}\n')
+    (first.directory / "journal").write_text("no JSON\n")
+    (host.wanted / "three").write_text("x")
+    host.apply(host.plan())
+    assert host.undo() == ()
+    assert not (host.root / "three").exists()
+
+
+# What setfacl -m g:4711:rw makes of a file with the mode 640: version, then tag, permissions and whose each.
+_ACL = bytes.fromhex("0200000001000600ffffffff04000400ffffffff080006006712000010000600ffffffff20000000ffffffff")
+
+
+def test_what_has_an_access_control_list_is_not_touched(host: Host) -> None:
+    """Nobody's rights are lost, nor given to others."""
+    for tree in (host.root, host.wanted):
+        (tree / "file").write_text("old")
+    (host.wanted / "file").write_text("new")
+    agreed = host.plan()
+    os.setxattr(host.root / "file", "system.posix_acl_access", _ACL)
+    (step,) = host.plan().steps
+    with pytest.raises(ValueError, match="access control list"):
+        plan.from_data(plan.as_data(Plan("proj", (), (step,))))
+    with pytest.raises(SysenvError, match="/file has changed on this system"):
+        host.apply(agreed)
+    assert os.getxattr(host.root / "file", "system.posix_acl_access") == _ACL
+    os.removexattr(host.root / "file", "system.posix_acl_access")
+    host.apply(host.plan())
+    os.setxattr(host.root / "file", "system.posix_acl_access", _ACL)
+    assert host.undo() == ("/file",)
+    assert (host.root / "file").read_text() == "new"
+
+
+def test_a_directorys_default_list_gives_nobody_more_than_was_shown(host: Host) -> None:
+    for tree in (host.root, host.wanted):
+        (tree / "shared").mkdir()
+    os.setxattr(host.root / "shared", "system.posix_acl_default", _ACL)
+    (host.wanted / "shared/in").mkdir()
+    (host.wanted / "shared/in/file").write_text("x")
+    agreed = Plan("proj", (), tuple(step for step in host.plan().steps if step.path != "/shared"))
+    host.apply(agreed)
+    for name in ("in", "in/file"):
+        assert not [part for part in os.listxattr(host.root / "shared" / name) if "acl" in part]
+    assert host.undo() == ()
+    assert os.listdir(host.root / "shared") == []
+
+
 @pytest.mark.parametrize("path", ["etc", "/", "/a/../b", "//a", "/a/", "/a\0b", "/a/./b"])
 def test_wrong_paths_are_refused(path: str) -> None:
     data = plan.as_data(Plan("proj", (), (Step(path, "delete", None, None),)))
@@ -254,6 +381,16 @@ def test_wrong_packages_are_refused(name: str, version: str) -> None:
     data = plan.as_data(Plan("proj", (Package(name, "added", "", version),), ()))
     with pytest.raises(ValueError, match="wrong package"):
         plan.from_data(data)
+
+
+@pytest.mark.parametrize("name", ["a b", "\x1b[2K", "a:b", "-a", "a\nb"])
+def test_wrong_owners_are_refused_and_not_read(name: str) -> None:
+    data = plan.as_data(Plan("proj", (), (Step("/a", "delete", None, None, "root", name),)))
+    with pytest.raises(ValueError, match="wrong name of an owner"):
+        plan.from_data(data)
+    found = accounts.parse(f"{name}:x:7:7::/:/bin/sh\nme:x:8:8::/:/bin/sh\n".encode(), b"")
+    assert "me" in found.users
+    assert name not in found.users
 
 
 def test_a_plan_survives_json(host: Host) -> None:
@@ -305,21 +442,30 @@ NOTE: This is only a simulation!
 Remv gone [1:2-3]
 Inst old [1] (2~rc1 local-deb [all]) [other:amd64 ]
 Inst lib:i386 (1.2 Debian:12/stable [i386])
-Purg gone [1:2-3]
 Conf old (2~rc1 local-deb [all])
 """
 
 
 def test_what_apt_would_do() -> None:
     packages = (
-        Package("gone", "purged", "1:2-3", ""),
+        Package("gone", "removed", "1:2-3", ""),
         Package("old", "upgraded", "1", "2~rc1"),
         Package("lib:i386", "added", "", "1.2", True, "lib.deb"),
     )
     assert apt.parse(_SIMULATED) == apt.operations(packages)
     assert apt.arguments(packages, {"lib:i386": "/0.deb"}) == ["gone-", "old=2~rc1", "/0.deb"]
-    others = [command[1:] for command in apt.commands(packages, {"lib:i386": "/0.deb"})[1:]]
-    assert others == [("--purge", "gone"), ("auto", "lib:i386")]
+    assert apt.parse(_SIMULATED.replace("Remv", "Purg")) != apt.operations(packages)
+    (_, marked) = apt.commands(packages, {"lib:i386": "/0.deb"})
+    assert marked[1:] == ("auto", "lib:i386")
+
+
+def test_an_interrupt_lets_apt_end_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer for it than Python gives to what it runs."""
+    script = "trap 'sleep 1; touch \"$1/ended\"; exit 0' INT; kill -INT $PPID $$; touch $1/not; exit 1"
+    monkeypatch.setattr(apt, "UPDATE", ("/bin/sh", "-c", script, "sh", str(tmp_path)))
+    with pytest.raises(KeyboardInterrupt):
+        apt.update()
+    assert os.listdir(tmp_path) == ["ended"]
 
 
 def test_automatic_packages() -> None:
@@ -354,6 +500,24 @@ def test_automatic_packages() -> None:
 def test_what_is_left_alone(path: str, named: bool, why: str) -> None:
     said = plan.left_alone(Change(path, "added", None, Facts("file", 0o644, 0, 0)), named)
     assert (why in said) if why else (said == "")
+
+
+@pytest.mark.parametrize("path", ["/boot", "/var/mail", "/var/log", "/var/lib", "/etc/alternatives", "/etc/ssl/certs"])
+def test_a_directory_that_goes_is_left_alone_with_what_is_in_it(path: str) -> None:
+    directory, link = Facts("directory", 0o755, 0, 0), Facts("symlink", 0o777, 0, 0)
+    assert plan.left_alone(Change(path, "deleted", directory, None), False)
+    assert plan.left_alone(Change(path, "type", directory, link), False)
+    assert plan.of_machine(path, False, goes=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "inode", "created", "expected"),
+    [(5, 5, 1, 5), (5, 9, 1, 5), (0, 9, 1, 1), (9, 5, 1, 5), (0, 0, 1, 0)],
+)
+def test_when_an_environment_changed_something(content: int, inode: int, created: int, expected: int) -> None:
+    """It is not later than a merge, a link or a clock that was wrong let it seem."""
+    status = os.stat_result([0] * 10, {"st_mtime_ns": content * 10**9, "st_ctime_ns": inode * 10**9})
+    assert reading.time_of(status, created) == expected * 10**9
 
 
 def test_devices_and_sockets_are_left_alone() -> None:
