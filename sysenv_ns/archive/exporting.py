@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
         os.close(read_end)
         namespace.enter(environment.id_map)
         namespace.become_root()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one is open for each level of a tree
         with os.fdopen(write_end, "wb", buffering=_CHUNK) as stream:
             return _pack(content, stream)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Collection, Mapping
 
 # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
@@ -13,6 +14,9 @@ from collections.abc import Callable, Collection, Mapping
 import _prctl
 
 from sysenv_ns.errors import SysenvError, reason
+
+# Calls within each other: one or two for each level of a tree, of which a path has at most half of PATH_MAX.
+_DEPTH = 10_000
 
 
 class Child:
@@ -114,6 +118,7 @@ def _become_child(parent: int, name: str) -> None:
     end_with(parent)
     _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may have children of its own
+    sys.setrecursionlimit(_DEPTH)
 
 
 def _run(function: Callable[[], object], write_end: int) -> None:
@@ -123,6 +128,8 @@ def _run(function: Callable[[], object], write_end: int) -> None:
             report: dict[str, object] = {"result": function()}
         except SysenvError as error:
             report = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
+        except RecursionError:
+            report = {"message": "directories lie too deep in each other", "hint": "take them apart", "exit_status": None}
         except OSError as error:
             paths = [_as_path(name) for name in (error.filename, error.filename2)]
             report = {"errno": error.errno, "strerror": error.strerror, "paths": paths}

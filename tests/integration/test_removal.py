@@ -18,6 +18,13 @@ for path in $1; do mount --bind /dev/null "$path"; done
 shift
 exec "$@"
 """
+_DEEP = """
+import os, sys
+os.makedirs("/srv/deep", exist_ok=True); os.chdir("/srv/deep")
+for _ in range(int(sys.argv[1])):
+    os.makedirs("d", exist_ok=True); os.chdir("d")
+open("file", "w").close()
+"""
 
 
 @pytest.fixture
@@ -38,6 +45,30 @@ def _directory(environment: Environment) -> Path:
 def _assert_gone(environment: Environment) -> None:
     assert environment.name not in os.listdir(environment.tool.store / "envs")
     assert os.listdir(environment.tool.store / "trash") == []
+
+
+@pytest.mark.modes("full", "single")
+def test_deep_trees(doomed: Environment) -> None:
+    """As deep as paths can tell, everything works; deeper it is said, and what is so deep can be removed."""
+    tool, name = doomed.tool, doomed.name
+    archive = tool.account.home / "deep.tar.zst"
+    doomed.sh('python3 -c "$1" 1500', _DEEP)
+    shown = succeeded(tool.run("diff", name, "--files")).stdout
+    assert f"/srv/deep{'/d' * 1500}/file" in shown
+    for snapshot in ("one", "two"):
+        succeeded(tool.run("snapshot", name, snapshot))
+    succeeded(tool.run("snapshot", name, "--delete", "one"))
+    succeeded(tool.run("export", name, str(archive)))
+    succeeded(tool.run("remove", name))
+    succeeded(tool.run("import", str(archive), *tool.options))
+    archive.unlink()
+    assert succeeded(tool.run("diff", name, "--files")).stdout == shown
+    doomed.sh('python3 -c "$1" 3000', _DEEP)
+    result = tool.run("diff", name)
+    assert (result.returncode, "File name too long (ENAMETOOLONG)" in result.stderr) == (1, True), result.stderr[:999]
+    succeeded(tool.run("remove", name))
+    _assert_gone(doomed)
+    assert os.listdir(tool.store / "layers") == ["lock"]
 
 
 def test_several_removes_at_once(doomed: Environment) -> None:
