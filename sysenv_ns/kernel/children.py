@@ -129,7 +129,11 @@ def _run(function: Callable[[], object], write_end: int) -> None:
         except SysenvError as error:
             report = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
         except RecursionError:
-            report = {"message": "directories lie too deep in each other", "hint": "take them apart", "exit_status": None}
+            report = {
+                "message": "directories lie too deep in each other",
+                "hint": "take them apart",
+                "exit_status": None,
+            }
         except OSError as error:
             paths = [_as_path(name) for name in (error.filename, error.filename2)]
             report = {"errno": error.errno, "strerror": error.strerror, "paths": paths}
