@@ -100,7 +100,7 @@ class _File:
 
         try:
             data = tomllib.loads(content.decode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SysenvError(f"{self.path} is not TOML: {error}", "see https://toml.io") from error
         readers: dict[str, Callable[[object], object]] = {
             "bind": lambda value: self._paths("bind", value, self._check_bind),

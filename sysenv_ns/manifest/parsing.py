@@ -88,7 +88,7 @@ def parse(content: bytes, where: str) -> Manifest:
         raise SysenvError(f"{where} is not UTF-8 (at line {line})", "give other bytes as base64") from error
     try:
         return _Reader(text, where).manifest(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SysenvError(f"{where} is not TOML: {error}", "see https://toml.io") from error
 
 

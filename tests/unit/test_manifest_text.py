@@ -96,6 +96,7 @@ def test_files_with_more_than_a_text_are_tables() -> None:
     ("text", "message", "hint"),
     [
         ("packages = [", "is not TOML: Invalid value (at end of document)", "toml.io"),
+        ("packages = " + "[" * 5000, "is not TOML: ", "toml.io"),
         ("a = 1\n= 2", "(at line 2, column 1)", "toml.io"),
         ("name = 'x'\n\npackges = ['hello']", "there is no key 'packges' (line 3)", "did you mean packages?"),
         ("zzz = 1", "there is no key 'zzz'", "there are: name, release"),
