@@ -178,7 +178,7 @@ class Bench:
             yield row("export / tar --zstd", "no zstd")
             return
         upper, file = self.many("exported"), f"{self.account.directory}/exported.tar.zst"
-        a = partial(self.account.time, self.tool, "export", "--force", "exported", file)
+        a = partial(self.account.time, self.tool, "export", "--force", "exported", f"{file}.own")
         b = partial(self.account.time, "tar", "--zstd", "-cf", file, upper)
         yield compare("export / tar --zstd of the changes", a, b, self.few, None)
 
@@ -190,7 +190,9 @@ class Bench:
     def many(self, name: str) -> str:
         """The upper directory of a new environment with a copy of /usr/share."""
         self.new(name)
-        self.account.run(*self.enter(name, "sh", "-c", "mkdir /opt/bench; cp -r /usr/share /opt/bench"))
+        self.account.run(
+            *self.enter(name, "sh", "-c", "mkdir /opt/bench; cp -r /usr/share /opt/bench; chmod -R a+rX /opt/bench")
+        )
         return str(Path(self.status["path"]).with_name(name) / "upper")
 
     def build(self) -> float:
