@@ -17,7 +17,7 @@ from sysenv_ns.archive.packing import Layer, Packer
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import config
 from sysenv_ns.kernel import namespace
-from sysenv_ns.kernel.children import Child, reap
+from sysenv_ns.kernel.children import Child
 from sysenv_ns.lower import drivers
 from sysenv_ns.lower.base import ProgressBar
 from sysenv_ns.lower.upkeep import Progress
@@ -83,7 +83,7 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
                 done += len(data)
                 progress(min(1.0, done / (total + 1)))
     except BaseException:
-        reap(child.pid)  # nobody reads what it writes: it ends
+        child.abandon()  # nobody reads what it writes: it ends
         raise
     try:
         devices = child.wait()

@@ -25,7 +25,7 @@ from sysenv_ns.archive.unpacking import Target, unpack
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import config, layout, standins
 from sysenv_ns.kernel import namespace, remedies, removal
-from sysenv_ns.kernel.children import Child, reap
+from sysenv_ns.kernel.children import Child
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import drivers
 from sysenv_ns.lower.base import ProgressBar
@@ -200,7 +200,7 @@ def _unpack(source: _Source, target: Target, progress: Progress) -> Mapping[str,
                 _write_all(pipe, data)
                 progress(part)
     except BaseException:
-        reap(child.pid)  # what it was given is not whole: it ends
+        child.abandon()  # what it was given is not whole: it ends
         raise
     result = child.wait()
     assert isinstance(result, dict)

@@ -19,7 +19,6 @@ from sysenv_ns.diff.patch import Contents
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.host import config, layout, standins
 from sysenv_ns.kernel import namespace
-from sysenv_ns.kernel.children import call
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
@@ -74,7 +73,7 @@ def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Diffe
     status = origin.content(dpkg.STATUS)
     old = _old_packages(store, environment)
     try:
-        data = run_inside(environment, lambda: _look(sides, status, old, paths))
+        data = namespace.look_inside(environment.id_map, lambda: _look(sides, status, old, paths), _PROCESS)
     except OSError as error:
         raise _unreadable(environment, error) from error
     assert isinstance(data, dict)
@@ -94,7 +93,7 @@ def contents(store: Store, difference: Difference) -> list[Contents]:
         environment = store.load(difference.name)
         sides = sides_of(store, environment)
         try:
-            rows = run_inside(environment, lambda: _read_all(sides, difference.changes))
+            rows = namespace.look_inside(environment.id_map, lambda: _read_all(sides, difference.changes), _PROCESS)
         except OSError as error:
             raise _unreadable(environment, error) from error
     assert isinstance(rows, list)
@@ -117,16 +116,6 @@ def sides_of(store: Store, environment: Environment) -> Sides:
     # Mount points and what is mounted over are nobody's changes; /run is made for each session.
     shadowed = (*layout.bound_paths(surveyed), *(f"/{name}" for name in policy.PRIVATE))
     return Sides(environment, layers, Host((*added, standins.prompt(environment.name)), mirrored, shadowed))
-
-
-def run_inside(environment: Environment, function: Any) -> object:
-    """Run in a child that has entered a namespace of the id map, and is still the user there."""
-
-    def inside() -> object:
-        namespace.enter(environment.id_map)
-        return function()
-
-    return call(inside, _PROCESS)
 
 
 def _old_packages(store: Store, environment: Environment) -> bytes | None:

@@ -264,9 +264,7 @@ def _place(file: NewFile, replace: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     with _new(temporary, file.mode) as descriptor:
-        view = memoryview(file.content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        children.write_all(descriptor, file.content)
         os.fsync(descriptor)
     try:
         if replace:

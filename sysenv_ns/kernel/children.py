@@ -20,7 +20,7 @@ _DEPTH = 10_000
 
 
 class Child:
-    """A forked child that runs one function; `wait` must be called once."""
+    """A forked child that runs one function; `wait` or `abandon` must be called once."""
 
     def __init__(self, function: Callable[[], object], name: str) -> None:
         parent = os.getpid()
@@ -37,6 +37,11 @@ class Child:
             _run(function, write_end)
         os.close(write_end)
 
+    def abandon(self) -> None:
+        """Wait for its end, whatever it was: what it has to say is not wanted any more."""
+        os.close(self._result)
+        reap(self.pid)
+
     def wait(self) -> object:
         """The function's result (anything JSON can carry); raises its OSError or SysenvError here."""
         with os.fdopen(self._result, "rb") as stream:
@@ -46,6 +51,13 @@ class Child:
             how = "" if status is None else f" (status {status})"
             raise SysenvError(f"a helper process died{how}", "run it again; if it persists, report it")
         return _unpack(json.loads(report))
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, also to a pipe that takes a part at a time. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def call(function: Callable[[], object], name: str) -> object:
@@ -139,9 +151,7 @@ def _run(function: Callable[[], object], write_end: int) -> None:
             report = {"errno": error.errno, "strerror": error.strerror, "paths": paths}
         except KeyboardInterrupt:
             os._exit(130)
-        view = memoryview(json.dumps(report).encode())
-        while view:
-            view = view[os.write(write_end, view) :]
+        write_all(write_end, json.dumps(report).encode())
         os._exit(0)
     finally:
         os._exit(1)

@@ -75,6 +75,19 @@ def run_inside(id_map: IdMap | None, function: Callable[[], object], name: str) 
     return children.call(inside, name)
 
 
+def look_inside(id_map: IdMap | None, function: Callable[[], object], name: str) -> object:
+    """The result of a function in a child that has entered a namespace of the id map, and is still the user there.
+
+    Raises what the function raises.
+    """
+
+    def inside() -> object:
+        enter(id_map)
+        return function()
+
+    return children.call(inside, name)
+
+
 def become_root() -> None:
     """Be uid and gid 0 of the namespace; supplementary groups stay, access to devices hangs on them."""
     os.setresgid(0, 0, 0)

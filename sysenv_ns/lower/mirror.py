@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import BinaryIO
 
 from sysenv_ns.host.records import BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
-from sysenv_ns.kernel import syscalls
+from sysenv_ns.kernel import children, syscalls
 
 _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
@@ -142,9 +142,7 @@ def _finish(descriptor: int, mode: int, uid: int, gid: int, mtime: int) -> None:
 
 def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content: bytes) -> None:
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    children.write_all(descriptor, content)
     _finish(descriptor, mode, uid, gid, mtime)
 
 

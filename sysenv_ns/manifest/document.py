@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+LISTS = ("architectures", "packages", "versions", "removed", "held", "debconf")  # keys with lists of texts
 SOURCES = "/etc/apt/sources.list.d"
 SOURCES_LIST = "/etc/apt/sources.list"
 KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d", "/usr/share/keyrings")

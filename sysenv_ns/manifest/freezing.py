@@ -11,7 +11,7 @@ from sysenv_ns.diff import comparing, difference, patch
 from sysenv_ns.diff.changes import Change, PackageChange
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import children, namespace
+from sysenv_ns.kernel import namespace
 from sysenv_ns.manifest import plans, selecting, state, syncing
 from sysenv_ns.manifest.document import File, Manifest, is_key, split
 from sysenv_ns.manifest.plans import Record
@@ -204,12 +204,11 @@ def _contents(
     layers, signs = uppers.layers(environment), view.signs(environment.driver)
 
     def inside() -> dict[str, str]:
-        namespace.enter(environment.id_map)
         upper = Upper(layers, signs)
         return {change.path: _read(upper, change, limit) for change in changes}
 
     try:
-        found = children.call(inside, "sysenv-ns-read")
+        found = namespace.look_inside(environment.id_map, inside, "sysenv-ns-read")
     except OSError as error:
         raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
     assert isinstance(found, dict)

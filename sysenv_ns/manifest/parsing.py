@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
-from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, SOURCES_LIST, File, Manifest, Script, is_key
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, LISTS, SOURCES, SOURCES_LIST, File, Manifest, Script, is_key
 from sysenv_ns.manifest.writing import ARMOUR
 from sysenv_ns.packages import dpkg
 from sysenv_ns.store import check_name
@@ -101,10 +101,9 @@ class _Reader:
 
     def manifest(self, data: dict[str, Any]) -> Manifest:
         strings = ("name", "release", "architecture")
-        lists = ("architectures", "packages", "versions", "removed", "held", "debconf")
-        self._known(data, (*strings, *lists, "repositories", "keys", "files", "scripts"))
+        self._known(data, (*strings, *LISTS, "repositories", "keys", "files", "scripts"))
         found: dict[str, Any] = {key: self._string(key, data[key]) for key in strings if key in data}
-        found |= {key: self._strings(key, data[key]) for key in lists if key in data}
+        found |= {key: self._strings(key, data[key]) for key in LISTS if key in data}
         manifest = Manifest(
             **found,
             repositories=dict(self._mapping("repositories", data, self._repository)),

@@ -15,7 +15,7 @@ from typing import Any
 
 from sysenv_ns.diff import comparing
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import children, namespace
+from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, digest
 from sysenv_ns.packages import debconf, dpkg, origin
@@ -197,11 +197,10 @@ def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str
     wanted, wanted_keys = list(paths), [*keys, *host.keys]
 
     def inside() -> object:
-        namespace.enter(environment.id_map)
         return _look(Upper(layers, signs), wanted, wanted_keys)
 
     try:
-        data = children.call(inside, _PROCESS)
+        data = namespace.look_inside(environment.id_map, inside, _PROCESS)
     except OSError as error:
         raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
     assert isinstance(data, dict)

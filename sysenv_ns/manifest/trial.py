@@ -23,6 +23,7 @@ from sysenv_ns.host import layout
 from sysenv_ns.kernel import namespace, removal, syscalls
 from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step
+from sysenv_ns.packages import origin
 from sysenv_ns.session import Reporter
 from sysenv_ns.snapshots import history, layers
 from sysenv_ns.store import (
@@ -146,7 +147,7 @@ def keep(trial: Trial, ending: contextlib.ExitStack) -> None:
             write_description(target, replace(environment, layers=environment.layers[len(own) :]))
             layers.inherit(environment.path, target)
             with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(copy.path / "origin.json", target / "origin.json")
+                shutil.copy2(copy.path / origin.NAME, target / origin.NAME)
             sync_file_system(target)
             syscalls.exchange(str(target), str(environment.path))
             for path in (store.envs, store.trash):

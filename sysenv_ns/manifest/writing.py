@@ -7,14 +7,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script
+from sysenv_ns.manifest.document import LISTS, SOURCES, File, Manifest, Script
 
 ARMOUR = b"-----BEGIN PGP"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # neither a tab nor a newline
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _WIDTH = 76
-_LISTS = ("architectures", "packages", "versions", "removed", "held", "debconf")
 
 
 def render(manifest: Manifest, comments: Iterable[str] = ()) -> str:
@@ -33,7 +32,7 @@ def _head(manifest: Manifest) -> Iterator[str]:
     for key in ("name", "release", "architecture"):
         if value := getattr(manifest, key):
             yield f"{key} = {string(value)}\n"
-    for key in _LISTS:
+    for key in LISTS:
         if values := getattr(manifest, key):
             yield f"{key} = {_array(values)}\n"
 

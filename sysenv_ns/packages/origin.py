@@ -37,6 +37,7 @@ _DATABASES = (
 )
 _WATCHED = (*policy.PACKAGE_DATABASES, *_DATABASES, _ALTERNATIVES, *ACCOUNTS)
 CHECKSUMS = "/md5sums"
+NAME = "origin.json"  # in the directory of an environment
 SIGNATURES = "/signatures.json"
 _OF_ROOT = "-root"
 _SEEN = "drift-seen"
@@ -72,7 +73,7 @@ def path_of(store: Store, key: str) -> Path:
 def read(environment: Path) -> Origin | None:
     """The origin of an environment, by its directory; None for one that has none, or a damaged one."""
     try:
-        data = json.loads((environment / "origin.json").read_bytes())
+        data = json.loads((environment / NAME).read_bytes())
         return Origin(str(data["packages"]), str(data["accounts"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -80,7 +81,7 @@ def read(environment: Path) -> Origin | None:
 
 def write(environment: Path, origin: Origin) -> None:
     """Note the origin of an environment. Raises OSError."""
-    write_json(environment / "origin.json", asdict(origin))
+    write_json(environment / NAME, asdict(origin))
 
 
 def remember(store: Store) -> str:

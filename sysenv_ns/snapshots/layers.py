@@ -22,6 +22,7 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import copying, namespace, removal, syscalls
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.packages import origin
 from sysenv_ns.store import (
     Environment,
     Store,
@@ -36,7 +37,7 @@ from sysenv_ns.upper import merging, uppers, view
 
 # What a session that has ended has left, what tells of another state, and what a successor has already; and such of
 # these as are half written.
-_NOT_INHERITED = ("env.json", "origin.json", "drift-seen", "state.json", "lock", "upper.lock")
+_NOT_INHERITED = ("env.json", origin.NAME, "drift-seen", "state.json", "lock", "upper.lock")
 
 
 def new_ident() -> str:
@@ -69,7 +70,7 @@ def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, 
     write_description(target, new)
     models = [*map(str, below), str(model)]
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(f"{models[0]}/origin.json", target / "origin.json")
+        shutil.copy2(f"{models[0]}/{origin.NAME}", target / origin.NAME)
     signed = models[:-1] if renamed else []
     namespace.run_inside(new.id_map, lambda: _make_uppers(models, str(target), signed, new.name), "sysenv-ns-layer")
 
@@ -145,7 +146,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
     target.mkdir(mode=0o755)
     write_description(target, replace(environment, layers=(), snapshots=()))
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(directories[0] / "origin.json", target / "origin.json")
+        shutil.copy2(directories[0] / origin.NAME, target / origin.NAME)
     namespace.run_inside(
         environment.id_map, lambda: merge_uppers(directories, target, environment.driver), "sysenv-ns-layer"
     )

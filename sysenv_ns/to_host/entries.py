@@ -11,6 +11,7 @@ from typing import Any
 
 from sysenv_ns.diff import comparing
 from sysenv_ns.diff.changes import FileType
+from sysenv_ns.kernel import children
 from sysenv_ns.upper import view
 
 CHUNK = 1 << 20
@@ -102,6 +103,13 @@ def open_file(directory: int, name: str) -> int:
         os.close(descriptor)
         raise OSError(f"{name} is no regular file")
     return descriptor
+
+
+def send(place: str, pipe: int) -> None:
+    """Write what is in a file to a pipe. Raises OSError."""
+    with open(place, "rb") as source:
+        while data := source.read(CHUNK):
+            children.write_all(pipe, data)
 
 
 def chunks(descriptor: int, size: int) -> Iterator[bytes]:

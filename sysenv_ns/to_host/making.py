@@ -15,7 +15,7 @@ from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import quoted
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel import mountinfo, namespace
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
 from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.store import Environment, Store
@@ -24,6 +24,7 @@ from sysenv_ns.to_host.entries import Entry
 from sysenv_ns.to_host.plan import Left, Package, Plan, Step
 from sysenv_ns.to_host.reading import Deb, Found, Seen
 
+_PROCESS = "sysenv-ns-apply"
 _REGULAR = 1000  # the first number of people, login.defs(5)
 _Below = list[tuple[str, Entry | None]]
 
@@ -61,7 +62,9 @@ def make(store: Store, name: str, options: Options) -> Made:
         alone = {c.path: plan.left_alone(c, bool(options.paths) or c.package in versions) for c in wished}
         looked_at = [change for change in wished if not alone[change.path]]
         try:
-            data = difference.run_inside(environment, lambda: reading.look(sides, looked_at, versions, lacking))
+            data = namespace.look_inside(
+                environment.id_map, lambda: reading.look(sides, looked_at, versions, lacking), _PROCESS
+            )
         except OSError as error:
             raise SysenvError(f"the changes of {name} cannot be read: {located(error)}") from error
     assert isinstance(data, dict)
@@ -118,7 +121,7 @@ def send(store: Store, made: Made, pipe: int) -> None:
     with store.lock(made.plan.name):
         environment = store.load(made.plan.name)
         sides = difference.sides_of(store, environment)
-        difference.run_inside(environment, lambda: reading.send(sides, paths, made.debs, pipe))
+        namespace.look_inside(environment.id_map, lambda: reading.send(sides, paths, made.debs, pipe), _PROCESS)
 
 
 def _refuse_drift(store: Store, environment: Environment, compared: Difference, options: Options) -> None:

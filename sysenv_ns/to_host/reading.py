@@ -14,7 +14,7 @@ from sysenv_ns.diff import owning
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Sides
 from sysenv_ns.packages import dpkg
-from sysenv_ns.to_host import accounts, entries, sending
+from sysenv_ns.to_host import accounts, entries
 from sysenv_ns.to_host.entries import Entry
 from sysenv_ns.upper.view import Own, Upper, View
 
@@ -99,9 +99,9 @@ def send(sides: Sides, paths: Sequence[str], debs: Sequence[str], pipe: int) -> 
     for path in paths:
         entry = upper.get(path)
         if entry is not None:
-            sending.copy(entry.place, pipe)
+            entries.send(entry.place, pipe)
     for place in debs:
-        sending.copy(place, pipe)
+        entries.send(place, pipe)
 
 
 def _see(change: Change, sides: Sides, upper: Upper) -> list[Any]:

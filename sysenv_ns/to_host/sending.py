@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -45,12 +44,3 @@ def _wait(read: Callable[[], bytes]) -> bytes:
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             return read()
-
-
-def copy(place: str, pipe: int) -> None:
-    """Send what is in a file. Raises OSError."""
-    with open(place, "rb") as source:
-        while data := source.read(1 << 20):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(pipe, view) :]

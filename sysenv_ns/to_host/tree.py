@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 from sysenv_ns.diff import comparing
+from sysenv_ns.kernel import children
 from sysenv_ns.to_host import entries
 from sysenv_ns.to_host.entries import Entry
 
@@ -106,9 +107,7 @@ def copy(source: int, target: int, size: int) -> str:
 
     def written() -> Iterator[bytes]:
         for chunk in entries.chunks(source, size):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(target, view) :]
+            children.write_all(target, chunk)
             yield chunk
 
     return entries.digest_of(written())

@@ -261,3 +261,13 @@ def _delete_store(tool: Tool) -> None:
         map_all = ("--map-auto",) if tool.mode == "full" else ()
         command = ["unshare", "--map-root-user", *map_all, "rm", "-rf", str(tool.store)]
         subprocess.run(command, check=True, timeout=120)
+
+
+@pytest.fixture
+def file(tool: Tool) -> Iterator[Path]:
+    """Where an archive may be written: a directory that all can read, on all machines."""
+    directory = Path("/tmp") / f"sysenv-archive-{os.getpid()}"
+    directory.mkdir(mode=0o755)
+    os.chown(directory, tool.account.uid, tool.account.gid)
+    yield directory / "test.tar.zst"
+    subprocess.run(["rm", "-rf", directory], check=True)

@@ -17,7 +17,7 @@ import pytest
 from . import accounts, terminals
 from .archives import Tree, export, imported, other, trees
 from .machines import Machine
-from .support import Account, Environment, Tool, end, finish, refused, sleeper, succeeded, wait_for
+from .support import Account, Environment, end, finish, refused, sleeper, succeeded, wait_for
 
 _CHANGES = Path(__file__).parents[1] / "unit" / "changes.py"
 _CHANGE = """
@@ -80,16 +80,6 @@ def _but(found: list[Tree], *paths: str) -> list[Tree]:
     """Without these paths."""
     left_out = {os.fsencode(path) for path in paths}
     return [{name: entry for name, entry in tree.items() if name not in left_out} for tree in found]
-
-
-@pytest.fixture
-def file(tool: Tool) -> Iterator[Path]:
-    """Where an archive may be written: a directory that all can read, on all machines."""
-    directory = Path("/tmp") / f"sysenv-archive-{os.getpid()}"
-    directory.mkdir(mode=0o755)
-    os.chown(directory, tool.account.uid, tool.account.gid)
-    yield directory / "test.tar.zst"
-    subprocess.run(["rm", "-rf", directory], check=True)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,6 @@ _WRONG = [
     ([(Member(b"layers/0/a", "file", attributes={b"security.ima": b"x"}), b"")], "which no export has"),
     ([(Member(b"layers/0/a", "file", 0o10644), b"")], "wrong"),
 ]
-
-
-@pytest.fixture
-def file(tool: Tool) -> Iterator[Path]:
-    """An archive that all can read."""
-    directory = Path("/tmp") / f"sysenv-archive-{os.getpid()}"
-    directory.mkdir(mode=0o755)
-    os.chown(directory, tool.account.uid, tool.account.gid)
-    yield directory / "test.tar.zst"
-    subprocess.run(["rm", "-rf", directory], check=True)
 
 
 def _refused(tool: Tool, file: Path, *words: str, options: tuple[str, ...] = ()) -> None:
