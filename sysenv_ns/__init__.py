@@ -2,20 +2,31 @@
 
 From the bottom to the top, and depending on each other in that order only:
 
-    kernel      system calls, namespaces, id maps, mounts, the seccomp filter; knows of no environment
-    upper       an environment's changes: where they lie, how they are read and merged
+    kernel      system calls, namespaces, id maps, mounts, the seccomp filter
+    files       files and trees of any origin: read, copied, merged, replaced, deleted
     host        what the host is and how an environment sees it: reads and plans, writes nothing
-    lower       the base layers: what environments have of the host below their changes
-    packages    the databases of package managers, and what an environment's differ in
-    snapshots   frozen changes: snapshot, history, rollback, clone
-    home        programs of an environment as commands of its user's: which, link, unlink
+    environment the store and its contents: names, locks, transactions, frozen changes, what runs; mounts nothing
+    lower       the base layers: the mirror of the host below the changes of environments
+    mapped      what root makes for a user: mounts of the host's programs, a launcher for AppArmor; and the way to root
+    drivers     how an environment gets the host's files, a module each; choose.py finds which of them work
+    packages    the databases of package managers, and how an environment's differ from the host's
+    home        programs of an environment as commands of its user: which, link, unlink
+    inside      what a session does in its environment between the pivot and its command
+    outside     commands of the host for who is inside: asked for there, run by a process outside
     diff        what an environment changed
-    rebase      moves an environment onto today's host
-    archive     export and import;  oci: images
-    manifest    freeze and sync;  to_host: apply
-    commands    the commands of the command line, a module for each family of verbs; cli.py puts them together
+    rebase      updates an environment to today's host
+    archive     export and import;  oci: images;  registry: push and pull
+    units       services of environments, from outside; within: the part that runs inside and carries out orders
+    manifest    freeze and sync;  apply: makes changes to the host itself
+    verbs       the command line, a file for each verb: its options, the call, the text of its result; cli.py is the
+                group of them, and handles errors; only console.py prints and asks
 
-Beside them: store, session, lifecycle and the other modules that all of these share.
+Kernel, files and host know no environments. Beside them, shared by all: quick (plain calls of exec and shell, which
+need no verb), session (start, join), command (who runs it, with which variables, and becoming it), prompt, leavings
+(files that a command leaves in the home), livefiles (files of the host's /etc that are kept up to date), status (the
+present state of an environment), lifecycle (creates and deletes them), launcher (the start by way of a file that
+AppArmor lets have namespaces), memory (changes of a throwaway one), completion (of shells), sudo, text (made safe for
+a terminal), records (dataclasses that cost a start nothing), reporter, notices, errors, failures (their end).
 """
 
 __version__ = "0.1.0"

@@ -1,185 +1,104 @@
-"""create, list, status, stop, refresh, remove: one function a verb, each returning a frozen result; prints nothing."""
+"""Creates and deletes environments, and deletes bases that are no longer needed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import time
+import sys
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sysenv_ns import doctor, running, sudo
+from sysenv_ns import launcher, policy, sudo
+from sysenv_ns.drivers import choose, driver
+from sysenv_ns.environment import config, directory, ephemeral, layers, links, running, shims, transaction
+from sysenv_ns.environment.store import Environment, Ephemeral, Store, timestamp
 from sysenv_ns.errors import NeedsRoot, SysenvError, reason
-from sysenv_ns.home import links
-from sysenv_ns.home.links import Shown
+from sysenv_ns.files import removal, sizes
+from sysenv_ns.files.locks import file_lock
+from sysenv_ns.files.reader import is_directory
 from sysenv_ns.host import standins
-from sysenv_ns.kernel import idmap, namespace, remedies, removal
+from sysenv_ns.kernel import idmap, namespace, remedies
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import building, drivers
-from sysenv_ns.lower.upkeep import Refreshed
-from sysenv_ns.packages import drift as drift_module
+from sysenv_ns.lower import base, builder
+from sysenv_ns.mapped import client
 from sysenv_ns.packages import origin
-from sysenv_ns.packages.drift import Drift
 from sysenv_ns.packages.origin import Origin
-from sysenv_ns.running import Process
-from sysenv_ns.session import Reporter
-from sysenv_ns.snapshots import layers
-from sysenv_ns.store import Environment, Ephemeral, Store, check_name, file_lock, timestamp
+from sysenv_ns.reporter import Ask, Reporter
 from sysenv_ns.sudo import Caller
-from sysenv_ns.upper import ephemeral
-
-_KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
-
-
-@dataclass(frozen=True)
-class Status:
-    """One environment as list and status show it."""
-
-    name: str
-    driver: str
-    id_map: str | None
-    created: float
-    path: str
-    processes: tuple[Process, ...]
-    problem: str = ""
-    host_changed: bool = False  # since it was started, while it runs
-    drift: Drift | None = None  # None for one that is damaged
-    snapshots: tuple[str, ...] = ()  # their labels, the oldest first
-    links: tuple[Shown, ...] = ()
-    ephemeral: Ephemeral | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether a process lives in it."""
-        return bool(self.processes)
 
 
 def create(
-    store: Store, name: str, driver: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
+    store: Store, name: str, driver_name: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
 ) -> Environment:
-    """Make an environment, and its base when there is none yet. Raises SysenvError; then nothing half-made is left."""
+    """Create an environment, and its base if there is none yet. Raises SysenvError; then nothing incomplete is left."""
     ephemeral.check_free(store, name, throwaway)
     store.prepare()
-    driver, id_map = doctor.choose(store, driver, id_map_kind)
+    transaction.empty_trash(store.trash)
+    _offer_launcher(driver_name, reporter.ask)
+    driver_name, id_map = choose.choose(store, driver_name, id_map_kind, reporter.ask)
+    if id_map is not None and id_map.kind == "single" != id_map_kind and not store.all_names():
+        _recommend_full(driver_name, reporter)
     path = store.envs / name
-    environment = Environment(name, uuid.uuid4().hex, driver, id_map, timestamp(), path, ephemeral=throwaway)
-    drivers.get(driver).build_base(store, environment, reporter.progress)
-    staging = removal.trash_path(store.trash, f"new-{name}")
+    environment = Environment(
+        name, uuid.uuid4().hex, driver_name, id_map, timestamp(), path, store.path, ephemeral=throwaway
+    )
+    own = driver.of(environment)
+    own.build_base(store, environment, config.host(store, environment), reporter)
     try:
-        staging.mkdir(mode=0o755)  # the store is closed; what root makes by way of sudo shall be readable
-        for directory in ("upper", "work", "root"):
-            (staging / directory).mkdir(mode=0o755)
-        (staging / "lock").touch(mode=0o600)
-        added = (standins.prompt(name), *drivers.get(driver).additions())
-        key = origin.remember(store)
-        origin.write(staging, Origin(key, key))
-        building.write(building.additions(added), staging / "upper", id_map, many=False)
-        store.add(environment, staging)
+        with transaction.staging(store.trash, f"{transaction.NEW}{name}", id_map) as staging:
+            directory.make(staging)
+            added = (standins.prompt(name), *own.upper_additions())
+            key = origin.remember(store)
+            origin.write(staging, Origin(key, key))
+            builder.write(builder.additions(added), staging / directory.UPPER, id_map, many=False)
+            store.add(environment, staging)
     except OSError as error:
-        _discard(staging, id_map)
         raise SysenvError(f"creating {name} failed: {reason(error)}", remedies.storage(error, store.path)) from error
-    except BaseException:
-        _discard(staging, id_map)
-        raise
     return environment
 
 
-def _discard(staging: Path, id_map: IdMap | None) -> None:
-    if staging.exists():
-        removal.remove_tree(staging, id_map)
+def _offer_launcher(driver_name: str, ask: Ask | None) -> None:
+    """Where AppArmor forbids what all drivers but root need: let root change that, if the user says so; start again."""
+    if ask is None or driver_name == "root" or not launcher.is_missing() or not sudo.available():
+        return
+    if ask(launcher.QUESTION.format(place=os.path.dirname(launcher.path_of(os.getuid())))):
+        client.allow(os.getuid())
+        launcher.go_on(sys.argv[1:])
 
 
-def status(store: Store, name: str) -> Status:
-    """One environment with its processes. Raises SysenvError when there is none of that name."""
-    return _status(store, name, running.processes(store))
-
-
-def _status(store: Store, name: str, found: Mapping[str, tuple[Process, ...]]) -> Status:
-    """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name."""
-    path = store.envs / check_name(name)
-    if not store.exists(name):
-        raise store.unknown(name)
+def _recommend_full(driver_name: str, reporter: Reporter) -> None:
+    """Before the first environment is created: how to have all users in it, if the driver allows that."""
+    if "full" not in policy.DRIVERS[driver_name]:
+        return
     try:
-        environment, shown = store.load(name), links.show(path)
+        idmap.detect_full()
     except SysenvError as error:
-        return Status(name, "", None, 0.0, str(path), running.of_damaged(path), error.message)
-    kind = environment.id_map.kind if environment.id_map else None
-    processes = found.get(environment.source, ())
-    changed = bool(processes) and running.host_changed(path)
-    drift = drift_module.measure(store, environment)
-    return Status(
-        name,
-        environment.driver,
-        kind,
-        environment.created,
-        str(path),
-        processes,
-        host_changed=changed,
-        drift=drift,
-        snapshots=tuple(snapshot.label for snapshot in environment.snapshots),
-        links=shown,
-        ephemeral=environment.ephemeral,
-    )
+        reporter.notice(f"only root will exist inside ({error.message}); to have all users, first {error.hint}")
 
 
-def list_all(store: Store) -> list[Status]:
-    """All environments, sorted by name."""
-    found = running.processes(store)
-    statuses = []
-    for name in store.names():
-        with contextlib.suppress(SysenvError):  # removed since the names were read
-            statuses.append(_status(store, name, found))
-    return statuses
+def remove_all(
+    store: Store, names: Sequence[str], caller: Caller | None, removed: Callable[[str], None]
+) -> NeedsRoot | None:
+    """Delete these environments, and report each; returns what to say if root has to delete some of them.
 
-
-def stop(store: Store, name: str, grace: float) -> list[Process]:
-    """End all processes of an environment, by SIGTERM and after `grace` seconds by SIGKILL; returns those it ended.
-
-    Raises SysenvError when one cannot be ended.
+    If one of them does not exist, none is deleted. Raises SysenvError.
     """
-    environment = store.load(name)
-    sudo.require(environment)
-    ended: dict[int, Process] = {}
-    deadline = time.monotonic() + grace
-    signalled: set[int] = set()
-    while processes := running.processes(store).get(environment.source):
-        ended |= {process.pid: process for process in processes}
-        late = time.monotonic() > deadline
-        if time.monotonic() > deadline + _KILL_PATIENCE:
-            left = ", ".join(str(process.pid) for process in processes)
-            raise SysenvError(f"these processes of {name} do not end: {left}", "look at them with ps -o stat,wchan")
-        for process in processes:
-            if late:
-                _signal(process.pid, signal.SIGKILL)
-            elif process.pid not in signalled:
-                _signal(process.pid, signal.SIGTERM)
-                _signal(process.pid, signal.SIGCONT)  # a stopped one would not see it
-                signalled.add(process.pid)
-        time.sleep(0.02)
-    return list(ended.values())
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
-    """Compare every file of one environment's base with the host, or of all bases, and renew what differs.
-
-    Raises SysenvError.
-    """
-    names = [check_name(name)] if name is not None else store.names()
-    environments = [store.load(found) for found in names]
-    bases = {drivers.base(store, found).path: found for found in environments}
-    refreshed = Refreshed()
-    for environment in bases.values():
-        sudo.require(environment)
-        refreshed += drivers.get(environment.driver).refresh_base(store, environment, reporter.progress)
-    return refreshed
+    for name in names:
+        store.directory(name)
+    left: dict[str, NeedsRoot] = {}
+    for name in dict.fromkeys(names):
+        try:
+            remove(store, name, caller)
+        except NeedsRoot as need:
+            left[name] = need
+        else:
+            removed(name)
+    if not left:
+        return None
+    first = next(iter(left.values()))
+    first.arguments = ("remove", "--yes", "--", *left)
+    return first
 
 
 def remove(store: Store, name: str, caller: Caller | None = None) -> None:
@@ -188,35 +107,49 @@ def remove(store: Store, name: str, caller: Caller | None = None) -> None:
     try:
         environment = store.load(name)
     except SysenvError:
-        processes = running.of_damaged(path)
+        if path.lstat().st_uid == 0 != os.geteuid():
+            raise NeedsRoot(f"{path} belongs to root", "run sysenv-ns with sudo") from None
+        with running.scan() as seen:
+            processes = seen.of_damaged(path)
         running.refuse(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
-        if os.access(path / links.NAME, os.R_OK):
+        if os.access(path / directory.LINKS, os.R_OK):
             _remove_links(path, caller)
+        _remove_shims(store, name)
         _remove_damaged(store, path)
         return
-    sudo.require(environment)
+    environment.require_root()
     with store.lock(name):
-        processes = running.processes(store).get(environment.source, ())
+        processes = running.processes(environment)
         running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
         _remove_links(path, caller)
+        _remove_shims(store, name)
         trashed = _to_trash(store, path, environment.id_map)
-    _delete(trashed, environment.id_map)
-    removal.empty_trash(store.trash, environment.id_map)
-    _free_layers(store)
+    _delete_with_all_it_needed(store, trashed, environment.id_map)
+
+
+def _delete_with_all_it_needed(store: Store, trashed: Path, id_map: IdMap | None) -> None:
+    """Delete a former environment, and what no other one needs. Raises SysenvError after everything else is done."""
     origin.collect(store)
-
-
-def _free_layers(store: Store) -> None:
     try:
         layers.collect(store)
     except OSError as error:
         raise SysenvError(
             f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand as root"
         ) from error
+    finally:
+        transaction.empty_trash(store.trash)
+        _delete(trashed, id_map)
+
+
+def _remove_shims(store: Store, name: str) -> None:
+    try:
+        shims.remove(store, name)
+    except OSError as error:
+        raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 
 
 def _remove_links(path: Path, caller: Caller | None) -> None:
-    """While the environment has its record: when it is removed, nothing else knows them."""
+    """While the environment still has its record: after its removal, nothing else knows them."""
     try:
         links.remove(path, None, links.acting_for(caller))
     except OSError as error:
@@ -231,43 +164,42 @@ def remove_ended(store: Store) -> None:
             remove(store, environment.name)
 
 
-def remove_unused_bases(store: Store) -> list[str]:
-    """Delete the bases that no environment needs; returns their names. Raises SysenvError."""
+def remove_unused_bases(store: Store) -> dict[str, int]:
+    """Delete the bases that no environment needs; returns their names and sizes (bytes). Raises SysenvError."""
     used = set()
     for name in store.names():
-        environment = store.load(name)  # a damaged one could need any of them: the error says to remove it first
-        used.add(drivers.base(store, environment).path)
-    removed = []
-    for path in sorted(set(store.base.iterdir()) - used) if store.base.is_dir() else ():
-        id_map = idmap.single(os.getuid(), os.getgid()) if "-single-" in path.name else idmap.detect_full()
-        with file_lock(path / "lock"):
+        # A damaged one could need any of them: the error says to remove it first.
+        needed = driver.base_of(store, store.load(name))
+        used |= {needed.path} if needed is not None else set()
+    transaction.empty_trash(store.trash)
+    origin.collect(store)
+    removed = {}
+    for path in sorted({path for path in store.base.glob("*") if is_directory(path)} - used):
+        id_map = base.id_map_of(path)
+        with file_lock(path / directory.LOCK):
             trashed = _to_trash(store, path, id_map)
+        removed[path.name] = _size(trashed, id_map)
         _delete(trashed, id_map)
-        removed.append(path.name)
     return removed
 
 
 def _remove_damaged(store: Store, path: Path) -> None:
-    """Its description does not tell the id map of its files, but their owner does. Raises SysenvError."""
-    if path.lstat().st_uid == 0 != os.geteuid():
-        raise NeedsRoot(f"{path} belongs to root", "run sysenv-ns with sudo")
-    if os.geteuid() == 0 or not (path / "upper").exists():
-        _driver, id_map = doctor.choose(store, "auto", "auto")
-    elif (path / "upper").stat().st_uid == os.getuid():
-        id_map = idmap.single(os.getuid(), os.getgid())
-    else:
-        id_map = idmap.detect_full()
-    _delete(_to_trash(store, path, id_map), id_map)
-    _free_layers(store)
+    """The description cannot give the id map of its files, but their owner does. Raises SysenvError."""
+    id_map = idmap.of_files([path / directory.UPPER, path / directory.WORK / directory.WORK])
+    _delete_with_all_it_needed(store, _to_trash(store, path, id_map), id_map)
 
 
 def _to_trash(store: Store, path: Path, id_map: IdMap | None) -> Path:
     # While it still has its name: without the id map its files could only be lost, not deleted.
     namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
     try:
-        return removal.move_to_trash(path, store.trash)
+        return transaction.move_to_trash(path, store.trash)
     except OSError as error:
         raise SysenvError(f"{path} cannot be moved away: {reason(error)}") from error
+
+
+def _size(path: Path, id_map: IdMap | None) -> int:
+    return namespace.call_inside(id_map, lambda: sizes.on_disk(path), int, "sysenv-ns-size")
 
 
 def _delete(path: Path, id_map: IdMap | None) -> None:

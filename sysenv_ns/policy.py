@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import Literal
+
+from sysenv_ns.records import dataclass
 
 UNLIMITED = 1 << 62
 
 # An empty file of this name makes a directory opaque for fuse-overlayfs (fuse-overlayfs(1)).
 FUSE_OPAQUE = ".wh..wh..opq"
 
-# In the order in which they are tried for a new environment; copy is only for those who ask for it (drivers.py).
-DRIVERS = ("stub", "reflink", "fuse", "root", "copy")
+# The drivers, each a module (drivers/driver.py), in the order in which they are tried for a new environment. With the
+# id maps that a driver can have, the best first; where it has none, sessions are real root's.
+DRIVERS: dict[str, tuple[Literal["full", "single"], ...]] = {
+    "stub": ("full", "single"),
+    "reflink": ("full", "single"),
+    "idmap": ("full",),
+    "copy": ("full", "single"),
+    "fuse": ("single",),
+    "root": (),
+}
+ON_REQUEST = frozenset({"copy"})  # those that are chosen only by who asks for them, or says yes when asked
+
+# What root shows to a user, read-only, for the driver idmap: directories that hold programs, and nobody's secrets.
+MAPPED = ("/usr", "/opt")
 
 # Top-level directories of the file hierarchy standard whose writes belong to the environment. Everything
 # else in / is the host's own (/home, /data, /nix, /snap ...), except /run, which is private.
 OVERLAID = re.compile(r"bin|boot|etc|lib|lib32|lib64|libx32|lost\+found|opt|root|sbin|srv|usr|var")
 PRIVATE = frozenset({"run"})
 
-# Below the overlaid directories: scratch space, and large stores that a daemon of the host owns.
+# Below the overlaid directories: scratch space, large stores that a daemon of the host owns, and what the tool itself
+# keeps for users as root (rootstore.py).
 HOST_STORES = (
     "/var/tmp",
     "/var/lib/containerd",
@@ -27,7 +42,15 @@ HOST_STORES = (
     "/var/lib/flatpak",
     "/var/lib/machines",
     "/var/lib/snapd",
+    "/var/lib/sss/mc",  # the name service's answers in memory, which expire
+    "/var/lib/sysenv-ns/users",
     "/var/log/journal",
+)
+
+# The same below a user's home, whose files belong to subordinate ids for good.
+STORES_IN_HOME = (
+    *(".local/share/containers", ".local/share/docker", ".local/share/incus", ".local/share/lxc"),
+    ".local/share/sysenv-ns",
 )
 
 # File systems that hold system data when mounted below a system directory. All others there are foreign
@@ -42,6 +65,9 @@ WRITTEN = (
     *("/var/lib/rpm", "/var/log", "/var/spool"),
 )
 
+# Where an environment keeps the variables of its sysenv.toml, as a JSON object; in it, so that they go along.
+VARIABLES_INSIDE = "/var/lib/sysenv-ns/variables.json"
+
 # Files up to this size (bytes) are copied into the base: on ext4 a stub's attributes take a block anyway.
 BLOCK = 4096
 MEBIBYTE = 1 << 20
@@ -53,10 +79,8 @@ COPY_LIMITS = {
     "/usr/lib/sysimage": UNLIMITED,
     "/var": MEBIBYTE,
     "/var/cache/apt": UNLIMITED,
-    "/var/cache/apt/archives": BLOCK,  # packages never change, and there can be gigabytes of them
     "/var/cache/debconf": UNLIMITED,
     "/var/cache/dnf": BLOCK,
-    "/var/cache/pacman/pkg": BLOCK,
     "/var/lib/apk": UNLIMITED,
     "/var/lib/apt": UNLIMITED,
     "/var/lib/dpkg": UNLIMITED,
@@ -76,6 +100,12 @@ LOGS = "/var/log"
 
 # Locks whose holder lives on the host: in an environment they would be held for ever (lckpwdf(3), shadow's commonio).
 LEFT_OUT = frozenset(f"/etc/{name}.lock" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"))
+# Caches that nobody misses: packages as they were downloaded, which can be gigabytes, and an index that apt makes anew
+# from srcpkgcache.bin beside it whenever dpkg's database has changed: each environment has one of its own soon.
+CACHES = "/var/cache"
+LEFT_OUT_CACHES = re.compile(
+    r"/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?))", re.DOTALL
+)
 
 # What package managers touch with every change: when one of these differs, the base is out of date.
 PACKAGE_DATABASES = (
@@ -86,6 +116,16 @@ PACKAGE_DATABASES = (
     "/var/lib/rpm/Packages",
     "/var/lib/rpm/rpmdb.sqlite",
 )
+
+# What a package manager holds locked while it changes its database (fcntl(2)), and what is there only meanwhile.
+PACKAGE_LOCKS = (
+    "/lib/apk/db/lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/var/lib/dpkg/lock",
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/rpm/.rpm.lock",
+)
+PACKAGE_JOURNALS = ("/var/lib/dpkg/updates", "/var/lib/pacman/db.lck")
 
 # What nearly every change of the host's programs touches: a look at these tells a session that joins.
 SIGNS = (*PACKAGE_DATABASES, "/opt", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/lib")
@@ -118,13 +158,25 @@ OTHER_TREES = TreePolicy(weight=1, watch_depth=2)
 # overlayfs goes on from a stub to the layers below it, and may not in a user namespace (EPERM, Linux 6.16 to 6.18).
 COPIED_LAYERS = {"top": "/", "etc": "/etc"}
 
-# /run: host directories that are bound whole, because their owner replaces sockets in them or data in them is live.
+# What of the host's /etc is live inside until the environment has changed it: files, whose copies in bases are kept in
+# step (livefiles.py), and links, which lead there. What resolv.conf is a link to is in RUN_LIVE.
+LIVE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/timezone")
+LIVE_LINKS = {"/etc/localtime": "../run/host/etc/localtime"}
+ETC_OF_HOST = "/run/host/etc"
+# There the sockets of the host's daemons are (sssd's, for name services, mysqld's ...), and bases have links to them.
+SOCKETS, SOCKETS_OF_HOST = "/var", "/run/host/var"
+
+# /run: where the host's own shows inside, read-only; the convention of systemd's and Flatpak's containers.
+RUN_OF_HOST = "/run/host/run"
+# /run: host directories that are shown whole, because their owner replaces what is in them or data in them is live.
 RUN_LIVE = frozenset(
     {
-        *("avahi-daemon", "cups", "media", "mount", "NetworkManager", "nscd", "pcscd", "resolvconf"),
-        *("udev", "wrappers", "WSL", "systemd/resolve"),
+        *("avahi-daemon", "connman", "cups", "media", "mount", "netconfig", "NetworkManager", "nscd", "pcscd"),
+        *("resolvconf", "samba/winbindd", "udev", "user", "wrappers", "WSL", "systemd/resolve"),
     }
 )
+# Those of them that are bound: programs of the user write there and new mounts appear, or a client wants no link.
+RUN_BOUND = frozenset({"media", "samba/winbindd", "user"})
 # /run: what an environment has for itself, empty. /run/systemd/system is the sign that systemd is the service
 # manager; without it, and without systemd's private socket, no script can reach the host's.
 RUN_FRESH = frozenset({"lock"})
@@ -132,7 +184,12 @@ RUN_ABSENT = frozenset(
     {
         *("initctl", "systemd/system", "systemd/private", "systemd/generator", "systemd/generator.early"),
         *("systemd/generator.late", "systemd/transient", "systemd/io.systemd.ManagedOOM", "systemd/notify"),
-        *("systemd/units", "systemd/propagate", "systemd/incoming", "systemd/inaccessible", "initramfs"),
+        *("host", "systemd/units", "systemd/propagate", "systemd/incoming", "systemd/inaccessible", "initramfs"),
+        "sysenv-ns",
     }
 )
 RUN_COPY_LIMIT = MEBIBYTE
+# /run: what the tool has there, and where servers of an environment's users put the sockets that would be in /tmp
+# otherwise, which is the host's.
+RUN_OWN = "/run/sysenv-ns"
+OWN_SOCKETS = f"{RUN_OWN}/sockets"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from sysenv_ns.upper import view
+from sysenv_ns.files import view
 
 CAPABILITY = b"security.capability"
 LISTS = (b"system.posix_acl_access", b"system.posix_acl_default")
@@ -14,12 +14,12 @@ _UNRESOLVED = re.compile(rb"(user|trusted)\.overlay\.(metacopy|redirect)")
 
 
 def is_carried(name: bytes) -> bool:
-    """Whether an attribute goes with its file; labels of a security system are given anew."""
+    """Whether an attribute is archived; labels of a security system are not, as they are set anew."""
     if name in (CAPABILITY, *LISTS):
         return True
     return name.startswith((b"user.", b"trusted.")) and not view.is_of_overlay(os.fsdecode(name))
 
 
 def is_unresolved(name: bytes) -> bool:
-    """Whether a file with that attribute is not whole by itself."""
+    """Whether a file with that attribute depends on another file."""
     return _UNRESOLVED.fullmatch(name) is not None

@@ -1,26 +1,39 @@
-"""Zstandard, by the standard library or its backport; loaded by those who need it only."""
+"""Zstandard, by the standard library, its backport, or the package zstandard of distributions; loaded when needed."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Mapping
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+zstandard: Any = None
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
-    from backports import zstd
+    try:
+        from backports import zstd
+    except ImportError:
+        import zstandard
 
-Error = zstd.ZstdError
+Error: type[Exception] = zstandard.ZstdError if zstandard else zstd.ZstdError
 _LEVEL = 3  # zstd's own: beyond it, most time goes into a few per cent
 _THREADS = 8  # more gain little, and each takes memory
+_WINDOW_LOG = 25  # 32 MiB, which a reader has to keep: an archive may have been compressed anew, but not by all levels
+_PIECE = 4096  # compressed bytes: a block of 4 can become 128 KiB (RFC 8878), so that these become 128 MiB at most
 
 
 def writer(stream: BinaryIO) -> BinaryIO:
-    """Compresses what is written, by threads that end when it is closed: no process may be forked before."""
-    parameter = zstd.CompressionParameter
+    """Compresses what is written, in threads that end when it is closed: no process may be forked before that."""
     threads = min(len(os.sched_getaffinity(0)), _THREADS)
+    if zstandard:
+        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, threads=threads)
+        return cast(BinaryIO, compressor.stream_writer(stream, closefd=False))
+    parameter = zstd.CompressionParameter
     options: Mapping[int, int] = {
         parameter.compression_level: _LEVEL,
         parameter.checksum_flag: 1,
@@ -30,5 +43,40 @@ def writer(stream: BinaryIO) -> BinaryIO:
 
 
 def reader(stream: BinaryIO) -> BinaryIO:
-    """What was compressed. Reading raises EOFError where it ends too early, Error where it is damaged."""
-    return cast(BinaryIO, zstd.ZstdFile(stream, "rb"))
+    """Decompresses. Reading raises EOFError if the data is truncated, Error if it is damaged."""
+    if zstandard:
+        return cast(BinaryIO, io.BufferedReader(_Frames(stream)))
+    options: Mapping[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    return cast(BinaryIO, zstd.ZstdFile(stream, "rb", options=options))
+
+
+class _Frames(io.RawIOBase):
+    """Reads frames one after the other; zstandard's own reader accepts a truncated one."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG)
+        self._frame: Any = self._decompressor.decompressobj()  # the one that is being read
+        self._left = b""  # compressed bytes after the last frame
+        self._found = memoryview(b"")  # bytes that nobody has read yet
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer with available data; 0 at the end."""
+        while not self._found:
+            data = self._left or self._stream.read(_PIECE)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("compressed data ended before the end of a frame")
+                return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._found = memoryview(self._frame.decompress(data))
+            self._left = self._frame.unused_data if self._frame.eof else b""
+            self._frame = None if self._frame.eof else self._frame
+        target = memoryview(buffer).cast("B")
+        size = min(len(target), len(self._found))
+        target[:size] = self._found[:size]
+        self._found = self._found[size:]
+        return size

@@ -1,10 +1,10 @@
-"""What an archive says of itself in its first member; reads and writes that, and tells whether it fits this host.
+"""The first member of an archive, its description: reads and writes it, and checks whether it fits this host.
 
 sysenv-ns.json    this
-layers/0/...      what has changed since the last snapshot, shaped like /
+layers/0/...      the changes since the last snapshot, shaped like /
 layers/N/...      frozen layers
-origins/N/...     what the host was when these began: see origin.py
-end.json          the checksum of all before it: without it the archive is not whole
+origins/N/...     the host as it was when these began: see origin.py
+end.json          the checksum of all before it: without it the archive is incomplete
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sysenv_ns import documents, policy
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
+from sysenv_ns.environment.store import Snapshot, check_name
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.store import Snapshot, check_name
+from sysenv_ns.host import release
 
 VERSION = 1
 NAME, END = "sysenv-ns.json", "end.json"
 LAYERS, ORIGINS = "layers", "origins"
 _FORMAT = "sysenv-ns environment"
-_LIMIT = 16 << 20  # bytes
+_LIMIT = 4 << 20  # bytes: some tens of times as many when they are read
+_END_LIMIT = 1024
+_SETTINGS_LIMIT = 8 << 10  # characters: what reads TOML takes memory by the square of a key that has many dots
 _MANY = 10_000  # layers, or states of a host: a number that an archive claims is not believed
-_WORD = re.compile(r"[A-Za-z0-9._+~-]*")
+_WORD = re.compile(r"[A-Za-z0-9._+~-]{0,100}")
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+_WRONG = (ValueError, KeyError, TypeError, RecursionError)  # what reading another form than ours raises
 _LATEST = 1e11  # seconds: the year 5138
-_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a system's programs depend on."""
+    """The properties of a system on which its programs depend."""
 
     system: str  # ID and VERSION_ID of os-release(5); a rolling one has no version
     version: str
@@ -41,43 +46,53 @@ class Machine:
 
     @property
     def release(self) -> str:
-        """For people."""
+        """The system in words."""
         return f"{self.system or 'an unknown system'} {self.version}".strip()
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer; the numbers of the states of the host that its packages and its accounts are of."""
+class ArchivedLayer:
+    """A layer; the numbers of the states of the host that its packages and its accounts come from."""
 
     packages: int | None
     accounts: int | None
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """An environment without its files. Layers have numbers: 0 is what is frozen in no snapshot."""
+class ArchiveManifest:
+    """An environment without its files. Layers have numbers: 0 is the changes since the last snapshot."""
 
     name: str
     driver: str
     id_map: str | None
     created: float
     machine: Machine
-    layers: tuple[Layer, ...]
+    layers: tuple[ArchivedLayer, ...]
     current: tuple[int, ...]  # uppermost first
     snapshots: tuple[tuple[Snapshot, tuple[int, ...]], ...]  # with the numbers of their layers
     origins: int  # how many
     settings: str | None = None  # its config.toml
 
 
-def encode(manifest: Manifest) -> bytes:
-    """The content of the first member."""
+def encode(manifest: ArchiveManifest) -> bytes:
+    """The content of the first member. Raises SysenvError for what `read` would refuse."""
     snapshots = [asdict(snapshot) | {"layers": numbers} for snapshot, numbers in manifest.snapshots]
     data = {"format": _FORMAT, "version": VERSION, **asdict(manifest), "snapshots": snapshots}
-    return json.dumps(data, indent=1).encode()
+    encoded = json.dumps(data, indent=1).encode()
+    if len(encoded) > _LIMIT or len(manifest.layers) >= _MANY:
+        raise SysenvError(f"{manifest.name} has too many snapshots for an archive", "delete some of them")
+    try:
+        _settings(manifest.settings)
+    except ValueError:
+        raise SysenvError(
+            f"the settings of {manifest.name} cannot be exported: they are not text, or too long",
+            f"its config.toml may have at most {_SETTINGS_LIMIT} characters of UTF-8",
+        ) from None
+    return encoded
 
 
-def read(reader: Reader, file: str) -> Manifest:
-    """The first member. Raises SysenvError when it is none of an export, Damaged when it is not whole."""
+def read(reader: Reader, file: str) -> ArchiveManifest:
+    """The first member. Raises SysenvError if the file is not from export, Damaged if the member is incomplete."""
     try:
         member = reader.next()
     except Damaged:
@@ -85,108 +100,143 @@ def read(reader: Reader, file: str) -> Manifest:
     if member is None or (member.name, member.kind) != (os.fsencode(NAME), "file") or member.size > _LIMIT:
         raise foreign(file)
     try:
-        data = json.loads(content(reader, member))
+        data = documents.parse_json(_content(reader, member, _LIMIT))
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise foreign(file)
-        if data["version"] != VERSION:
+        version = _whole(data["version"], _MANY)
+        if version != VERSION:
             raise SysenvError(
-                f"{file} has format {data['version']}, this sysenv-ns reads {VERSION}",
+                f"{file} has format {version}, this sysenv-ns reads {VERSION}",
                 "use the version of sysenv-ns that made it, or a later one",
             )
         return _decode(data)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise Damaged(f"its description is wrong: {error}") from error
+    except _WRONG as error:
+        raise Damaged(f"invalid description: {error}") from error
+
+
+def read_end(reader: Reader, member: Member) -> str:
+    """The checksum in the last member. Raises Damaged."""
+    try:
+        checksum = _text(documents.parse_json(_content(reader, member, _END_LIMIT))["sha256"])
+    except _WRONG:
+        checksum = ""
+    if member.kind != "file" or not _CHECKSUM.fullmatch(checksum):
+        raise Damaged("invalid end record")
+    return checksum
 
 
 def foreign(file: str) -> SysenvError:
-    """The error for a file that is something else."""
-    return SysenvError(f"{file} is no export of sysenv-ns", "make one with: sysenv-ns export NAME FILE")
+    """The error for a file that is not an archive of this kind."""
+    return SysenvError(f"{file} was not made by sysenv-ns export", "make one with: sysenv-ns export NAME FILE")
 
 
-def content(reader: Reader, member: Member) -> bytes:
+def _content(reader: Reader, member: Member, limit: int) -> bytes:
     """A small file of the archive's own. Raises Damaged."""
-    if member.size > _LIMIT or member.extents is not None:
+    if member.size > limit or member.extents is not None:
         raise Damaged("its description is too large")
     return b"".join(data for _, data in reader.data())
 
 
-def _decode(data: Mapping[str, Any]) -> Manifest:
-    layers = tuple(map(_layer, data["layers"]))
-    origins = int(data["origins"])
+def _decode(data: Mapping[str, Any]) -> ArchiveManifest:
+    layers = tuple(map(_layer, _list(data["layers"])))
+    origins = _whole(data["origins"], _MANY)
     named = (number for layer in layers for number in (layer.packages, layer.accounts) if number is not None)
-    if not 0 < len(layers) < _MANY or not 0 <= origins < _MANY or not all(0 <= number < origins for number in named):
-        raise ValueError("wrong numbers")
-    machine = Machine(*(str(data["machine"][key]) for key in ("system", "version", "architecture")))
-    if not all(_WORD.fullmatch(word) for word in (machine.system, machine.version, machine.architecture)):
-        raise ValueError("a wrong machine")
-    snapshots = tuple(_snapshot(snapshot, len(layers)) for snapshot in data["snapshots"])
+    if not 0 < len(layers) < _MANY or not all(number < origins for number in named):
+        raise ValueError("a layer refers to something that is missing")
+    snapshots = tuple(_snapshot(snapshot, len(layers)) for snapshot in _list(data["snapshots"]))
     if len({snapshot.label for snapshot, _ in snapshots}) != len(snapshots):
-        raise ValueError("two snapshots of one label")
-    driver, id_map, settings = (data[key] for key in ("driver", "id_map", "settings"))
-    return Manifest(
-        check_name(str(data["name"])),
-        str(driver),
-        None if id_map is None else str(id_map),
-        _time(data["created"]),
-        machine,
-        layers,
-        _numbers(data["current"], len(layers)),
-        snapshots,
-        origins,
-        None if settings is None else str(settings),
+        raise ValueError("duplicate snapshot label")
+    id_map = data["id_map"]
+    return ArchiveManifest(
+        name=check_name(_text(data["name"])),
+        driver=_word(data["driver"]),
+        id_map=None if id_map is None else _word(id_map),
+        created=_time(data["created"]),
+        machine=Machine(*(_word(data["machine"][key]) for key in ("system", "version", "architecture"))),
+        layers=layers,
+        current=_numbers(data["current"], len(layers)),
+        snapshots=snapshots,
+        origins=origins,
+        settings=_settings(data["settings"]),
     )
 
 
-def _time(data: Any) -> float:
-    seconds = float(data)
-    if not 0 <= seconds < _LATEST:
-        raise ValueError("a wrong time")
-    return seconds
+def _text(data: object, limit: int = 100) -> str:
+    """Text that can be written anywhere: valid UTF-8 without NUL."""
+    if not isinstance(data, str) or len(data) > limit or "\0" in data:
+        raise ValueError("invalid text")
+    data.encode()
+    return data
 
 
-def _layer(data: Mapping[str, Any]) -> Layer:
-    return Layer(*(None if data[key] is None else int(data[key]) for key in ("packages", "accounts")))
+def _word(data: object) -> str:
+    word = _text(data)
+    if not _WORD.fullmatch(word):
+        raise ValueError("invalid word")
+    return word
+
+
+def _settings(data: object) -> str | None:
+    return None if data is None else _text(data, _SETTINGS_LIMIT)
+
+
+def _whole(data: object, end: int, first: int = 0) -> int:
+    """An integer below `end`; not true, "1" or 1.0, which Python would accept."""
+    if type(data) is not int or not first <= data < end:
+        raise ValueError("invalid number")
+    return data
+
+
+def _list(data: object) -> list[Any]:
+    if not isinstance(data, list):
+        raise ValueError("not a list")
+    return data
+
+
+def _time(data: object) -> float:
+    if isinstance(data, bool) or not isinstance(data, int | float) or not 0 <= data < _LATEST:
+        raise ValueError("invalid time")
+    return float(data)
+
+
+def _layer(data: Mapping[str, Any]) -> ArchivedLayer:
+    return ArchivedLayer(*(None if data[key] is None else _whole(data[key], _MANY) for key in ("packages", "accounts")))
 
 
 def _snapshot(data: Mapping[str, Any], count: int) -> tuple[Snapshot, tuple[int, ...]]:
-    label, environment = check_name(str(data["label"]), "a snapshot"), check_name(str(data["environment"]))
-    snapshot = Snapshot(label, _time(data["created"]), (), environment, bool(data["automatic"]))
-    return snapshot, _numbers(data["layers"], count, first=1)
+    automatic = data["automatic"]
+    if not isinstance(automatic, bool):
+        raise ValueError("invalid snapshot")
+    label, environment = check_name(_text(data["label"]), "a snapshot"), check_name(_text(data["environment"]))
+    return Snapshot(label, _time(data["created"]), (), environment, automatic), _numbers(data["layers"], count, first=1)
 
 
-def _numbers(data: Iterable[Any], count: int, first: int = 0) -> tuple[int, ...]:
+def _numbers(data: object, count: int, first: int = 0) -> tuple[int, ...]:
     """The layers of a state; only the present one begins with 0."""
-    numbers = tuple(map(int, data))
-    if len({*numbers}) != len(numbers) or not all(first <= number < count for number in numbers):
-        raise ValueError("wrong layers")
-    if first == 0 and (not numbers or numbers[0] != 0 or 0 in numbers[1:]):
-        raise ValueError("the present state has no changes")
+    numbers = tuple(_whole(number, count, first) for number in _list(data))
+    if len({*numbers}) != len(numbers) or len(numbers) > policy.LAYERS + 1:
+        raise ValueError("invalid list of layers")
+    if first == 0 and (not numbers or numbers[0] != 0):
+        raise ValueError("the current state has no layer of its own")
     return numbers
 
 
 def machine() -> Machine:
-    """This one."""
-    fields = {}
-    for path in reversed(_RELEASES):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                fields = dict(line.rstrip("\n").split("=", 1) for line in stream if "=" in line)
-        except OSError:  # there are systems without
-            continue
-    system, version = (fields.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID"))
-    return Machine(system, version, os.uname().machine)
+    """This system."""
+    fields = release.fields()
+    return Machine(fields.get("ID", ""), fields.get("VERSION_ID", ""), os.uname().machine)
 
 
 def check_machine(theirs: Machine, file: str, force: bool) -> None:
-    """Raise SysenvError when an environment of another machine cannot work on this one, or may not."""
+    """Raise SysenvError if an environment of another machine cannot, or might not, work on this one."""
     ours = machine()
     if theirs.architecture != ours.architecture:
         raise SysenvError(
-            f"{file} is of an environment for {theirs.architecture}, this machine is {ours.architecture}",
-            "import it on a machine of its architecture",
+            f"{file} is for {theirs.architecture}, this machine is {ours.architecture}",
+            "import it on a machine of that architecture",
         )
     if theirs.release != ours.release and not force:
         raise SysenvError(
-            f"{file} is of an environment on {theirs.release}, this system is {ours.release}",
-            "its packages may not work here; --force imports it nevertheless",
+            f"{file} was made on {theirs.release}, this system is {ours.release}",
+            "its packages may not work here; --force imports it anyway",
         )

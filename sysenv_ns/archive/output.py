@@ -1,4 +1,4 @@
-"""Writes a file that appears under its name when all of it is written, or the standard output; knows no contents."""
+"""Writes a file that appears under its name when it is complete, or the standard output; knows no contents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,19 +23,23 @@ def standard() -> Iterator[BinaryIO]:
     """The standard output, unless it is a terminal. Raises SysenvError."""
     if sys.stdout.isatty():
         raise SysenvError(
-            "an archive is nothing for a terminal", "give a file, or a pipe: sysenv-ns export NAME - | ..."
+            "refusing to write an archive to a terminal", "give a file, or a pipe: sysenv-ns export NAME - | ..."
         )
     with _written("the standard output"), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
         yield stream
 
 
-@contextlib.contextmanager
-def file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
-    """A new file, or with `force` one in the place of an old one; `owner`: whom root acts for.
+# Lets root be the user that it acts for, while a path is followed: it must lead nowhere that is closed to that one.
+As = Callable[[], contextlib.AbstractContextManager[None]]
 
-    Raises SysenvError; then what was there is there.
+
+@contextlib.contextmanager
+def file(path: Path, force: bool, as_user: As) -> Iterator[BinaryIO]:
+    """A new file of the user; with `force` it may replace an old one.
+
+    Raises SysenvError; then an old file is unchanged.
     """
-    with _written(str(path)), _file(path, force, owner) as stream:
+    with _written(str(path)), _file(path, force, as_user) as stream:
         yield stream
 
 
@@ -46,37 +50,39 @@ def _written(name: str) -> Iterator[None]:
     except BrokenPipeError:  # whoever reads it has gone
         raise
     except OSError as error:
-        hint = "make room, or give another name" if error.errno in _FULL else "give another name"
+        hint = "free some space, or give another name" if error.errno in _FULL else "give another name"
         raise SysenvError(f"{name} cannot be written: {reason(error)}", hint) from error
 
 
 @contextlib.contextmanager
-def _file(path: Path, force: bool, owner: tuple[int, int] | None) -> Iterator[BinaryIO]:
-    target = Path(os.path.realpath(path))
-    _check(path, target, force)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _file(path: Path, force: bool, as_user: As) -> Iterator[BinaryIO]:
+    with as_user():
+        target = Path(os.path.realpath(path))
+        _check(path, target, force)
+        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     temporary = f".{target.name[:200]}.{os.urandom(4).hex()}"
     try:
-        descriptor, named = _open(directory, temporary)
+        with as_user():
+            descriptor, named = _open(directory, temporary)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 os.fchmod(descriptor, _MODE)
-                if owner is not None:
-                    os.fchown(descriptor, *owner)
                 yield stream
                 stream.flush()
                 os.fsync(descriptor)
-                if not named and (force or not _link(descriptor, directory, target.name)):
-                    _link(descriptor, directory, temporary)
-                    named = True
-                if named:
-                    _check(path, target, force)
-                    os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
-                    named = False
+                with as_user():
+                    if not named and (force or not _link(descriptor, directory, target.name)):
+                        _link(descriptor, directory, temporary)
+                        named = True
+                    if named:
+                        _check(path, target, force)
+                        os.rename(temporary, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+                        named = False
                 os.fsync(directory)
         finally:
             if named:
-                os.unlink(temporary, dir_fd=directory)
+                with as_user():
+                    os.unlink(temporary, dir_fd=directory)
     finally:
         os.close(directory)
 
@@ -87,13 +93,13 @@ def _check(path: Path, target: Path, force: bool) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise SysenvError(f"{path} exists and is no file", "give another name, or - for the standard output")
+        raise SysenvError(f"{path} exists and is not a file", "give another name, or - for the standard output")
     if not force:
-        raise SysenvError(f"{path} exists already", "give another name; --force replaces it")
+        raise SysenvError(f"{path} already exists", "give another name; --force replaces it")
 
 
 def _open(directory: int, name: str) -> tuple[int, bool]:
-    """A new file, and whether it has that name. Without one, nothing is left of an export that is killed."""
+    """A new file, and whether it already has that name. An unnamed one disappears if the export is killed."""
     try:
         return os.open(".", os.O_TMPFILE | _NEW, _MODE, dir_fd=directory), False
     except OSError as error:
@@ -103,7 +109,7 @@ def _open(directory: int, name: str) -> tuple[int, bool]:
 
 
 def _link(descriptor: int, directory: int, name: str) -> bool:
-    """Give a file without a name one; False when there is one of that name meanwhile."""
+    """Name an unnamed file; False if that name exists meanwhile."""
     try:
         # With descriptors of directories: without, Python calls link(2), which does not follow.
         source = f"/proc/self/fd/{descriptor}"

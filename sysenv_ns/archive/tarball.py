@@ -1,24 +1,33 @@
-"""The form of members in an archive: pax (pax(1), tar(5)) as far as export writes it; knows nothing of environments.
+"""The format of members in an archive: the part of pax (pax(1), tar(5)) that export writes; knows no environments.
 
 Not tarfile: names and attributes are bytes here, times have nanoseconds, all bytes before a member have a checksum, and
-what export does not write is refused. Other programs for tar can list and unpack it.
+what export does not write is refused. Other tar programs can list and unpack it.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from sysenv_ns.text import quoted
 
 Kind = Literal["file", "directory", "symlink", "link", "fifo", "socket", "whiteout"]
 Extents = tuple[tuple[int, int], ...]
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-_LIMIT = 16 << 20  # bytes of a member's records: the name, and all attributes that a file system can keep
+_LIMIT = 4 << 20  # bytes of a member's records, or of the map of a sparse file
+_RECORDS_LIMIT = 10_000  # as many attributes as listxattr(2) can tell of (XATTR_LIST_MAX)
+_PATH_LIMIT = 4000  # bytes of a name: PATH_MAX, less what leads to an upper directory
+_TARGET_LIMIT = 4095  # bytes of the target of a link
+EXTENTS_LIMIT = 100_000  # of a sparse file
 _CHUNK = 1 << 20
+_SHOWN = 400  # bytes
 _NO_ID = (1 << 32) - 1  # what chown(2) takes for "leave it"
 _TYPES: Mapping[Kind, bytes] = {
     **{"file": b"0", "link": b"1", "symlink": b"2", "whiteout": b"3", "directory": b"5", "fifo": b"6"},
@@ -26,6 +35,7 @@ _TYPES: Mapping[Kind, bytes] = {
 }
 _KINDS: Mapping[bytes, Kind] = {code: kind for kind, code in _TYPES.items() if kind != "socket"}
 _RECORDS = b"x"
+_RECORDS_NAME = b"././@PaxHeader"
 _MAGIC = b"ustar\x0000"
 # With eight blanks in the place of the checksum, no names of users, 0 for the numbers of a device.
 _HEADER = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" + b" " * 8 + b"%b%b%b" + bytes(64) + b"0000000\0" * 2 + bytes(167)
@@ -39,10 +49,14 @@ _LARGEST = {8: 0o7777777, 12: 0o77777777777}  # what a field of so many bytes ho
 
 
 class Damaged(Exception):
-    """What is read is no archive of ours, or not a whole one; the text says where."""
+    """The data is not an archive of ours, or damaged; the text says where."""
 
 
-@dataclass(frozen=True)
+class TooLarge(Exception):
+    """A member that a reader would refuse; the text is its name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file of an archive. `extents`: where a sparse file has data (offset, length); None: everywhere."""
 
@@ -60,14 +74,14 @@ class Member:
 
     @property
     def stored(self) -> int:
-        """How many bytes follow its header."""
+        """The number of bytes after its header."""
         if self.extents is None:
             return self.size
         return len(_sparse_map(self.extents)) + sum(length for _, length in self.extents)
 
 
 def encode(member: Member) -> bytes:
-    """What precedes the data of a member: its records, its header, and the map of a sparse file."""
+    """The bytes before the data of a member: records, header, and the map of a sparse file. Raises TooLarge."""
     numbers = {b"uid": (member.uid, 8), b"gid": (member.gid, 8), b"size": (member.stored, 12)}
     records = [(key, b"%d" % value) for key, (value, width) in numbers.items() if value > _LARGEST[width]]
     records.append((b"mtime", _time(member.mtime_ns)))
@@ -81,28 +95,24 @@ def encode(member: Member) -> bytes:
     records += [(_SOCKET, b"y")] if member.kind == "socket" else []
     records += [(_ATTRIBUTE + _quoted(key), value) for key, value in sorted(member.attributes.items())]
     data = _records(records)
-    head = _header(Member(member.name, "file", mode=0o644), _RECORDS, len(data))
+    if len(data) > _LIMIT or len(records) > _RECORDS_LIMIT:
+        raise TooLarge(shown(member.name))
     body = b"" if member.extents is None else _sparse_map(member.extents)
-    return b"".join((head, data, padding(len(data)), _header(member, _TYPES[member.kind], member.stored), body))
+    header = _header(member, _TYPES[member.kind], member.stored)
+    return b"".join((_records_header(len(data)), data, padding(len(data)), header, body))
 
 
 def padding(size: int) -> bytes:
-    """What follows so many bytes to the end of the block."""
+    """The padding after that many bytes, to the end of the block."""
     return bytes(-size % BLOCK)
 
 
 def _records(records: list[tuple[bytes, bytes]]) -> bytes:
-    if not all(_is_text(key) and _is_text(value) for key, value in records):
-        records = [(b"hdrcharset", b"BINARY"), *records]
-    return b"".join(_record(key, value) for key, value in records)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
+    try:  # no character of UTF-8 begins before a line feed and ends after it
+        b"\n".join(itertools.chain.from_iterable(records)).decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        records = [(b"hdrcharset", b"BINARY"), *records]
+    return b"".join([_record(key, value) for key, value in records])
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -113,8 +123,14 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %b=%b\n" % (length, key, value)
 
 
+@functools.lru_cache(maxsize=1024)
+def _records_header(size: int) -> bytes:
+    """The header of records, whose name says nothing."""
+    return _header(Member(_RECORDS_NAME, "file", mode=0o644), _RECORDS, size)
+
+
 def _header(member: Member, code: bytes, size: int) -> bytes:
-    """A number that has no room is 0 here, and in a record."""
+    """A number; one that does not fit is 0 here, and in a record."""
     mode, uid, gid = (number if number <= _LARGEST[8] else 0 for number in (member.mode, member.uid, member.gid))
     size, seconds = (number if number <= _LARGEST[12] else 0 for number in (size, max(0, member.mtime_ns // 10**9)))
     name, target = member.name[:100], member.target[:100]
@@ -142,7 +158,7 @@ def _sparse_map(extents: Extents) -> bytes:
 
 
 class Reader:
-    """Reads members one after the other from what gives the next bytes. Raises Damaged, and what `read` raises."""
+    """Reads members one after the other with `read`. Raises Damaged, and what `read` raises."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -153,7 +169,7 @@ class Reader:
 
     @property
     def checksum(self) -> str:
-        """The SHA-256 of all that lies before the current member."""
+        """The SHA-256 of everything before the current member."""
         return self._before.hexdigest()
 
     def next(self) -> Member | None:
@@ -164,11 +180,11 @@ class Reader:
         block = self._take(BLOCK)
         if block == bytes(BLOCK):
             if self._take(BLOCK) != bytes(BLOCK) or self._read(1):
-                raise Damaged("something follows its end")
+                raise Damaged("data after its end")
             return None
         code, size, _ = _parse(block)
         if code != _RECORDS or size > _LIMIT:
-            raise Damaged("a member has no records")
+            raise Damaged("a member has no extended header")
         records = _split(self._take(size))
         self._skip(-size % BLOCK)
         code, size, member = _parse(self._take(BLOCK))
@@ -180,9 +196,9 @@ class Reader:
         return member
 
     def data(self) -> Iterator[tuple[int, bytes]]:
-        """The content of the current member in pieces, with the place of each; holes are left out.
+        """The content of the current member in pieces, each with its offset; holes are left out.
 
-        To be read to its end, or not at all.
+        It must be read to the end, or not at all.
         """
         for offset, length in self._member.extents or ((0, self._left),):
             position, end = offset, offset + length
@@ -199,19 +215,22 @@ class Reader:
         text, lines, wanted = bytearray(), 0, 0
         while not wanted or lines < wanted:
             if len(text) >= min(self._left, _LIMIT):
-                raise Damaged("the map of a sparse file does not end")
+                raise Damaged("the map of a sparse file has no end")
             block = self._take(BLOCK)
             text += block
             lines += block.count(b"\n")
             if lines and not wanted:
-                wanted = 1 + 2 * _number(bytes(text.partition(b"\n")[0]))
+                count = _number(bytes(text.partition(b"\n")[0]))
+                if count > EXTENTS_LIMIT:
+                    raise Damaged("the map of a sparse file is too long")
+                wanted = 1 + 2 * count
         self._left -= len(text)
         count, *numbers = map(_number, bytes(text).rstrip(b"\0").splitlines())
         extents = tuple(zip(numbers[::2], numbers[1::2], strict=False))
         ends = [0, *(offset + length for offset, length in extents)]
         ordered = all(end <= offset for end, (offset, _) in zip(ends, extents, strict=False))
         if len(numbers) != 2 * count or not ordered or ends[-1] > size or sum(n for _, n in extents) != self._left:
-            raise Damaged("the map of a sparse file is wrong")
+            raise Damaged("invalid map of a sparse file")
         return extents
 
     def _take(self, size: int) -> bytes:
@@ -219,7 +238,7 @@ class Reader:
         while size:
             piece = self._read(size)
             if not piece:
-                raise Damaged("it ends too early")
+                raise Damaged("unexpected end of file")
             self._digest.update(piece)
             pieces.append(piece)
             size -= len(piece)
@@ -227,17 +246,17 @@ class Reader:
 
     def _skip(self, size: int) -> None:
         if any(self._take(size)):
-            raise Damaged("there is something between its members")
+            raise Damaged("data between its members")
 
 
 def _parse(block: bytes) -> tuple[bytes, int, Member]:
-    """The type and size in a header, and what else it tells."""
+    """The type and size in a header, and its other fields."""
     if block[257:265] != _MAGIC:
-        raise Damaged("a header is missing")
+        raise Damaged("missing header")
     if sum(block[:148]) + 8 * 32 + sum(block[156:]) != _field(block, 148, 7):
-        raise Damaged("a header has the wrong checksum")
+        raise Damaged("checksum mismatch in a header")
     if any(block[329:345].strip(b"0\0")):  # the numbers of a device
-        raise Damaged("it has a device node")
+        raise Damaged("it contains a device node")
     mode, uid, gid, size = (_field(block, *place) for place in ((100, 8), (108, 8), (116, 8), (124, 12)))
     return block[156:157], size, Member(b"", "file", mode, uid, gid)
 
@@ -245,7 +264,7 @@ def _parse(block: bytes) -> tuple[bytes, int, Member]:
 def _field(block: bytes, start: int, width: int) -> int:
     text = block[start : start + width].rstrip(b" \0")
     if not re.fullmatch(rb"[0-7]+", text):
-        raise Damaged("a header has a wrong number")
+        raise Damaged("invalid number in a header")
     return int(text, 8)
 
 
@@ -257,38 +276,51 @@ def _split(data: bytes) -> dict[bytes, bytes]:
         record = data[position : position + length]
         position += length
         key, equals, value = record.partition(b" ")[2].partition(b"=")
-        if not equals or len(record) != length or value[-1:] != b"\n" or key in records:
-            raise Damaged("the records of a member are wrong")
+        whole = equals and len(record) == length and value[-1:] == b"\n"
+        if not whole or key in records or len(records) >= _RECORDS_LIMIT:
+            raise Damaged("invalid extended header")
         records[key] = value[:-1]
     return records
 
 
 def _complete(code: bytes, size: int, member: Member, records: dict[bytes, bytes]) -> tuple[int, Member]:
-    """A member with what its records say of it, and how many bytes follow."""
+    """A member with the values of its records, and the number of bytes that follow."""
     records = dict(records)
     kind = _KINDS.get(code)
     sparse = _SPARSE_NAME in records
     name = records.pop(_SPARSE_NAME if sparse else b"path", b"")
     if kind is None or not name or records.pop(b"hdrcharset", b"BINARY") != b"BINARY":
-        raise Damaged("a member is of no type that an export has")
+        raise Damaged("a member of an unknown type")
+    if len(name) > _PATH_LIMIT or b"\0" in name:
+        raise Damaged(f"invalid file name {shown(name)}")
     size = _number(records.pop(b"size", b"%d" % size))
     uid, gid = (_number(records.pop(key, b"%d" % value)) for key, value in ((b"uid", member.uid), (b"gid", member.gid)))
     time = _TIME.fullmatch(records.pop(b"mtime", b""))
     if time is None or max(uid, gid) >= _NO_ID or member.mode > 0o7777 or (size and kind != "file"):
-        raise Damaged(f"{shown(name)} has wrong numbers")
+        raise Damaged(f"invalid numbers for {shown(name)}")
     whole = _number(records.pop(_SPARSE_SIZE, b"")) if sparse else size
     if sparse and any(records.pop(key, b"") != value for key, value in _SPARSE.items()):
-        raise Damaged(f"{shown(name)} is sparse in an unknown way")
+        raise Damaged(f"unknown sparse format of {shown(name)}")
     target = records.pop(b"linkpath", b"")
+    if len(target) > _TARGET_LIMIT:
+        raise Damaged(f"the link target of {shown(name)} is too long")
     opaque, socket = records.pop(_OPAQUE, b"") == b"y", records.pop(_SOCKET, b"") == b"y"
     if bool(target) != (kind in ("link", "symlink")) or (opaque and kind != "directory") or (socket and size):
-        raise Damaged(f"{shown(name)} is not what it says")
+        raise Damaged(f"the header of {shown(name)} contradicts itself")
     attributes = {_unquoted(k[len(_ATTRIBUTE) :]): v for k, v in records.items() if k.startswith(_ATTRIBUTE)}
-    if len(attributes) != len(records):
-        raise Damaged(f"{shown(name)} has a record that is not known")
+    if len(attributes) != len(records) or any(b"\0" in text for text in (target, *attributes)):
+        raise Damaged(f"unknown record for {shown(name)}")
     nanoseconds = (int(time[2]) * 10**9 + int(time[3])) * (-1 if time[1] else 1)
     return size, Member(
-        *(name, "socket" if socket else kind, member.mode, uid, gid, nanoseconds, whole, target, opaque),
+        name,
+        "socket" if socket else kind,
+        mode=member.mode,
+        uid=uid,
+        gid=gid,
+        mtime_ns=nanoseconds,
+        size=whole,
+        target=target,
+        opaque=opaque,
         extents=() if sparse else None,
         attributes=attributes,
     )
@@ -296,10 +328,11 @@ def _complete(code: bytes, size: int, member: Member, records: dict[bytes, bytes
 
 def _number(text: bytes) -> int:
     if not _NUMBER.fullmatch(text):
-        raise Damaged("a number is wrong")
+        raise Damaged("invalid number")
     return int(text)
 
 
 def shown(name: bytes) -> str:
-    """A name in a message."""
-    return repr(name.decode("utf-8", "backslashreplace"))
+    """A name for messages; the middle of a long one is left out."""
+    whole = name if len(name) <= _SHOWN else b"%b...%b" % (name[: _SHOWN // 2], name[-_SHOWN // 2 :])
+    return quoted(whole.decode("utf-8", "surrogateescape"))

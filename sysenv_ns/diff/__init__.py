@@ -1,1 +1,1 @@
-"""diff: what an environment changed against the host."""
+"""diff: what an environment changed compared with the host."""

@@ -1,14 +1,13 @@
-"""PURE: what a change against the host is, of a file and of a package, and what it is folded into; finds nothing."""
+"""PURE: changes of files and packages compared with the host, and how they are grouped; finds nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal, NamedTuple
 
-from sysenv_ns.packages import dpkg
+from sysenv_ns.packages import dpkg, versions
 from sysenv_ns.packages.dpkg import Package
 
 Kind = Literal["added", "modified", "deleted", "type", "metadata"]  # metadata: and nothing else
@@ -16,20 +15,20 @@ FileType = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
 Fold = Literal["", "cache", "log", "database"]  # database: one of a package manager
 PackageKind = Literal["added", "upgraded", "downgraded", "removed"]
 
-_FOLDS: tuple[tuple[Fold, str], ...] = (
-    ("log", r"/var/log/.*"),
-    ("database", r"/var/lib/(dpkg|rpm|pacman|apk)/.*|/(usr/)?lib/(apk|sysimage)/.*|/var/lib/apt/(?!lists/)[^/]*"),
-    ("database", r"/var/lib/sysenv-ns(/.*)?"),
-    ("cache", r"/var/cache/.*|/var/lib/apt/lists/.*|/etc/ld\.so\.cache|.*/__pycache__(/.*)?"),
-    ("cache", r"/usr/.*/(icon-theme\.cache|mimeinfo\.cache|mime\.cache|loaders\.cache|gschemas\.compiled)"),
+# What it is by the name of the group that matches.
+_FOLDS = re.compile(
+    r"(?P<log>/var/log/.*)"
+    r"|(?P<database>/var/lib/(dpkg|rpm|pacman|apk)/.*|/(usr/)?lib/(apk|sysimage)/.*|/var/lib/apt/(?!lists/)[^/]*"
+    r"|/var/lib/sysenv-ns(/.*)?)"
+    r"|(?P<cache>/var/cache/.*|/var/lib/apt/lists/.*|/etc/ld\.so\.cache|.*/__pycache__(/.*)?"
+    r"|/usr/.*/(icon-theme\.cache|mimeinfo\.cache|mime\.cache|loaders\.cache|gschemas\.compiled))",
+    re.DOTALL,
 )
-_Pair = tuple[tuple[int, ...], int]
-_END: _Pair = ((0,), 0)
-_VERSION_PARTS = re.compile(r"(\D*)(\d*)")
+_FOLD_NAMES: tuple[Fold, ...] = ("log", "database", "cache")
 
 
 class Facts(NamedTuple):
-    """What something at a path is on one side; owners are those of the environment, where root is 0."""
+    """The properties of a file on one side; owners are those of the environment, where root is 0."""
 
     type: FileType
     mode: int  # its permission bits
@@ -40,7 +39,7 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """What an environment changed at a path, absolute, in which bytes that are no UTF-8 are surrogates."""
+    """What an environment changed at a path; that is absolute, with bytes that are not UTF-8 as surrogates."""
 
     path: str
     kind: Kind
@@ -52,7 +51,7 @@ class Change:
 
     @property
     def type(self) -> FileType:
-        """What it is now, or was."""
+        """Its present type, or its last one."""
         facts = self.new or self.old
         assert facts is not None
         return facts.type
@@ -60,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class PackageChange:
-    """A package that the environment has in another version than the host; "" for none."""
+    """A package with different versions in the environment and on the host; "" if not installed."""
 
     name: str
     kind: PackageKind
@@ -69,24 +68,29 @@ class PackageChange:
 
 
 def compare(
-    path: str, old: Facts | None, new: Facts | None, same_content: bool = True, same_attributes: bool = True
+    path: str,
+    old: Facts | None,
+    new: Facts | None,
+    same_content: bool = True,
+    same_attributes: bool = True,
+    package: str = "",
 ) -> Change | None:
-    """The change at a path; None when there is none."""
+    """The change at a path of that package; None if there is none."""
     if old is None or new is None:
         kind: Kind = "deleted" if new is None else "added"
-        return Change(path, kind, old, new) if old or new else None
+        return Change(path, kind, old, new, (), package, fold(path)) if old or new else None
     if old.type != new.type:
-        return Change(path, "type", old, new)
+        return Change(path, "type", old, new, (), package, fold(path))
     differs = (old.mode != new.mode, (old.uid, old.gid) != (new.uid, new.gid), not same_attributes)
     names = zip(("mode", "owner", "attributes"), differs, strict=True)
     metadata = tuple(name for name, does in names if does)
     if same_content and not metadata:
         return None
-    return Change(path, "metadata" if same_content else "modified", old, new, metadata)
+    return Change(path, "metadata" if same_content else "modified", old, new, metadata, package, fold(path))
 
 
 def details(change: Change) -> list[str]:
-    """What is different beside the content, in words."""
+    """The differences apart from the content, in words."""
     old, new = change.old, change.new
     if old is None or new is None:
         return []
@@ -100,14 +104,15 @@ def details(change: Change) -> list[str]:
 
 
 def fold(path: str) -> Fold:
-    """What a path belongs to that nobody wants to see in full."""
-    return next((name for name, pattern in _FOLDS if re.fullmatch(pattern, path, re.DOTALL)), "")
+    """The group of a path that is only counted, not listed; "" for others."""
+    found = _FOLDS.fullmatch(path)
+    return next((name for name in _FOLD_NAMES if found[name] is not None), "") if found else ""
 
 
 def packages(
     old: Mapping[str, Package], host: Mapping[str, Package], own: Mapping[str, Package]
 ) -> tuple[tuple[PackageChange, ...], int]:
-    """What the environment changed, and how many packages differ only because the host has moved on.
+    """What the environment changed, and how many packages differ only because the host was upgraded.
 
     `old` are those of the host when the environment began to have a database of its own.
     """
@@ -125,40 +130,13 @@ def packages(
 
 
 def package_kind(old: str, new: str) -> PackageKind:
-    """What it is to go from one version to another; "" for none."""
+    """The kind of change from one version to another; "" for not installed."""
     if not old or not new:
         return "removed" if old else "added"
-    return "upgraded" if is_older(old, new) else "downgraded"
-
-
-def is_older(one: str, other: str) -> bool:
-    """Whether one version comes before the other, deb-version(7): by epoch, upstream version, revision."""
-    (epoch, *parts), (other_epoch, *other_parts) = _split(one), _split(other)
-    pairs: list[tuple[_Pair, _Pair]] = [(((), int(epoch)), ((), int(other_epoch)))]
-    for part, other_part in zip(parts, other_parts, strict=True):
-        pairs += zip_longest(_pairs(part), _pairs(other_part), fillvalue=_END)
-    return next((first < second for first, second in pairs if first != second), False)
-
-
-def _split(version: str) -> tuple[str, str, str]:
-    epoch, _, rest = version.rpartition(":")
-    upstream, dash, revision = rest.rpartition("-")
-    return epoch if epoch.isdecimal() else "0", upstream if dash else rest, revision if dash else ""
-
-
-def _pairs(text: str) -> list[_Pair]:
-    """What is no number, and the number behind it: letters before all others, ~ before even the end."""
-    found = (match.groups() for match in _VERSION_PARTS.finditer(text))
-    return [((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found]
-
-
-def _order(letter: str) -> int:
-    if letter == "~":
-        return -1
-    return ord(letter) if letter.isascii() and letter.isalpha() else ord(letter) + 256
+    return "upgraded" if versions.is_older(old, new) else "downgraded"
 
 
 def whose(path: str, stems: Mapping[str, str]) -> str:
-    """The package that an info file of dpkg is about; `stems` are what these files' names begin with."""
+    """The package of an info file of dpkg; `stems` are the beginnings of these files' names."""
     directory, _, name = path.rpartition("/")
     return stems.get(name.rpartition(".")[0], "") if directory == dpkg.INFO else ""

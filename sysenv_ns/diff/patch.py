@@ -1,4 +1,4 @@
-"""PURE: the text difference of a file, in the form that patch(1) takes with -p1; reads no file."""
+"""PURE: the text difference of a file, in the format that patch -p1 reads; reads no file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Change
+from sysenv_ns.text import harmless
 
 _NO_NEWLINE = "\\ No newline at end of file\n"
 _CONTEXT = 3
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a changed path holds on both sides, in which bytes that are no UTF-8 are surrogates; None for nothing."""
+class ContentPair:
+    """The contents of a changed path on both sides, with bytes that are not UTF-8 as surrogates; None for nothing."""
 
     change: Change
     old: str | None
@@ -23,7 +24,7 @@ class Contents:
     binary: bool  # on one side at least
 
 
-def lines(contents: Contents, name: str) -> Iterator[str]:
+def lines(contents: ContentPair, name: str) -> Iterator[str]:
     """The lines for one path, each with its newline; `name` is the environment's."""
     change = contents.change
     yield from _heading(change)
@@ -40,7 +41,7 @@ def lines(contents: Contents, name: str) -> Iterator[str]:
 
 
 def _heading(change: Change) -> Iterator[str]:
-    """What unified differences have no form for."""
+    """Lines for changes that unified differences cannot express."""
     old, new = change.old, change.new
     path = quoted(change.path)
     if old is None and new is not None:
@@ -52,7 +53,7 @@ def _heading(change: Change) -> Iterator[str]:
 
 
 def _split(text: str | None) -> list[str]:
-    """The lines of a text; str.splitlines knows more ends of lines than patch(1)."""
+    """The lines of a text; str.splitlines splits at more characters than patch(1)."""
     found = [f"{line}\n" for line in (text or "").split("\n")]
     last = found.pop()[:-1]
     return [*found, last] if last else found
@@ -64,8 +65,11 @@ def _unified(old: list[str], new: list[str], old_name: str, new_name: str) -> It
 
 
 def quoted(path: str) -> str:
-    """A name that stays on its line and does nothing to a terminal: as git and patch(1) write it, C-style in quotes."""
-    if path.isprintable() and '"' not in path:
+    """A path in lists of changes as in the patch itself: as git writes it and patch(1) reads it, C-style in quotes.
+
+    For all other purposes there is text.quoted, with other escapes.
+    """
+    if harmless(path) and '"' not in path:
         return path
     return '"' + "".join(map(_escaped, path)) + '"'
 
@@ -73,17 +77,9 @@ def quoted(path: str) -> str:
 def _escaped(letter: str) -> str:
     if letter in '"\\':
         return f"\\{letter}"
-    if letter.isprintable():
+    if harmless(letter):
         return letter
     named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    octal = (f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape"))
+    kept = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"  # one alone can be in JSON
+    octal = (f"\\{byte:03o}" for byte in letter.encode("utf-8", kept))
     return named.get(letter) or "".join(octal)
-
-
-def visible(line: str) -> str:
-    """A line of a file as a terminal may have it: what would move the cursor or worse is shown, not done."""
-    return "".join(letter if letter.isprintable() or letter in "\t\n" else _shown(letter) for letter in line)
-
-
-def _shown(letter: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""PURE: desktop entries: what program one starts, and the same entry for another program; reads no files.
+"""PURE: desktop entries: which program an entry starts, and the same entry for another program; reads no files.
 
 https://specifications.freedesktop.org/desktop-entry-spec/latest/
 """

@@ -1,25 +1,33 @@
-"""Looks at the files of an environment from inside, where its symbolic links lead where they shall; executes nothing.
+"""Looks at the files of an environment from inside, where symbolic links lead to its own files; executes nothing.
 
 What looks is a child that joins the environment, or starts it for that moment. It imports nothing there.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from sysenv_ns import policy, session, sudo
+from sysenv_ns import policy, session
+from sysenv_ns.environment import config, directory
+from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.files.reader import Root
 from sysenv_ns.kernel import children, namespace
-from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store
-from sysenv_ns.upper import uppers
+from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.reporter import Reporter
+
+_T = TypeVar("_T")
+_LINKS = 40  # as many as the kernel follows, path_resolution(7)
+_ENTRIES = 50_000  # of a directory that are looked at
 
 
 @dataclass(frozen=True)
-class Found:
+class Program:
     """A program: its path, the same without symbolic links, and whether that file is the environment's own."""
 
     path: str
@@ -30,11 +38,14 @@ class Found:
 class Inside:
     """The files of an environment, for a process that is in it."""
 
-    def __init__(self, layers: Mapping[str, Sequence[int]]) -> None:
-        """`layers`: by mount point ("" for /) descriptors of the directories of changes over it, uppermost first."""
-        self._layers = layers
+    def __init__(self, layers: Mapping[str, Sequence[int]], bound: Sequence[str] = ()) -> None:
+        """`layers`: by mount point ("" for /) descriptors of the directories of changes over it, uppermost first;
+        `bound`: what shows the host's own.
+        """
+        self._layers, self._bound = layers, bound
+        self._root = Root("/")
 
-    def find(self, name: str, directories: Sequence[str], is_other: Callable[[str], bool]) -> Found | None:
+    def find(self, name: str, directories: Sequence[str], is_other: Callable[[str], bool]) -> Program | None:
         """A program by its absolute path, or the first of that name; not those that `is_other` says are meant for
         somewhere else.
         """
@@ -42,49 +53,93 @@ class Inside:
         for path in paths:
             if os.path.isfile(path) and os.access(path, os.X_OK) and not is_other(path):
                 real = os.path.realpath(path)
-                return Found(path, real, self._is_own(real))
+                return Program(path, real, self._is_own(real))
         return None
 
-    def _is_own(self, real: str) -> bool:
+    def programs(self, directories: Sequence[str]) -> dict[str, str]:
+        """The programs in these directories, as a shell finds them, that the environment has added or changed.
+
+        A program counts as changed too where a symbolic link on the way to it has been: alternatives are such.
+        """
+        first: dict[str, str] = {}
+        for place in directories:
+            for name in _listed(place):
+                path = f"{place}/{name}"
+                if name not in first and os.path.isfile(path) and os.access(path, os.X_OK):
+                    first[name] = path
+        return {name: path for name, path in first.items() if self._is_changed(path)}
+
+    def _is_changed(self, path: str) -> bool:
+        for _ in range(_LINKS):
+            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            if self._is_own(path, stat.S_IFLNK):
+                return True
+            try:
+                path = os.path.join(os.path.dirname(path), os.readlink(path))
+            except OSError:  # the file itself
+                break
+        return self._is_own(path)
+
+    def _is_own(self, real: str, kind: int = stat.S_IFREG) -> bool:
         point = max((point for point in self._layers if real.startswith(f"{point}/")), key=len)
-        return any(_has_file(layer, real[len(point) + 1 :]) for layer in self._layers[point])
+        return any(_has(layer, real[len(point) + 1 :], kind) for layer in self._layers[point])
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """A regular file of the system directories of at most so many bytes; None where there is no such file."""
+        """A file of the system directories of at most so many bytes that all may read; None where there is none."""
         real = os.path.realpath(path)
-        if not policy.OVERLAID.fullmatch(real.split("/")[1]):  # it leads to the user's own files
+        if not self._is_of_system(real):  # it leads to the user's own files
             return None
         try:
-            descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # Without links: what has been exchanged for one since is not followed.
+            descriptor = self._root.open(real)
+            with os.fdopen(descriptor, "rb") as stream:
+                is_public = os.fstat(descriptor).st_mode & stat.S_IROTH
+                data = stream.read(limit + 1) if is_public else None
         except OSError:
             return None
-        with os.fdopen(descriptor, "rb", closefd=True) as stream:
-            status = os.fstat(descriptor)
-            return stream.read() if stat.S_ISREG(status.st_mode) and status.st_size <= limit else None
+        return data if data is not None and len(data) <= limit else None
+
+    def _is_of_system(self, real: str) -> bool:
+        top = real.split("/")[1]
+        if top == "root" or not policy.OVERLAID.fullmatch(top):
+            return False
+        return not any(real == place or is_below(real, place) for place in (*self._bound, *policy.HOST_STORES))
 
 
-def _has_file(directory: int, path: str) -> bool:
+def _has(directory: int, path: str, kind: int) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
+        return stat.S_IFMT(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode) == kind
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def look(store: Store, environment: Environment, function: Callable[[Inside], object], reporter: Reporter) -> object:
-    """What `function` (its result is anything JSON can carry) finds inside. Raises SysenvError, OSError."""
-    sudo.require(environment)
+def _listed(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entry.name for entry in itertools.islice(entries, _ENTRIES))
+    except OSError:  # there is none
+        return []
 
-    def see() -> object:
+
+def look(
+    store: Store, environment: Environment, function: Callable[[Inside], _T], kind: type[_T], reporter: Reporter
+) -> _T:
+    """What `function` finds inside, which is of that type. Raises SysenvError, OSError."""
+    environment.require_root()
+
+    def see() -> _T:
         current = store.load(environment.name)  # what it is made of may have changed before the lock was taken
-        places = uppers.listed(current.uppers("")).items()
+        places = directory.listed(current.uppers("")).items()
         layers = {point: [_open(path) for path in current.uppers(place) if path.is_dir()] for point, place in places}
-        session.enter(store, current, reporter)
-        if current.id_map is not None:
+        settings = config.of_environment(store, current)
+        bound = config.host(store, current, settings).shown
+        session.enter(store, current, reporter, settings)
+        if not current.by_root:
             namespace.become_root()
-        return function(Inside(layers))
+        return function(Inside(layers, bound))
 
     with store.lock(environment.name):
-        return children.call(see, "sysenv-ns-look")
+        return children.call(see, kind, "sysenv-ns-look")
 
 
 def _open(directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a walk over a host tree saw: the data-only lowers that its stubs need, and a signature of everything in it."""
+"""The result of a walk over a host tree: the data-only lowers that its stubs need, and signatures of its files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Tree
 from sysenv_ns.kernel import mountinfo
+from sysenv_ns.records import dataclass
 
 Signature = list[int]
 
 
 class Index:
-    """One tree: what tells later whether its mirror still holds, and which part of it does not."""
+    """One tree: the data that later shows whether its mirror is still right, and which part is not."""
 
     def __init__(self, earlier_roots: Iterable[str] = (), surplus_roots: AbstractSet[str] = frozenset()) -> None:
         self.roots: list[str] = []
@@ -32,12 +32,12 @@ class Index:
         self._names: dict[str, frozenset[str]] = {}
 
     def entries(self) -> Iterator[tuple[str, Signature]]:
-        """All that is no directory."""
+        """All paths that are not directories."""
         yield from self.stubs.items()
         yield from self.copied.items()
 
     def keep(self, path: str, earlier: Index) -> None:
-        """Take over what an earlier walk saw of a file."""
+        """Copy what an earlier walk saw of a file."""
         if path in earlier.stubs:
             self.stubs[path] = earlier.stubs[path]
         else:
@@ -48,7 +48,7 @@ class Index:
             self.watched[path] = earlier.watched[path]
 
     def data_root(self, directory: str, tree: Tree) -> str | None:
-        """The data-only lower that serves the files of a directory; None when they must be copied."""
+        """The data-only lower that serves the files of a directory; None if they must be copied."""
         if any(directory == path or mountinfo.is_below(directory, path) for path in tree.copied):
             return None
         root = layout.data_root(directory, tree.blocked)
@@ -79,7 +79,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Again:
-    """Which part of a tree is to be mirrored again (see refresh.py)."""
+    """Which part of a tree has to be mirrored again (see refresh.py)."""
 
     earlier: Index
     directories: Mapping[str, os.stat_result]  # those that are still there, outer ones before inner ones
@@ -88,7 +88,7 @@ class Again:
     forced: AbstractSet[str] = frozenset()  # what in them is mirrored anew although it is as it was
 
     def holds(self, path: str, status: os.stat_result) -> bool:
-        """Whether a file is as it was."""
+        """Whether a file is unchanged."""
         known = self.earlier.stubs.get(path) or self.earlier.copied.get(path)
         return path not in self.forced and known == signature(status)
 
@@ -101,7 +101,7 @@ def _is_regular(path: str) -> bool:
 
 
 def signature(status: os.stat_result) -> Signature:
-    """What changes whenever a file or directory does: status change time (ns), size (bytes), inode."""
+    """Values that change whenever a file or directory does: status change time (ns), size (bytes), inode."""
     # The size of a directory says nothing that its times do not.
     size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
     return [status.st_ctime_ns, size, status.st_ino]

@@ -1,25 +1,24 @@
-"""PURE: the host's mounts and top-level directories + policy -> which trees are mirrored and what is mounted where."""
+"""PURE: which trees are mirrored and what is mounted where, from the host's mounts, top directories and policy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from sysenv_ns import policy
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
-from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
+from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
+from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.policy import TreePolicy
-from sysenv_ns.upper import uppers
-from sysenv_ns.upper.fuse import FuseOverlay
+from sysenv_ns.records import dataclass, field
 
 EntryKind = Literal["directory", "file", "symlink", "socket", "other"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class HostEntry:
     """A directory entry of the host: its path below the surveyed directory, kind and size in bytes."""
 
     path: str
@@ -29,14 +28,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """Something in /run: its path below it, permissions, owner as it shall be inside, and its content."""
+    """An entry of /run: its path below it, permissions, owner inside, and its content."""
 
     path: str
     kind: EntryKind
     mode: int
     uid: int
     gid: int
-    live: bool = False  # a directory to bind whole
+    live: bool = False  # a directory to show whole
+    bound: bool = False  # the same, with what is mounted in it
     content: bytes = b""  # of a file, or the destination of a symbolic link
 
 
@@ -45,7 +45,7 @@ class Host:
     """What the plan depends on, as the surveyor found it (see survey.py)."""
 
     mounts: tuple[Mount, ...]
-    top: tuple[Entry, ...]  # of /
+    top: tuple[HostEntry, ...]  # of /
     home: str  # absolute, symbolic links resolved
     stores: tuple[str, ...]  # those of policy.HOST_STORES that exist, and what else is kept
     run: tuple[RunEntry, ...] = ()  # of /run, parents first
@@ -54,6 +54,8 @@ class Host:
     missing_trees: frozenset[str] = frozenset()  # those of policy.TREES that are no directories here
     bound: tuple[str, ...] = ()  # as the user wishes
     overlaid: frozenset[str] = frozenset()  # as the user wishes
+    # Directories that are not mirrored, because mounts of root's show them to the user: where.
+    mapped: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def visible(self) -> tuple[Mount, ...]:
@@ -61,14 +63,39 @@ class Host:
         return mountinfo.visible(self.mounts)
 
     @cached_property
+    def system_directories(self) -> tuple[str, ...]:
+        """What `overlaid_directories` finds."""
+        return overlaid_directories(self)
+
+    @cached_property
+    def bound_paths(self) -> tuple[str, ...]:
+        """What `bound_paths` finds."""
+        return bound_paths(self)
+
+    @cached_property
+    def disks(self) -> tuple[Mount, ...]:
+        """What `further_mounts` finds."""
+        return further_mounts(self)
+
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """The paths with the host's own content inside, including the directories in /run that are bound as a whole."""
+        return (*self.bound_paths, *(f"/run/{entry.path}" for entry in self.run if entry.live))
+
+    @property
+    def wishes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The paths to bind and those to overlay, besides the policy's."""
+        return self.bound, tuple(self.overlaid)
+
+    @cached_property
     def automounts(self) -> frozenset[str]:
-        """Where an automounter has its triggers; what lies on them comes and goes with its use."""
+        """The directories of an automounter's triggers; the mounts on them come and go with their use."""
         return frozenset(mount.point for mount in self.mounts if mount.fstype == "autofs")
 
 
 @dataclass(frozen=True)
 class Places:
-    """Absolute paths, without symbolic links, whose treatment is not left to the policy."""
+    """Absolute paths, without symbolic links, that are treated differently from the policy."""
 
     kept: tuple[str, ...] = ()  # directories to bind, which must be in no data-only lower
     bound: tuple[str, ...] = ()
@@ -95,30 +122,24 @@ class LayerPlan:
 
 
 def overlaid_directories(host: Host) -> tuple[str, ...]:
-    """The real directories in / whose writes belong to the environment."""
+    """The real directories in / in which writes belong to the environment."""
     return tuple(f"/{entry.path}" for entry in host.top if entry.kind == "directory" and _is_overlaid(entry, host))
 
 
-def _is_overlaid(entry: Entry, host: Host) -> bool:
+def _is_overlaid(entry: HostEntry, host: Host) -> bool:
     return policy.OVERLAID.fullmatch(entry.path) is not None or f"/{entry.path}" in host.overlaid
 
 
 def bound_paths(host: Host) -> tuple[str, ...]:
     """The paths that show the host's own content inside: outermost only, in order."""
-    overlaid = overlaid_directories(host)
     paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry, host)]
     paths += (*host.stores, *host.bound)
-    paths += [m.point for m in host.visible if _is_foreign(m, host, overlaid)]
+    paths += [m.point for m in host.visible if _is_foreign(m, host)]
     paths.append(host.home)
     return outermost(path for path in paths if path != "/")
 
 
-def hosts_own(host: Host) -> tuple[str, ...]:
-    """What shows the host's own content inside, down to the directories in /run that are bound whole."""
-    return (*bound_paths(host), *(f"/run/{entry.path}" for entry in host.run if entry.live))
-
-
-def _bound_at_top(entry: Entry, host: Host) -> bool:
+def _bound_at_top(entry: HostEntry, host: Host) -> bool:
     if entry.kind == "directory":
         return not _is_overlaid(entry, host) and entry.path not in policy.PRIVATE
     return entry.kind == "file" and entry.size > policy.MEBIBYTE
@@ -133,9 +154,9 @@ def outermost(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _is_foreign(mount: Mount, host: Host, overlaid: Sequence[str]) -> bool:
+def _is_foreign(mount: Mount, host: Host) -> bool:
     """Whether a mount lies in a system directory and is not part of the system itself."""
-    holder = next((d for d in overlaid if mount.point == d or is_below(mount.point, d)), None)
+    holder = next((d for d in host.system_directories if mount.point == d or is_below(mount.point, d)), None)
     if holder is None or mount.point in host.unreachable:
         return False
     if holder == "/etc" and mount.point not in host.automounts:
@@ -144,9 +165,9 @@ def _is_foreign(mount: Mount, host: Host, overlaid: Sequence[str]) -> bool:
 
 
 def is_system_data(mount: Mount, host: Host) -> bool:
-    """Whether a mount below a system directory is a part of the system (/usr, /var/log ...), not a guest there.
+    """Whether a mount below a system directory is a part of the system (/usr, /var/log ...), and not foreign.
 
-    A bind mount shows as a disk with a root other than /; so does a btrfs subvolume, which is none. One of a whole
+    A bind mount looks like a disk with a root other than /; so does a btrfs subvolume, which is not one. One of a whole
     system directory is how image-based systems mount their /usr and /var.
     """
     if mount.point in host.automounts or mount.point in host.mounted_files:
@@ -159,12 +180,13 @@ def is_system_data(mount: Mount, host: Host) -> bool:
 
 def layers(host: Host) -> tuple[LayerPlan, ...]:
     """The base layers with their trees, uppermost first."""
-    directories = overlaid_directories(host)
+    directories = host.system_directories
     possible = (path for path in policy.TREES if path not in host.missing_trees)
     inner = [path for path in possible if any(is_below(path, directory) for directory in directories)]
     # /usr first: the stubs of the first data-only lower depend on no other one, so /usr is rarely mirrored anew.
-    bound = bound_paths(host)
-    own = {path for path in (*directories, *inner) if path not in bound and not any(is_below(path, b) for b in bound)}
+    bound = host.bound_paths
+    elsewhere = {*bound, *host.mapped}
+    own = {p for p in (*directories, *inner) if p not in elsewhere and not any(is_below(p, e) for e in elsewhere)}
     paths = sorted({"/", *own}, key=lambda path: (path.split("/")[1] != "usr", path))
     every_directory = (f"/{entry.path}" for entry in host.top if entry.kind == "directory")
     stops = frozenset({*bound, *paths, *every_directory})
@@ -183,11 +205,11 @@ def layers(host: Host) -> tuple[LayerPlan, ...]:
 
 
 def second_sights(host: Host) -> frozenset[str]:
-    """Where a disk of the system shows what another place of it shows too: overlayfs refuses overlapping layers."""
-    points = {*overlaid_directories(host), *(mount.point for mount in further_mounts(host))}
+    """Disks of the system that show the same directory as another place: overlayfs refuses overlapping layers."""
+    points = {*host.system_directories, *(mount.point for mount in host.disks)}
     found: list[tuple[str, str, str]] = []  # path on the disk, disk, point
     for point in points:
-        device, path = _place(point, host)
+        device, path = disk_place(point, host)
         if device:
             found.append((path, device, point))
     found.sort()  # what holds another one comes first
@@ -201,7 +223,7 @@ def second_sights(host: Host) -> frozenset[str]:
 
 
 def _overlap(outer: str, path: str, outer_point: str, point: str) -> bool:
-    """Whether two places show the same directory, other than one below the other as on the disk itself."""
+    """Whether two places show the same directory, except if one is below the other as on the disk itself."""
     if path != outer and not is_below(path, outer):
         return False
     return point != f"{outer_point}{path[len(outer.rstrip('/')) :]}"
@@ -210,7 +232,7 @@ def _overlap(outer: str, path: str, outer_point: str, point: str) -> bool:
 def _tree(
     path: str, stops: frozenset[str], blocked: frozenset[str], copied: frozenset[str], wished: bool = False
 ) -> Tree:
-    """The tree with what concerns it: what changes elsewhere must not make it stale."""
+    """The tree with the mounts that concern it: changes elsewhere must not make it stale."""
     return Tree(
         path,
         policy.TREES.get(path, policy.WISHED if wished else policy.OTHER_TREES),
@@ -226,6 +248,13 @@ def data_root(directory: str, blocked: frozenset[str]) -> str | None:
     return next((path for path in reversed(chain) if path not in blocked), None)
 
 
+def left_out(path: str) -> bool:
+    """Whether a file of the host is not in a base, and nobody shall miss it."""
+    if is_below(path, policy.CACHES):
+        return policy.LEFT_OUT_CACHES.fullmatch(path) is not None
+    return path in policy.LEFT_OUT
+
+
 def copy_limit(path: str) -> int:
     """Up to which size (bytes) the files of directory `path` are copied into the base instead of stubbed."""
     chain = [path, *ancestors(path)]
@@ -233,39 +262,27 @@ def copy_limit(path: str) -> int:
 
 
 @dataclass(frozen=True)
-class Root:
-    """What the root of one environment is put together from (paths of the host)."""
+class Changes:
+    """Where the changes to one file system are."""
 
-    source: str
-    lowers: tuple[str, ...]  # uppermost first; the host's / for the driver root
-    data_roots: tuple[str, ...]
-    directory: str  # the environment's: upper/, work/, and mounts/ for further overlays
-    unprivileged: bool
-    fuse: bool = False  # served by fuse-overlayfs instead of the kernel
-    # By what is mounted: the environment's frozen layers, uppermost first.
-    frozen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    upper: str
+    work: str
+    frozen: tuple[str, ...] = ()  # the frozen ones below, uppermost first
 
 
-def plan(host: Host, root: Root) -> tuple[Operation, ...]:
-    """Everything that is mounted or made for a session, in order; the first operation is the root itself."""
-    upper, work = f"{root.directory}/upper", f"{root.directory}/work"
-    overlay: Operation
-    lowers = (*root.frozen.get("/", ()), *root.lowers)
-    if root.fuse:
-        overlay = FuseOverlay("/", root.source, lowers, upper, work)
-    else:
-        apart = _apart(host, root, "/")
-        overlay = Overlay("/", root.source, lowers, root.data_roots, upper, work, root.unprivileged, apart)
-    further = () if root.unprivileged else tuple(_further_overlays(host, root))
-    etc = () if root.unprivileged else tuple(_etc_binds(host))
-    return (overlay, *further, *_binds(host, root.unprivileged), *etc, *_run(host.run))
+def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) -> tuple[Operation, ...]:
+    """Everything that is mounted or created for a session, in order; the first of the overlays is the root itself.
+
+    `protected`: for real root, who could otherwise write to what is mounted below system directories.
+    """
+    etc = _etc_binds(host) if protected else ()
+    return (*overlays, *_binds(host, protected), *etc, *_run(host.run))
 
 
 def further_mounts(host: Host) -> tuple[Mount, ...]:
-    """The disks of the system below / that, where no base layer merges them, need an overlay each: outer ones first."""
-    overlaid = overlaid_directories(host)
-    bound = bound_paths(host)
-    inside = [m for m in host.visible if any(m.point == d or is_below(m.point, d) for d in overlaid)]
+    """The disks of the system below / that each need an overlay if no base layer merges them: outer ones first."""
+    directories, bound = host.system_directories, host.bound_paths
+    inside = [m for m in host.visible if any(m.point == d or is_below(m.point, d) for d in directories)]
     return tuple(
         mount
         for mount in sorted(inside, key=lambda m: m.point)
@@ -273,74 +290,91 @@ def further_mounts(host: Host) -> tuple[Mount, ...]:
     )
 
 
-def _further_overlays(host: Host, root: Root) -> Iterator[Overlay]:
-    for mount in further_mounts(host):
-        directory = f"{root.directory}/{uppers.directory(mount.point)}"
-        upper, work = f"{directory}/upper", f"{directory}/work"
-        lowers = (*root.frozen.get(mount.point, ()), mount.point)
-        apart = _apart(host, root, mount.point)
-        yield Overlay(mount.point, root.source, lowers, (), upper, work, root.unprivileged, apart)
+def overlays_of_disks(host: Host, source: str, changes: Mapping[str, Changes], apart: str) -> tuple[Overlay, ...]:
+    """For real root, an overlay over / and one over each further disk of the system, outer ones first.
 
-
-def _apart(host: Host, root: Root, point: str) -> str:
-    """Where the host's directory at a mount point is to be mounted apart, if its overlay needs that; or ""."""
-    frozen = root.frozen.get(point, ())
-    if root.unprivileged or not any(_lies_in(path, point, host) for path in frozen):
-        return ""
-    return f"{root.directory}/root"
+    `changes` has the paths of the changes to "/" and to each disk. `apart` is an empty directory, where the host's
+    directory is mounted separately if it contains frozen layers.
+    """
+    return tuple(
+        Overlay(
+            point,
+            source,
+            lowers=(*changes[point].frozen, point),
+            upper=changes[point].upper,
+            work=changes[point].work,
+            unprivileged=False,
+            apart=apart if any(_lies_in(path, point, host) for path in changes[point].frozen) else "",
+        )
+        for point in ("/", *(mount.point for mount in host.disks))
+    )
 
 
 def _lies_in(path: str, outer: str, host: Host) -> bool:
-    """Whether a directory lies in another one on their disk, wherever that is mounted."""
-    (disk, place), (outer_disk, outer_place) = _place(path, host), _place(outer, host)
+    """Whether a directory is inside another one on their disk, wherever that is mounted."""
+    (disk, place), (outer_disk, outer_place) = disk_place(path, host), disk_place(outer, host)
     return disk == outer_disk and (place == outer_place or is_below(place, outer_place))
 
 
-def _place(path: str, host: Host) -> tuple[str, str]:
-    """The disk that a path of the host lies on, and its path there."""
+def disk_place(path: str, host: Host) -> tuple[str, str]:
+    """The disk that holds a path of the host, and the path on it."""
     mount = mountinfo.containing(path, host.visible)
     if mount is None:
         return "", path
     return mount.device, f"{mount.root.rstrip('/')}{path[len(mount.point.rstrip('/')) :]}" or "/"
 
 
-def _binds(host: Host, unprivileged: bool) -> Iterator[Bind]:
+def _binds(host: Host, protected: bool) -> Iterator[Bind]:
     kinds = {f"/{entry.path}": entry.kind for entry in host.top}
     own = (*host.stores, *host.bound, host.home)  # written to by programs, wherever they lie
     foreign = {
         m.point
         for m in host.mounts
-        if _is_foreign(m, host, overlaid_directories(host))
-        and not any(path == m.point or is_below(path, m.point) for path in own)
+        if _is_foreign(m, host) and not any(path == m.point or is_below(path, m.point) for path in own)
     }
-    for path in bound_paths(host):
+    for path in host.bound_paths:
         directory = kinds.get(path, "directory") == "directory" and path not in host.mounted_files
         # For real root nothing else protects what is mounted below a system directory (/boot/efi).
-        yield Bind(path, path, directory, readonly=not unprivileged and path in foreign)
+        yield Bind(path, path, directory, readonly=protected and path in foreign)
 
 
 def _etc_binds(host: Host) -> Iterator[Bind]:
-    """For the driver root: the overlay over / shows what lies below these mounts, in a container empty files."""
-    bound = bound_paths(host)
+    """For the driver root: the overlay over / shows what these mounts cover, in a container empty files."""
     for mount in host.visible:
-        if is_below(mount.point, "/etc") and not is_system_data(mount, host) and mount.point not in bound:
+        if is_below(mount.point, "/etc") and not is_system_data(mount, host) and mount.point not in host.bound_paths:
             yield Bind(mount.point, mount.point, mount.point not in host.mounted_files, readonly=True)
 
 
 def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:
-    """A /run of the environment's own: scripts may write there; the host's sockets and live directories show in it."""
+    """The environment's own /run: scripts may write there; it shows the host's sockets and live directories."""
     yield Tmpfs("/run", 0o755)
+    yield Directory("/run/host", 0o755, 0, 0)
+    yield Symlink("/run/host/usr", "../../usr")  # links in the host's /etc lead there
+    yield Directory(policy.RUN_OWN, 0o755, 0, 0)
+    yield Directory(policy.OWN_SOCKETS, 0o1777, 0, 0)
+    sources = (("/etc", policy.ETC_OF_HOST), ("/run", policy.RUN_OF_HOST), (policy.SOCKETS, policy.SOCKETS_OF_HOST))
+    for source, target in sources:
+        yield Directory(target, 0o755, 0, 0)
+        yield Bind(source, target, readonly=True)
     for entry in entries:
-        target = f"/run/{entry.path}"
-        if entry.live or entry.kind == "socket":
-            if entry.live:
-                yield Directory(target, 0o755, 0, 0)
-            else:
-                yield File(target, 0o600, 0, 0, b"")
-            yield Bind(target, target, directory=entry.live)
-        elif entry.kind == "directory":
-            yield Directory(target, entry.mode, entry.uid, entry.gid)
-        elif entry.kind == "symlink":
-            yield Symlink(target, entry.content.decode("utf-8", "surrogateescape"))
-        elif entry.kind == "file":
-            yield File(target, entry.mode, entry.uid, entry.gid, entry.content)
+        if entry.bound:
+            yield Directory(f"/run/{entry.path}", 0o755, 0, 0)
+            yield Bind(f"/run/{entry.path}", f"/run/{entry.path}")
+        elif (operation := of_run(entry)) is not None:
+            yield operation
+
+
+def of_run(entry: RunEntry) -> Directory | Symlink | File | None:
+    """The operation that represents an entry of the host's /run in an environment's.
+
+    Links to sockets and live directories, not mounts of them: they keep working when a daemon of the host restarts,
+    and a daemon inside may replace them.
+    """
+    target = f"/run/{entry.path}"
+    if entry.live or entry.kind == "socket":
+        return Symlink(target, f"{policy.RUN_OF_HOST}/{entry.path}")
+    if entry.kind == "directory":
+        return Directory(target, entry.mode, entry.uid, entry.gid)
+    if entry.kind == "symlink":
+        return Symlink(target, entry.content.decode("utf-8", "surrogateescape"))
+    return File(target, entry.mode, entry.uid, entry.gid, entry.content) if entry.kind == "file" else None

@@ -1,11 +1,11 @@
-"""Finds out which part of a host tree has changed since its mirror was made; reads no contents and writes nothing.
+"""Finds which part of a host tree has changed since its mirror was made; reads no contents and writes nothing.
 
-Directories tell: whoever replaces, adds or removes a file (dpkg renames) changes the times of its directory. So all
-directories are looked at, and only those that changed are read. A file that is changed in place shows only where its
-own signature is compared: of all files in a thorough search, else of those that the policy names.
+Replacing, adding or removing a file (dpkg renames) changes the times of its directory. So all
+directories are compared, and only those that changed are read. A file that is changed in place is found only if its
+own signature is compared: for all files in a thorough search, else for those that the policy names.
 
-Two things reach beyond a directory. Of a file with several names all names are mirrored together, as the stub holds
-the path of one of them. And a stub in a data-only lower that is not searched first depends on what those before hold.
+Two things affect other directories. All names of a file are mirrored together, as the stub holds
+the path of one of them. And a stub in a data-only lower that is not searched first depends on those before it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 
 from sysenv_ns import policy
 from sysenv_ns.host import layout
 from sysenv_ns.host.index import Again, Index, Signature, holder, signature
 from sysenv_ns.host.layout import Tree
+from sysenv_ns.records import replace
 
 
 def look(tree: Tree, earlier: Index, thorough: bool) -> Again | None:
-    """Compare the directories, and the files that count, with the host; None when the whole tree must be mirrored."""
+    """Compare the directories, and the files that matter, with the host; None if the whole tree must be mirrored."""
     directories: dict[str, os.stat_result] = {}
     depths: dict[str, int] = {}
     changed: set[str] = set()
@@ -59,7 +59,7 @@ def _directory(path: str) -> os.stat_result | None:
 
 
 def _files(tree: Tree, earlier: Index, thorough: bool) -> Iterator[tuple[str, Signature]]:
-    """Those to be compared one by one; unless `thorough`, where the host keeps changing files in place."""
+    """The files to compare one by one: all if `thorough`, else those that the host often changes in place."""
     if thorough or tree.policy.watch_stubs or tree.policy.watch_files:
         yield from earlier.entries()
         return
@@ -73,7 +73,7 @@ def _files(tree: Tree, earlier: Index, thorough: bool) -> Iterator[tuple[str, Si
 
 
 def current(path: str) -> Signature | None:
-    """The signature of a file or directory of the host; None when there is none, or none that can be seen."""
+    """The signature of a file or directory of the host; None if it does not exist or cannot be seen."""
     try:
         return signature(os.lstat(path))
     except OSError:
@@ -81,17 +81,17 @@ def current(path: str) -> Signature | None:
 
 
 def signs() -> dict[str, Signature | None]:
-    """The few signs by which nearly every change of the host's programs can be told, as they are now."""
+    """The present state of the few signs that show nearly every change of the host's programs."""
     return {path: current(path) for path in policy.SIGNS}
 
 
 def package_signs() -> dict[str, Signature | None]:
-    """What package managers touch, as it is now. To be read before a walk: what changes meanwhile makes it stale."""
+    """The present state of what package managers change. Read it before a walk: later changes then make it stale."""
     return {path: current(path) for path in policy.PACKAGE_DATABASES}
 
 
 def spread(again: Again, tree: Tree, searched: Index) -> Again:
-    """Add what is affected by what has changed: files that clash with others now, or no longer, and further names.
+    """Add what changes affect: files that now clash with others, or no longer do, and further names.
 
     `searched` knows the data-only lowers in their order.
     """
@@ -103,7 +103,7 @@ def spread(again: Again, tree: Tree, searched: Index) -> Again:
 
 
 def _flipped(earlier: Index, tree: Tree, searched: Index) -> Iterator[str]:
-    """What is a stub and must be copied, and what is copied and can be a stub."""
+    """Stubs that must become copies, and copies that can become stubs."""
     roots: dict[str, str | None] = {}
     for path in (*earlier.stubs, *earlier.clashing):
         directory = holder(path)
@@ -120,7 +120,7 @@ def linked(
     entries: Iterable[tuple[str, Signature]],
     inodes_now: Callable[[str], AbstractSet[int]],
 ) -> set[str]:
-    """The directories `changed` with all that hold further names of their files, as they were or as they are now."""
+    """The directories `changed` and all that hold further names of their files, earlier or now."""
     holders: dict[int, str] = {}
     several: dict[int, set[str]] = {}
     for path, (_, _, inode) in entries:
@@ -157,7 +157,7 @@ def _linked_inodes(directory: str) -> set[int]:
 
 
 def carry(again: Again, index: Index) -> None:
-    """Put into a new index what stays as it was."""
+    """Copy to a new index what has not changed."""
     earlier = again.earlier
     same = again.directories.keys() - again.changed
     index.directories |= {path: signature(status) for path, status in again.directories.items()}

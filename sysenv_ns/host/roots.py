@@ -1,8 +1,7 @@
-"""Which of the directories that host mounts split a tree into become data-only lowers; mounts nothing."""
+"""Chooses which parts of a tree that host mounts divide become data-only lowers; mounts nothing."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 
@@ -23,7 +22,9 @@ def surplus_roots(trees: Sequence[Tree], room: int) -> frozenset[str]:
     }
     if len(roots) <= room:  # nearly always: measuring takes a while
         return frozenset()
-    return frozenset(sorted(roots, key=_size, reverse=True)[max(room, 0) :])
+    from sysenv_ns.files import sizes
+
+    return frozenset(sorted(roots, key=sizes.of_contents, reverse=True)[max(room, 0) :])
 
 
 def _subdirectories(directory: str) -> list[str]:
@@ -31,13 +32,3 @@ def _subdirectories(directory: str) -> list[str]:
         return [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def _size(directory: str) -> int:
-    """The bytes of all files below it that can be reached."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(directory):
-            is_directory = entry.is_dir(follow_symlinks=False)
-            total += _size(entry.path) if is_directory else entry.stat(follow_symlinks=False).st_size
-    return total

@@ -1,26 +1,35 @@
-"""The files that keep an environment from ordering the host's services and devices about; writes nothing.
+"""The files that keep an environment from controlling the host's services and devices; writes nothing.
 
-What a package's scripts ask of systemd, udev or PackageKit concerns the machine that they are installed on, and the
-ones that answer are the host's. They are told what scripts in a chroot are told: there is nothing to be done.
+What package scripts ask of systemd, udev or PackageKit concerns the machine that they are installed on, and the
+daemons that would answer are the host's. So they get the answers that scripts get in a chroot: there is nothing to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import sysenv_ns
+from sysenv_ns import policy
+from sysenv_ns.files import reader
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.kernel.mountinfo import is_below
 
 # systemd's docs/ENVIRONMENT.md: systemctl then works on unit files and says of the rest "Running in chroot, ignoring
 # command". Without it, it fails for want of a service manager (/run/systemd/system), and scripts with it.
-VARIABLES = {"SYSTEMD_OFFLINE": "1"}
+# tmux(1): in the host's /tmp one server would serve both sides, and end with the environment. It is asked only outside
+# of tmux: in a window of the host's, TMUX leads to the host's server.
+VARIABLES = {"SYSTEMD_OFFLINE": "1", "TMUX_TMPDIR": policy.OWN_SOCKETS}
 
-# The programs below, ahead of the system's on the PATH of root and of packages' scripts; nobody else sees them.
+_WITHIN = str(Path(sysenv_ns.__file__).with_name("within"))
+
+# The programs below, ahead of the system's on everybody's PATH and on that of packages' scripts.
 PROGRAMS = "/usr/lib/sysenv-ns/bin"
+PATH_OF_ALL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/games:/usr/local/games"
 _APT_PATH = f"""\
 // Made by sysenv-ns: a few programs that would order the host about have a stand-in for scripts.
 DPkg::Path "{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -33,22 +42,58 @@ _POLICY_RC_D = """\
 exit 101
 """
 
-# Only newer systemctls ignore --now in a chroot; 252 makes its links and then fails.
-_SYSTEMCTL = """\
+# For a person these three give orders for the environment's own services (within/), in place of the host's manager.
+_MANAGED = ("systemctl", "service", "journalctl")
+PYTHON_DIRECTORY = "/usr/lib/sysenv-ns/python"
+_PROGRAM = f"""\
 #!/bin/sh
-# Made by sysenv-ns: in an environment, as in a chroot, unit files are changed but nothing is started or stopped.
-if [ "${SYSTEMD_OFFLINE-1}" = 1 ]; then
-    for argument; do
-        shift
-        [ "$argument" = --now ] || set -- "$@" "$argument"
-    done
-    export SYSTEMD_OFFLINE=1
-fi
-for systemctl in /usr/bin/systemctl /bin/systemctl; do
-    [ ! -x "$systemctl" ] || exec "$systemctl" "$@"
+# Made by sysenv-ns: orders for services are for those of the environment; scripts of packages start and stop nothing.
+name=${{0##*/}}
+of_package=
+[ -z "${{DPKG_MAINTSCRIPT_NAME-}}${{DPKG_HOOK_ACTION-}}" ] || of_package=yes
+# Of other package managers, and where variables get lost (su -), the ancestors tell.
+process=$$
+while [ -z "$of_package" ] && [ "$process" -gt 1 ] && read -r line 2> /dev/null < "/proc/$process/stat"; do
+    command=${{line#*(}}
+    case ${{command%)*}} in dpkg|apt|apt-get|aptitude|rpm|dnf|dnf5|yum|zypper|pacman|apk) of_package=yes ;; esac
+    rest=${{line##*) }}
+    rest=${{rest#* }}
+    process=${{rest%% *}}
 done
-echo "systemctl: command not found" >&2
-exit 127
+real() {{
+    for directory in /usr/bin /bin /usr/sbin /sbin; do
+        [ ! -x "$directory/$name" ] || exec "$directory/$name" "$@"
+    done
+    echo "$name: command not found" >&2
+    exit 127
+}}
+if [ "$name" != journalctl ]; then
+    if [ -n "$of_package" ] && [ "$name" = service ]; then
+        exit 0
+    elif [ -n "$of_package" ] && [ "${{SYSTEMD_OFFLINE-1}}" = 1 ]; then
+        # As in a chroot: unit files are changed. Newer systemctls ignore --now then; 252 makes its links and fails.
+        for argument; do
+            shift
+            [ "$argument" = --now ] || set -- "$@" "$argument"
+        done
+        export SYSTEMD_OFFLINE=1
+        real "$@"
+    fi
+fi
+[ "${{SYSTEMD_OFFLINE-1}}" = 1 ] || real "$@"  # with 0, as a wish to speak to the host's
+python=/usr/bin/python3
+if [ ! -x "$python" ]; then
+    [ "$name" != journalctl ] || real "$@"
+    echo "$name: services are started by python3, which this environment does not have" >&2
+    echo "hint: apt-get install python3" >&2
+    exit 1
+fi
+exec "$python" -I -S -B {PYTHON_DIRECTORY}/sysenv_ns/within "$name" "$@"
+"""
+# Shells that log in set PATH anew (profile(5) of Debian); this comes after.
+_PROFILE = f"""\
+# Made by sysenv-ns: orders for services are for those of the environment.
+case ":$PATH:" in *:{PROGRAMS}:*) ;; *) PATH={PROGRAMS}:$PATH ;; esac
 """
 
 # Unlike systemctl it has no variable for this, and recognises a chroot only where it may look at process 1.
@@ -74,6 +119,19 @@ _PACKAGEKIT_TEXT = """\
 // Made by sysenv-ns: the host's PackageKit is not told of packages that it does not have.
 """
 
+_APT_SETTINGS = "/etc/apt/apt.conf.d"
+# Commands in settings of apt that look after the machine at each installation: they record /etc in a repository that
+# only the host's root can read, snapshot disks, restart daemons, ask about packages, or remount /tmp. A hook that fails
+# stops apt. What apt hands its packages to has to read them.
+_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_OF_THE_HOST = re.compile("apt-listbugs|etckeeper|needrestart|snapper|timeshift|zsys|remount")
+_READING = "apt-listbugs"
+_NO_EXEC = "/tmp"
+_APT_TEMPLATES = """\
+// Made by sysenv-ns: questions of packages are asked by programs, which the host's /tmp does not let run.
+APT::ExtractTemplates::TempDir "/var/cache/apt";
+"""
+
 _TMPFILES = ("/usr/lib/tmpfiles.d", "/etc/tmpfiles.d")  # the later one wins, tmpfiles.d(5)
 _TMPFILES_HEADER = "# Made by sysenv-ns: without the lines for what is the host's, which takes care of it.\n"
 # These have no other lines, and a package may bring them to an environment of a host without it.
@@ -82,21 +140,55 @@ _TMPFILES_OF_THE_HOST = frozenset({"tmp.conf", "static-nodes-permissions.conf"})
 
 def additions(bound: Iterable[str]) -> tuple[Addition, ...]:
     """The files that fit this host, where `bound` are the paths that show its own content inside."""
-    environment = Path("/etc/environment")
+    text = _with_newline(_read(Path("/etc/environment")))
     variables = "".join(f"{name}={value}\n" for name, value in VARIABLES.items())
     files = [
         Addition("usr/sbin/policy-rc.d", 0o755, _POLICY_RC_D),
         Addition(f"{PROGRAMS[1:]}/udevadm", 0o755, _UDEVADM),
         # What pam_env(8) gives to sessions that start with an empty environment: su -, cron, sshd.
-        Addition("etc/environment", 0o644, f"{_with_newline(_read(environment))}{variables}"),
+        Addition("etc/environment", 0o644, f"{variables}{text}{_path_after(text)}"),
     ]
     if find_program("systemctl"):  # scripts find out by its name whether there is one
-        files.append(Addition(f"{PROGRAMS[1:]}/systemctl", 0o755, _SYSTEMCTL))
+        files += [Addition(f"{PROGRAMS[1:]}/{name}", 0o755, _PROGRAM) for name in _MANAGED]
+        files += _manager()
+        files.append(Addition("etc/profile.d/zz-sysenv-ns.sh", 0o644, _PROFILE))
     if os.path.isdir("/etc/apt"):
         files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns-path", 0o644, _APT_PATH))
+        files += _apt_settings()
+        if os.statvfs(_NO_EXEC).f_flag & os.ST_NOEXEC:
+            files.append(Addition("etc/apt/apt.conf.d/00sysenv-ns-templates", 0o644, _APT_TEMPLATES))
     if os.path.lexists(f"/{_PACKAGEKIT}"):
         files.append(Addition(_PACKAGEKIT, 0o644, _PACKAGEKIT_TEXT))
     return (*files, *_tmpfiles(tuple(bound)))
+
+
+def _manager() -> Iterator[Addition]:
+    """The programs of within/, by path, size and time, so that a start need not read them."""
+    for entry in sorted(os.scandir(_WITHIN), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            found = entry.stat()
+            place = f"{PYTHON_DIRECTORY[1:]}/sysenv_ns/within/{entry.name}"
+            yield Addition(place, 0o644, copy_of=entry.path, version=(found.st_size, found.st_mtime_ns))
+
+
+def _apt_settings() -> Iterator[Addition]:
+    """The host's apt settings that have a hook which makes no sense inside, without that hook."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(_APT_SETTINGS)):
+            text = _read(Path(_APT_SETTINGS, name))
+            if (kept := without_hooks(text)) != text:
+                yield Addition(f"{_APT_SETTINGS[1:]}/{name}", 0o644, kept)
+
+
+def without_hooks(text: str) -> str:
+    """The text of an apt.conf(5) in which the commands that maintain the host do nothing."""
+    return _QUOTED.sub(_instead, text)
+
+
+def _instead(found: re.Match[str]) -> str:
+    if not _OF_THE_HOST.search(found[0]):
+        return found[0]
+    return '"cat > /dev/null"' if _READING in found[0] else '"true"'
 
 
 def _tmpfiles(bound: tuple[str, ...]) -> Iterator[Addition]:
@@ -123,9 +215,16 @@ def _concerns(line: str, bound: tuple[str, ...]) -> bool:
     return any(path == top or is_below(path, top) for top in bound)
 
 
+def _path_after(text: str) -> str:
+    """The line for pam_env(8) that puts the stand-ins before the PATH of this text, which may have none."""
+    found = re.findall(r"^(?:export\s+)?PATH=(.*)$", text, re.MULTILINE)
+    path = found[-1].strip().strip("\"'") if found else PATH_OF_ALL
+    return f'PATH="{PROGRAMS}:{path}"\n'
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        return reader.read(path, follow=True).decode("utf-8", "surrogateescape")
     except OSError:  # absent, or not ours to read
         return ""
 

@@ -1,6 +1,6 @@
 """Reads the host for the base layer and the plan, as the calling user, outside the namespace; writes nothing.
 
-Outside, because only there the owners of files can be seen: inside a user namespace host root is nobody.
+Outside, because only there the owners of files are visible: inside a user namespace the host's root is nobody.
 """
 
 from __future__ import annotations
@@ -11,19 +11,38 @@ import stat
 from collections.abc import Callable, Iterator
 
 from sysenv_ns import policy
-from sysenv_ns.host import layout, standins
+from sysenv_ns.files import reader
+from sysenv_ns.host import attributes, layout, standins
 from sysenv_ns.host.index import Again, Index, holder, signature
-from sysenv_ns.host.layout import Entry, EntryKind, Host, Places, RunEntry, Tree
-from sysenv_ns.host.records import BIG, COPY, DIRECTORY, FIFO, LINK, STUB, SYMLINK, Batch, Data, Kind, Record
+from sysenv_ns.host.layout import EntryKind, Host, HostEntry, Places, RunEntry, Tree
+from sysenv_ns.host.records import (
+    ATTRIBUTES,
+    BIG,
+    COPY,
+    DIRECTORY,
+    FIFO,
+    LINK,
+    STUB,
+    SYMLINK,
+    Batch,
+    Data,
+    Kind,
+    Record,
+)
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import Mount
 
 _POLICY_ALONE = Places()
+# What an environment has the extended attributes of; a further name of a file has those of the first.
+_CARRIERS = frozenset({COPY, BIG, STUB})
 
 
-def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
-    """Survey what the plan depends on; owners in /run are translated with `id_map`. Raises OSError."""
+def host(id_map: IdMap | None, places: Places = _POLICY_ALONE, run: bool = True) -> Host:
+    """Survey what the plan depends on; owners in /run are translated with `id_map`. Raises OSError.
+
+    `run`: whether to read /run too, with all its files.
+    """
     stores = (*(path for path in policy.HOST_STORES if path not in places.overlaid), *places.kept)
     files = [path for path in places.bound if not os.path.isdir(path)]
     mounts = mountinfo.read()
@@ -34,7 +53,7 @@ def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
         top=tuple(_entries("/")),
         home=_home(),
         stores=tuple(path for path in stores if os.path.isdir(path) and not os.path.islink(path)),
-        run=tuple(_run_entries("", points, id_map)),
+        run=tuple(_run_entries("", points, id_map)) if run else (),
         mounted_files=frozenset((*files, *(point for point, kind in kinds.items() if kind == "file"))),
         unreachable=frozenset(point for point, kind in kinds.items() if kind is None),
         missing_trees=frozenset(p for p in policy.TREES if os.path.islink(p) or not os.path.isdir(p)),
@@ -44,10 +63,10 @@ def host(id_map: IdMap | None, places: Places = _POLICY_ALONE) -> Host:
 
 
 def _mount_kind(mount: Mount) -> EntryKind | None:
-    """Whether a directory or a file is mounted there; None when the user cannot go there.
+    """Whether a directory (or else a file) is mounted there; None if the user cannot access it.
 
     Not stat(2), which another user's or a dead FUSE file system refuses; nor O_DIRECTORY on an automounter's trigger,
-    which that would set off (open(2), O_PATH).
+    which that would trigger (open(2), O_PATH).
     """
     flags = os.O_PATH | os.O_NOFOLLOW | (0 if mount.fstype == "autofs" else os.O_DIRECTORY)
     try:
@@ -65,14 +84,14 @@ def _home() -> str:
     return path if os.path.isdir(path) else "/"
 
 
-def _entries(directory: str) -> Iterator[Entry]:
+def _entries(directory: str) -> Iterator[HostEntry]:
     for entry in sorted(os.scandir(directory), key=lambda e: e.name):
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError:  # gone, or a mounted file system that refuses: then a directory can be bound all the same
-            yield Entry(entry.name, "directory" if entry.is_dir(follow_symlinks=False) else "other")
+            yield HostEntry(entry.name, "directory" if entry.is_dir(follow_symlinks=False) else "other")
         else:
-            yield Entry(entry.name, _kind(status.st_mode), status.st_size)
+            yield HostEntry(entry.name, _kind(status.st_mode), status.st_size)
 
 
 def _kind(mode: int) -> EntryKind:
@@ -85,8 +104,13 @@ def _kind(mode: int) -> EntryKind:
     return kinds.get(stat.S_IFMT(mode), "other")
 
 
-def _run_entries(below: str, mount_points: set[str], id_map: IdMap | None) -> Iterator[RunEntry]:
-    """Everything in /run that an environment shall see. What cannot be read is left out."""
+def sockets_of_run(id_map: IdMap | None) -> tuple[RunEntry, ...]:
+    """The entries of /run that lead to daemons of the host, parents first; cheaper, without files."""
+    return tuple(entry for entry in _run_entries("", set(), id_map, contents=False) if entry.kind != "file")
+
+
+def _run_entries(below: str, mount_points: set[str], id_map: IdMap | None, contents: bool = True) -> Iterator[RunEntry]:
+    """Everything in /run that an environment sees. What cannot be read is left out."""
     try:
         names = sorted(os.listdir(f"/run/{below}"))
     except (PermissionError, FileNotFoundError):
@@ -96,28 +120,32 @@ def _run_entries(below: str, mount_points: set[str], id_map: IdMap | None) -> It
         if path in policy.RUN_ABSENT:
             continue
         try:
-            entry = _run_entry(path, mount_points, id_map)
+            entry = _run_entry(path, mount_points, id_map, contents)
         except OSError:  # gone, not ours, or like those in /run/docker/netns without content (EINVAL)
             continue
         yield entry
         if entry.kind == "directory" and not entry.live and path not in policy.RUN_FRESH:
-            yield from _run_entries(path, mount_points, id_map)
+            yield from _run_entries(path, mount_points, id_map, contents)
 
 
-def _run_entry(path: str, mount_points: set[str], id_map: IdMap | None) -> RunEntry:
+def _run_entry(path: str, mount_points: set[str], id_map: IdMap | None, contents: bool) -> RunEntry:
     source = f"/run/{path}"
     status = os.lstat(source)
     kind = _kind(status.st_mode)
     content = b""
     if kind == "symlink":
         content = os.readlink(os.fsencode(source))
-    elif kind == "file":
-        with open(source, "rb") as stream:
+    elif kind == "file" and contents:
+        with reader.stream(source) as stream:
             content = stream.read(policy.RUN_COPY_LIMIT)
-    live = kind == "directory" and (path in policy.RUN_LIVE or source in mount_points) and path not in policy.RUN_FRESH
+    may_be_live = kind == "directory" and path not in policy.RUN_FRESH
+    bound = may_be_live and (path in policy.RUN_BOUND or source in mount_points)
+    # What has been mounted since the table was read, a disk perhaps, is not walked through.
+    mounted = may_be_live and status.st_dev != os.lstat("/run").st_dev
+    live = may_be_live and (bound or mounted or path in policy.RUN_LIVE)
     uid = id_map.uid_inside(status.st_uid) if id_map else status.st_uid
     gid = id_map.gid_inside(status.st_gid) if id_map else status.st_gid
-    return RunEntry(path, kind, stat.S_IMODE(status.st_mode), uid, gid, live, content)
+    return RunEntry(path, kind, stat.S_IMODE(status.st_mode), uid, gid, live, bound, content)
 
 
 def _readable(path: str, status: os.stat_result) -> bool:
@@ -136,7 +164,7 @@ class Walk:
         progress: Callable[[float], None],
         again: Again | None = None,
     ) -> None:
-        """`again`: only that, and what is new in it; then the index has all the rest already."""
+        """`again`: only this part, and what is new in it; the index then already has all the rest."""
         self._tree = tree
         self._id_map = id_map
         self._data = data
@@ -186,6 +214,7 @@ class Walk:
                 # Readable but not searchable, or not readable at all: a private, empty stand-in.
                 directories, entries, kept, whole = [], [], None if kept is None else [], True
                 self._index.unreadable.append(path)
+        self._attributes(path, ".", entries)
         if self._data == "host" and whole:
             entries.append(self._record(COPY, policy.FUSE_OPAQUE, status, b""))
         yield Batch(path.lstrip("/"), self._record(DIRECTORY, "", status, None), entries, kept)
@@ -225,7 +254,7 @@ class Walk:
                     self._index.left_out.append(path)
                     continue
                 status = own
-            if path in policy.LEFT_OUT:
+            if layout.left_out(path) and not stat.S_ISDIR(status.st_mode):
                 continue
             if self._again is not None and kept is not None and self._keeps(path, status, self._again):
                 kept.append(entry.name)
@@ -240,9 +269,10 @@ class Walk:
                 if record[0] != STUB:
                     self._index.copied[path] = signature(status)
                 entries.append(record)
+                self._attributes(path, entry.name, entries)
 
     def _keeps(self, path: str, status: os.stat_result, again: Again) -> bool:
-        """Whether something in a directory that is read again needs no new mirror, or gets it in its own turn."""
+        """Whether an entry of a directory that is read again needs no new mirror, or gets it separately."""
         if stat.S_ISDIR(status.st_mode):
             self._seen.add(path)
             return path in again.directories
@@ -255,12 +285,15 @@ class Walk:
     def _file(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
-            return self._record(SYMLINK, name, status, os.readlink(path))
+            target = policy.LIVE_LINKS[path] if path in policy.LIVE_LINKS else os.readlink(path)
+            return self._record(SYMLINK, name, status, target)
         if stat.S_ISFIFO(mode):
             return self._record(FIFO, name, status, None)
         if stat.S_ISREG(mode):
             return self._regular(path, name, status, limit, root)
-        # A socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
+        if stat.S_ISSOCK(mode) and mountinfo.is_below(path, policy.SOCKETS):
+            return self._record(SYMLINK, name, status, f"{policy.SOCKETS_OF_HOST}{path[len(policy.SOCKETS) :]}")
+        # Elsewhere a socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
         self._index.left_out.append(path)
         return None
 
@@ -277,9 +310,6 @@ class Walk:
 
     def _content_of(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record:
         size = status.st_size
-        own = standins.content(path)
-        if own is not None and not os.access(path, os.R_OK):
-            return self._record(COPY, name, status, own)
         if size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS):
             return self._record(COPY, name, status, b"")
         if root is not None and size > limit and _readable(path, status):
@@ -291,15 +321,19 @@ class Walk:
             self._index.clashing.add(path)
         if size > policy.MEBIBYTE and os.access(path, os.R_OK):
             return self._record(BIG, name, status, path)
-        return self._record(COPY, name, status, self._content(path, size))
+        content = self._content(path, size)
+        if content is not None:
+            return self._record(COPY, name, status, content)
+        self._index.unreadable.append(path)
+        instead, mode = standins.of_unreadable(path, stat.S_IMODE(status.st_mode))
+        return self._record(COPY, name, status, instead, mode)
 
-    def _content(self, path: str, size: int) -> bytes:
-        """Not Path.read_bytes, whose stream costs three system calls more for each of a hundred thousand files."""
+    def _content(self, path: str, size: int) -> bytes | None:
+        """Not Path.read_bytes: its stream costs three more system calls for each of a hundred thousand files."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except PermissionError:
-            self._index.unreadable.append(path)
-            return b""
+            return None
         except FileNotFoundError:  # removed since the directory was read
             return b""
         except OSError as error:
@@ -311,15 +345,23 @@ class Walk:
         finally:
             os.close(descriptor)
 
+    def _attributes(self, path: str, name: str, entries: list[Record]) -> None:
+        if name != "." and entries[-1][0] not in _CARRIERS:
+            return
+        if found := attributes.of(path, self._id_map):
+            entries.append((ATTRIBUTES, name, 0, 0, 0, 0, found))
+
     def _watch(self, path: str, status: os.stat_result, depth: int) -> None:
         if depth <= self._tree.policy.watch_depth:
             self._index.watched[path] = signature(status)
 
-    def _record(self, kind: Kind, name: str, status: os.stat_result, payload: object) -> Record:
+    def _record(
+        self, kind: Kind, name: str, status: os.stat_result, payload: object, mode: int | None = None
+    ) -> Record:
         uid, gid = status.st_uid, status.st_gid
         if uid not in self._uids:
             self._uids[uid] = self._id_map.uid_inside(uid)
         if gid not in self._gids:
             self._gids[gid] = self._id_map.gid_inside(gid)
-        mode = stat.S_IMODE(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode) if mode is None else mode
         return (kind, name, mode, self._uids[uid], self._gids[gid], status.st_mtime_ns, payload)

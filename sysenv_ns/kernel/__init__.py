@@ -1,1 +1,1 @@
-"""The system calls and what is made of them: namespaces, id maps, mounts, filters. Knows of no environment."""
+"""System calls and what is built on them: namespaces, id maps, mounts, filters. Knows no environment."""

@@ -1,28 +1,32 @@
-"""Runs a function in a forked child and hands its result or its error back; knows nothing of namespaces."""
+"""Runs a function in a forked child and returns its result or raises its error; knows nothing of namespaces."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
+from types import NoneType
+from typing import BinaryIO, Generic, TypeVar
 
-# Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
-# has no name for (it forgot to import warnings); its C half is all that is needed.
-import _prctl
+from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
+from sysenv_ns.kernel import outcome, syscalls
 
-from sysenv_ns.errors import SysenvError, reason
+_T = TypeVar("_T")
+_Here = TypeVar("_Here")
 
 # Calls within each other: one or two for each level of a tree, of which a path has at most half of PATH_MAX.
 _DEPTH = 10_000
+_BUFFER = 1 << 18  # bytes of a stream between processes
 
 
-class Child:
+class Child(Generic[_T]):
     """A forked child that runs one function; `wait` or `abandon` must be called once."""
 
-    def __init__(self, function: Callable[[], object], name: str) -> None:
+    def __init__(self, function: Callable[[], _T], kind: type[_T], name: str) -> None:
+        """`kind` is the type of the result, one that documents.from_data knows; `name` is the name of the process."""
+        self._kind = kind
         parent = os.getpid()
         self._result, write_end = os.pipe()
         try:
@@ -38,54 +42,137 @@ class Child:
         os.close(write_end)
 
     def abandon(self) -> None:
-        """Wait for its end, whatever it was: what it has to say is not wanted any more."""
+        """Wait for its end, and ignore its result."""
         os.close(self._result)
         reap(self.pid)
 
-    def wait(self) -> object:
-        """The function's result (anything JSON can carry); raises its OSError or SysenvError here."""
+    def wait(self) -> _T:
+        """The function's result; raises its OSError, SysenvError or Unexpected here."""
         with os.fdopen(self._result, "rb") as stream:
-            report = stream.read()
+            told = stream.read()
         status = reap(self.pid)
-        if not report:
+        if not told:
             how = "" if status is None else f" (status {status})"
-            raise SysenvError(f"a helper process died{how}", "run it again; if it persists, report it")
-        return _unpack(json.loads(report))
+            # By a filter of a sandbox is no sign that something has run out.
+            failure = SysenvError if status == -signal.SIGSYS else Exhausted
+            raise failure(f"a helper process died{how}", "run it again; if it persists, report it")
+        try:
+            # A program in a namespace of its own may have got hold of a child that looked into that.
+            return outcome.result(told, self._kind)
+        except ValueError as error:
+            raise SysenvError(f"unexpected answer from a helper process ({error})", "run it again") from None
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, also to a pipe that takes a part at a time. Raises OSError."""
+    """Write all data, also to a pipe that takes a part at a time. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def call(function: Callable[[], object], name: str) -> object:
-    """Run `function` in a child and return its result (anything JSON can carry)."""
-    return Child(function, name).wait()
+def call(function: Callable[[], _T], kind: type[_T], name: str) -> _T:
+    """Run a function in a child and return its result, which is of the type `kind`."""
+    return Child(function, kind, name).wait()
+
+
+def run(function: Callable[[], None], name: str) -> None:
+    """The same for a function without a result."""
+    call(function, NoneType, name)
+
+
+def fed(function: Callable[[BinaryIO], _T], kind: type[_T], name: str, feed: Callable[[BinaryIO], None]) -> _T:
+    """The same for a function that reads from a stream what `feed` writes to it here; also raises errors of `feed`."""
+    read_end, write_end = os.pipe()
+
+    def inside() -> _T:
+        os.close(write_end)
+        with os.fdopen(read_end, "rb", _BUFFER) as stream:
+            return function(stream)
+
+    def here() -> None:
+        # Where nobody reads any more the child has ended, and says why.
+        with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", _BUFFER) as stream:
+            feed(stream)
+
+    return _beside(inside, kind, name, (read_end, write_end), here)[0]
+
+
+def drained(
+    function: Callable[[BinaryIO], _T], kind: type[_T], name: str, drain: Callable[[BinaryIO], _Here]
+) -> tuple[_T, _Here]:
+    """The same for a function that writes to a stream what `drain` reads from it here; returns both results."""
+    read_end, write_end = os.pipe()
+
+    def inside() -> _T:
+        os.close(read_end)
+        with os.fdopen(write_end, "wb", _BUFFER) as stream:
+            return function(stream)
+
+    def here() -> _Here:
+        with os.fdopen(read_end, "rb", _BUFFER) as stream:
+            return drain(stream)
+
+    return _beside(inside, kind, name, (write_end, read_end), here)
+
+
+def _beside(
+    inside: Callable[[], _T], kind: type[_T], name: str, ends: tuple[int, int], here: Callable[[], _Here]
+) -> tuple[_T, _Here]:
+    """Run one function in a child and one here; `ends` are those of a pipe that the child and this process use."""
+    theirs, ours = ends
+    try:
+        child = Child(inside, kind, name)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    try:
+        result = here()
+    except BaseException:
+        child.abandon()  # its stream has ended: so does it
+        raise
+    return child.wait(), result
+
+
+class SpawnedProgram:
+    """A started program with its output captured; `complaint` must be called once."""
+
+    def __init__(self, path: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        """Raises OSError when it cannot be executed."""
+        self._said, write_end = os.pipe()
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, write_end, 1), (os.POSIX_SPAWN_DUP2, write_end, 2)]
+            self._pid = os.posix_spawn(path, arguments, variables, file_actions=actions)
+        except OSError:
+            os.close(self._said)
+            raise
+        finally:
+            os.close(write_end)
+
+    def complaint(self) -> str | None:
+        """Wait for its end; its output, or else its status, if it failed; None on success."""
+        with os.fdopen(self._said, "r", errors="replace") as stream:
+            said = stream.read().strip()
+        _, status = os.waitpid(self._pid, 0)
+        return None if status == 0 else said or f"status {os.waitstatus_to_exitcode(status)}"
 
 
 def complaint(path: str, arguments: list[str], variables: Mapping[str, str]) -> str | None:
-    """Run a program and return what it said, or its status; None when it ended well."""
-    read_end, write_end = os.pipe()
+    """Run a program; its output, or else its status, if it failed; None on success."""
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, write_end, 1), (os.POSIX_SPAWN_DUP2, write_end, 2)]
-        pid = os.posix_spawn(path, arguments, variables, file_actions=actions)
+        program = SpawnedProgram(path, arguments, variables)
     except OSError as error:
-        os.close(read_end)
+        if is_exhausted(error):
+            raise
         return reason(error)
-    finally:
-        os.close(write_end)
-    with os.fdopen(read_end, "r", errors="replace") as stream:
-        said = stream.read().strip()
-    _, status = os.waitpid(pid, 0)
-    return None if status == 0 else said or f"status {os.waitstatus_to_exitcode(status)}"
+    return program.complaint()
 
 
 def start_detached(function: Callable[[], object]) -> int:
-    """Run `function` in a process that is nobody's child: a program may wait for all of its own.
+    """Run `function` in a process that is not our child: a program may wait for all its children.
 
-    Returns the process that starts it, for `reap`; its status is not 0 when it could not.
+    Returns the process that starts it, for `reap`; its status is not 0 if that failed.
     """
     starter = os.fork()
     if starter == 0:
@@ -100,9 +187,9 @@ def start_detached(function: Callable[[], object]) -> int:
 
 
 def leave_session(kept: Collection[int], name: str) -> None:
-    """Keep nothing of a session: no terminal, no pipe whose other end waits for its end, no directory, no lock."""
+    """Let go of everything of a session: terminal, pipes that others read to their end, directory, locks."""
     os.setsid()
-    _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
+    syscalls.prctl(syscalls.PR_SET_NAME, name[:15])
     os.chdir("/")
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor not in kept:
@@ -111,7 +198,7 @@ def leave_session(kept: Collection[int], name: str) -> None:
 
 
 def reap(pid: int) -> int | None:
-    """Wait for a child; its exit status, or None when the caller's SIGCHLD is ignored, which the command inherits."""
+    """Wait for a child; its exit status, or None if the caller ignores SIGCHLD, which the command inherits."""
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
@@ -119,55 +206,34 @@ def reap(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status)
 
 
+def forbid_tracing() -> None:
+    """Let only real root trace this process or look into its memory and descriptors, until it executes a program
+    (PR_SET_DUMPABLE, prctl(2)): who is root in a namespace may do that to whatever comes in from outside.
+    """
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
 def end_with(parent: int) -> None:
-    """Let this child be killed when its parent ends. Whoever changes its ids has to say so again, prctl(2)."""
-    _prctl.prctl(_prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Let this child be killed when its parent ends. A change of ids resets this, prctl(2)."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
 
 
 def _become_child(parent: int, name: str) -> None:
     end_with(parent)
-    _prctl.prctl(_prctl.PR_SET_NAME, name[:15])
+    syscalls.prctl(syscalls.PR_SET_NAME, name[:15])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may have children of its own
     sys.setrecursionlimit(_DEPTH)
 
 
 def _run(function: Callable[[], object], write_end: int) -> None:
-    """Never returns: a child that came back would run its parent's code a second time."""
+    """Never returns: otherwise the child would run its parent's code a second time."""
     try:
-        try:
-            report: dict[str, object] = {"result": function()}
-        except SysenvError as error:
-            report = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
-        except RecursionError:
-            report = {
-                "message": "directories lie too deep in each other",
-                "hint": "take them apart",
-                "exit_status": None,
-            }
-        except OSError as error:
-            paths = [_as_path(name) for name in (error.filename, error.filename2)]
-            report = {"errno": error.errno, "strerror": error.strerror, "paths": paths}
-        except KeyboardInterrupt:
-            os._exit(130)
-        write_all(write_end, json.dumps(report).encode())
+        told, _ = outcome.told(function)
+        write_all(write_end, told)
         os._exit(0)
+    except KeyboardInterrupt:
+        os._exit(130)
     finally:
         os._exit(1)
-
-
-def _as_path(name: str | bytes | int | None) -> str | None:
-    """A name of an OSError as JSON takes it; a call on a descriptor has that."""
-    return f"descriptor {name}" if isinstance(name, int) else name if name is None else os.fsdecode(name)
-
-
-def _unpack(report: dict[str, object]) -> object:
-    if "message" in report:
-        status = report["exit_status"]
-        raise SysenvError(str(report["message"]), str(report["hint"]), status if isinstance(status, int) else None)
-    if "errno" in report:
-        paths = report["paths"]
-        assert isinstance(paths, list)
-        raise OSError(report["errno"], report["strerror"], paths[0], None, paths[1])
-    return report["result"]

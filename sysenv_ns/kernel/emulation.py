@@ -1,7 +1,7 @@
 """The seccomp filter of a session: which system calls succeed without doing anything, which the supervisor answers.
 
-The list of the first is Charliecloud's (`ch-image --force=seccomp`), proven on the packages of many distributions, but
-for capset: giving capabilities up needs no other ids, and the sandbox of a browser looks whether they are gone.
+The list of the former is Charliecloud's (`ch-image --force=seccomp`), proven with packages of many distributions,
+except for capset: giving up capabilities needs no other ids, and the sandbox of a browser checks that they are gone.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.kernel.idmap import Kind
-from sysenv_ns.kernel.supervisor import Calls, Supervisor
+from sysenv_ns.kernel.supervisor import Calls, Serve, Supervisor, Watch
 
 # In the single id map: calls that need ids which nobody has.
 _FAKED = (
@@ -28,6 +29,10 @@ _FAKED = (
 _SETXATTR = ("setxattr", "lsetxattr", "fsetxattr")
 # In both: a user namespace can have no device nodes. With the argument that is the mode.
 _MKNOD = (("mknod", 1), ("mknodat", 2))
+# In both: what an overlay cannot do with directories and files of its lower layers.
+_NAMES = ("rename", "renameat", "renameat2", "link", "linkat")
+# In both: whoever enters another root finds device nodes in it.
+_ROOTS = ("chroot",)
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 # seccomp.h of libseccomp 2.5
@@ -57,21 +62,27 @@ class _Compare(ctypes.Structure):
 
 
 class Emulation:
-    """What stands in for the calls that a user namespace refuses; made on the host's side, put in force inside."""
+    """The emulation of calls that a user namespace refuses; prepared on the host's side, loaded inside."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(
+        self, kind: Kind, changes: Path | None = None, watch: Watch | None = None, visitors: Serve | None = None
+    ) -> None:
+        """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
+
+        `watch`: what else the supervisor watches; `visitors`: what it lets the user's own programs ask for.
+        """
         self._kind = kind
         self._filter = Filter(kind)
-        self._supervisor = Supervisor(self._filter.calls)
+        self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors)
 
     def load(self) -> None:
-        """Put it in force for this process and all its descendants. Raises SysenvError."""
+        """Load it for this process and all its descendants. Raises SysenvError."""
         self._supervisor.wait()
         try:
             self._supervisor.hand_over(self._filter.load())
         except OSError as error:
             if error.errno != errno.EBUSY:
-                raise SysenvError(f"the filter of system calls is refused: {reason(error)}", HINT) from error
+                raise SysenvError(f"the kernel refused the system call filter: {reason(error)}", HINT) from error
             # A container's manager supervises this process already, and the kernel allows one: devices are refused
             # here as it wants it, and what the single map needs is pretended.
             if self._kind == "single":
@@ -81,7 +92,7 @@ class Emulation:
 
 
 class Filter:
-    """A compiled filter, not yet in force. `calls` has the numbers of those that it leaves to a supervisor."""
+    """A compiled filter, not yet loaded. `calls` has the numbers of calls that it leaves to a supervisor."""
 
     def __init__(self, kind: Kind, supervised: bool = True) -> None:
         try:
@@ -101,9 +112,10 @@ class Filter:
             for device in _DEVICES:
                 comparison = _Compare(argument, _CMP_MASKED_EQ, stat.S_IFMT(0xFFFF), device)
                 self._add(_ACT_NOTIFY if supervised else _ACT_ERRNO_0, name, comparison)
-        for name in setxattr if supervised else ():
+        answered = (*setxattr, *_NAMES, *_ROOTS)
+        for name in answered if supervised else ():
             self._add(_ACT_NOTIFY, name)
-        names = (*setxattr, *(name for name, _ in mknod))
+        names = (*answered, *(name for name, _ in mknod))
         self.calls = self._numbers(architectures, names) if supervised else {}
 
     def _add_architectures(self) -> tuple[int, ...]:
@@ -130,7 +142,7 @@ class Filter:
         return {key: name for key, name in numbers.items() if key[1] >= 0}
 
     def load(self) -> int:
-        """Put the filter in force; returns the listener for the supervisor, or 0. Raises SysenvError, OSError.
+        """Load the filter; returns the listener for the supervisor, or 0. Raises SysenvError, OSError.
 
         Not seccomp_load(3): before libseccomp 2.6 it hides the reason of a failure, and a signal can interrupt a call
         that the supervisor has carried out (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19).

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sysenv_ns import documents
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.kernel import children
+from sysenv_ns.kernel import children, ownership, processes
+from sysenv_ns.records import dataclass
 
 Kind = Literal["full", "single"]
 
 OVERFLOW_ID = 65534
 _NEEDED = 65535  # ids 0 to 65534: every system id of a distribution, and nobody
 
-UIDMAP_HINT = (
-    "install newuidmap and newgidmap (package uidmap or shadow-utils) and give yourself a range: "
-    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+_RANGE_HINT = "give yourself a range: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+_PROGRAMS_HINT = f"install newuidmap and newgidmap (package uidmap or shadow-utils) and {_RANGE_HINT}"
+_CONFINED_HINT = (
+    "no_new_privs is set here, as in many sandboxes, containers and services, and takes away the rights of newuidmap: "
+    "start sysenv-ns outside of that, or create an environment with --id-map single"
 )
 
 
 @dataclass(frozen=True)
 class Extent:
-    """`count` ids from `inside` on are the ids from `outside` on of the parent namespace."""
+    """The `count` ids from `inside` on are the ids from `outside` on in the parent namespace."""
 
     inside: int
     outside: int
@@ -43,12 +47,20 @@ class IdMap:
     own_gid: int
 
     def uid_inside(self, host_uid: int) -> int:
-        """The owner that a host file shall have inside: in the full map its own number, in the single map root."""
+        """The owner of a host file inside: in the full map the same number, in the single map root."""
         return _same_number(host_uid, self.uids) if self.kind == "full" else 0
 
     def gid_inside(self, host_gid: int) -> int:
         """Like `uid_inside` for groups."""
         return _same_number(host_gid, self.gids) if self.kind == "full" else 0
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """The owner on the host of a file with this owner inside; the overflow id for one that does not exist there."""
+        return _outside(uid, self.uids), _outside(gid, self.gids)
+
+    def has_gid(self, inside: int) -> bool:
+        """Whether a group has a number of the parent namespace."""
+        return any(e.inside <= inside < e.inside + e.count for e in self.gids)
 
 
 def _same_number(number: int, extents: Iterable[Extent]) -> int:
@@ -56,8 +68,13 @@ def _same_number(number: int, extents: Iterable[Extent]) -> int:
     return number if covered else OVERFLOW_ID
 
 
+def _outside(number: int, extents: Iterable[Extent]) -> int:
+    found = (e.outside + number - e.inside for e in extents if e.inside <= number < e.inside + e.count)
+    return next(found, OVERFLOW_ID)
+
+
 def single(uid: int, gid: int) -> IdMap:
-    """The map without privileges: the caller is root inside and nobody else exists."""
+    """The map without privileges: the caller is root inside and no other user exists."""
     return IdMap("single", (Extent(0, uid, 1),), (Extent(0, gid, 1),), own_uid=0, own_gid=0)
 
 
@@ -84,7 +101,7 @@ def _around(own: int, ranges: Iterable[Extent]) -> tuple[Extent, ...]:
 
 
 def _disjoint(ranges: Iterable[Extent], own: int) -> list[tuple[int, int]]:
-    """Start and count of the ranges without what they have in common (one may be granted by name and by number).
+    """Start and count of the ranges without overlaps (a range may be granted by name and by number).
 
     The kernel refuses a map that names an id of the parent namespace twice.
     """
@@ -102,7 +119,7 @@ def _disjoint(ranges: Iterable[Extent], own: int) -> list[tuple[int, int]]:
 
 
 def parse_subordinate(text: str, user: str, uid: int) -> tuple[Extent, ...]:
-    """The ranges of one user in /etc/subuid or /etc/subgid (subuid(5)); lines that are none are passed over."""
+    """The ranges of one user in /etc/subuid or /etc/subgid (subuid(5)); invalid lines are ignored."""
     ranges = []
     for line in text.splitlines():
         owner, _, numbers = line.strip().partition(":")
@@ -117,28 +134,66 @@ def _is_id(text: str) -> bool:
 
 
 def detect_full() -> IdMap:
-    """The full map of the calling user. Raises SysenvError when there is none, with what to install."""
-    uid, gid = os.getuid(), os.getgid()
+    """The full map of the calling user. Raises SysenvError if there is none, with the remedy."""
     for program in ("newuidmap", "newgidmap"):
         if find_program(program) is None:
-            raise SysenvError(f"no full id map: {program} is not installed", UIDMAP_HINT)
+            raise SysenvError(f"no full id map: {program} is not installed", _hint(_PROGRAMS_HINT))
+    return granted(os.getuid(), os.getgid())
+
+
+def granted(uid: int, gid: int) -> IdMap:
+    """The full map of a user as newuidmap(1) and newgidmap(1) let that one have it: the user's own ids, and what
+    /etc/subuid and /etc/subgid grant by name or number. Raises SysenvError when there is none.
+    """
     ranges = []
     for path in ("/etc/subuid", "/etc/subgid"):
         found = parse_subordinate(_read(path), _user_name(uid), uid)
         if sum(extent.count for extent in found) < _NEEDED:
             what = "too few" if found else "no"
-            raise SysenvError(f"no full id map: {path} grants you {what} subordinate ids", UIDMAP_HINT)
+            whom = "you" if uid == os.getuid() else _user_name(uid)
+            raise SysenvError(f"no full id map: {path} grants {whom} {what} subordinate ids", _hint(_RANGE_HINT))
         ranges.append(found)
     return full(uid, gid, *ranges)
 
 
+def of_files(places: Iterable[Path]) -> IdMap | None:
+    """The id map with which the calling user's files at these paths were made, by their owners; None for real root.
+
+    Raises SysenvError if it is the full one and the user no longer has that.
+    """
+    uid = os.getuid()
+    if os.geteuid() == 0:
+        return None
+    foreign = any(os.path.lexists(path) and path.lstat().st_uid != uid for path in places)
+    return detect_full() if foreign else single(uid, os.getgid())
+
+
+def widest() -> IdMap | None:
+    """The id map in which all files of environments of the calling user can be deleted; None for real root.
+
+    Raises nothing: without the full map, its files stay.
+    """
+    if os.geteuid() == 0:
+        return None
+    with contextlib.suppress(SysenvError):
+        return detect_full()
+    return single(os.getuid(), os.getgid())
+
+
 def find_program(name: str) -> str | None:
-    """The absolute path of a program on PATH or in the system directories that users' PATHs often lack."""
+    """The absolute path of a program on PATH or in the system directories that users' PATHs often lack.
+
+    For root, whose PATH may be that of the user it acts for, only in places that only root can change.
+    """
     for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/bin", "/sbin"):
         path = f"{directory}/{name}"
-        if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path):
+        if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path) and ownership.is_safe(path):
             return path
     return None
+
+
+def _hint(usual: str) -> str:
+    return _CONFINED_HINT if processes.no_new_privileges() else usual
 
 
 def _read(path: str) -> str:
@@ -168,17 +223,43 @@ def install_own_single(id_map: IdMap) -> None:
         Path(f"/proc/self/{name}").write_text(text)
 
 
+def install_as_root(pid: int, id_map: IdMap) -> None:
+    """Write the maps of the user namespace of a child; for real root. Raises OSError."""
+    for name, extents in (("uid_map", id_map.uids), ("gid_map", id_map.gids)):
+        Path(f"/proc/{pid}/{name}").write_text(_line(extents))
+
+
 def _line(extents: Iterable[Extent]) -> str:
     return "\n".join(f"{e.inside} {e.outside} {e.count}" for e in extents)
 
 
 def install_full(pid: int, id_map: IdMap) -> None:
-    """Give the user namespace of process `pid` its full map; called from outside. Raises SysenvError."""
-    for program, extents in (("newuidmap", id_map.uids), ("newgidmap", id_map.gids)):
-        path = find_program(program)
-        if path is None:
-            raise SysenvError(f"{program} is not installed any more", UIDMAP_HINT)
-        numbers = [str(n) for e in extents for n in (e.inside, e.outside, e.count)]
-        complaint = children.complaint(path, [program, str(pid), *numbers], os.environ)
+    """Give the user namespace of process `pid` its full map; called from outside. Raises SysenvError, OSError."""
+    maps = {"newuidmap": id_map.uids, "newgidmap": id_map.gids}
+    paths = {name: find_program(name) for name in maps}
+    if missing := [name for name, path in paths.items() if path is None]:
+        raise SysenvError(f"{missing[0]} is no longer installed", _hint(_PROGRAMS_HINT))
+    # Side by side: each takes as long as all the mounts together.
+    started = [
+        (name, children.SpawnedProgram(str(paths[name]), [name, str(pid), *_numbers(maps[name])], os.environ))
+        for name in maps
+    ]
+    complaints = [(name, program.complaint()) for name, program in started]
+    for name, complaint in complaints:
         if complaint is not None:
-            raise SysenvError(f"{program} refused the id map: {complaint}", UIDMAP_HINT)
+            raise SysenvError(f"{name} refused the id map: {complaint}", _hint(_RANGE_HINT))
+
+
+def _numbers(extents: Iterable[Extent]) -> list[str]:
+    return [str(number) for e in extents for number in (e.inside, e.outside, e.count)]
+
+
+def from_data(value: object, what: str) -> IdMap | None:
+    """An id map from JSON (dataclasses.asdict); None for null. Raises ValueError."""
+    if value is None:
+        return None
+    id_map = documents.from_data(IdMap, value, what)
+    extents = (number for e in (*id_map.uids, *id_map.gids) for number in (e.inside, e.outside, e.count))
+    for number in (id_map.own_uid, id_map.own_gid, *extents):
+        documents.integer(number, f"a number of {what}", 0, 0xFFFFFFFF)
+    return id_map

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from sysenv_ns.records import dataclass
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -22,6 +23,7 @@ class Mount:
     options: tuple[str, ...]
     fstype: str
     source: str
+    super_options: tuple[str, ...] = ()  # of the file system, not of this mount of it
 
 
 def unescape(field: bytes) -> str:
@@ -30,7 +32,7 @@ def unescape(field: bytes) -> str:
 
 
 def parse(text: bytes) -> tuple[Mount, ...]:
-    """The mounts of a mountinfo file in the kernel's order. Raises ValueError on a line that is not one."""
+    """The mounts of a mountinfo file in the kernel's order. Raises ValueError for an invalid line."""
     return tuple(_parse_line(line) for line in text.split(b"\n") if line)
 
 
@@ -47,6 +49,7 @@ def _parse_line(line: bytes) -> Mount:
             options=tuple(fields[5].decode().split(",")),
             fstype=unescape(fields[separator + 1]),
             source=unescape(fields[separator + 2]),
+            super_options=tuple(unescape(b"".join(fields[separator + 3 : separator + 4])).split(",")),
         )
     except (ValueError, IndexError) as error:
         raise ValueError(f"not a mountinfo line: {line!r}") from error
@@ -70,14 +73,14 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def visible(mounts: Sequence[Mount]) -> tuple[Mount, ...]:
-    """The mounts that a path can reach: without those that another mount covers, on the same point or above."""
+    """The mounts that paths can reach: without those covered by another mount, on the same point or above."""
     by_id = {mount.mount_id: mount for mount in mounts}
     taken = {(m.parent_id, m.point) for m in mounts if m.parent_id != m.mount_id}
     return tuple(m for m in mounts if (m.mount_id, m.point) not in taken and _is_reachable(m, by_id, taken))
 
 
 def _is_reachable(mount: Mount, by_id: Mapping[int, Mount], taken: Container[tuple[int, str]]) -> bool:
-    """Whether no mount lies on a directory above this one, or above one that it is mounted on."""
+    """Whether no later mount covers a directory above this one, or above one that it is mounted on."""
     # By the parents: the table's order, that of creation, says nothing of a mount that has been moved.
     while not any((mount.parent_id, directory) in taken for directory in ancestors(mount.point)):
         parent = by_id.get(mount.parent_id)

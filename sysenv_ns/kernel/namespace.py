@@ -1,25 +1,41 @@
-"""Enters, joins and leaves namespaces; knows nothing of what gets mounted in them."""
+"""Enters, joins and leaves namespaces, and finds their owners; knows nothing of what is mounted in them."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable
+from types import NoneType
+from typing import Literal, TypeVar
 
-from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import children, idmap, remedies, syscalls
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.records import dataclass
 
-# ioctl_nsfs(2): the user namespace that owns a namespace, and the parent of a user namespace
+_T = TypeVar("_T")
+
+# ioctl_nsfs(2): the user namespace that owns a namespace, the parent of a user namespace, and who made that one
 _NS_GET_USERNS = 0xB701
 _NS_GET_PARENT = 0xB702
+_NS_GET_OWNER_UID = 0xB704
+# linux/nsfs.h: the number of a mount namespace (Linux 6.11), of any namespace (Linux 6.18); none is ever used again
+_NS_GET_MNTNS_ID = 0x8008B705
+_NS_GET_ID = 0x8008B70D
+_OWN_USER_NAMESPACE = "/proc/self/ns/user"
+
+# Whose a mount namespace is, by the user namespace that owns it: this process's own; a child of that, made by this very
+# user; one that was made inside such a child; or anything else, which others may have made to deceive.
+Kin = Literal["own", "child", "descendant", "foreign"]
 
 
 def enter(id_map: IdMap | None) -> None:
-    """Move this process into a new mount namespace and, unless `id_map` is None, a new user namespace.
+    """Move this process to a new mount namespace and, unless `id_map` is None, a new user namespace.
 
     The process keeps its ids (in the full map) and has every capability of the new namespace. Mounts of the host
-    keep arriving here, none of ours reaches the host (MS_SLAVE, mount_namespaces(7)).
+    still propagate here, but ours do not reach the host (MS_SLAVE, mount_namespaces(7)).
     Raises SysenvError naming the stage that failed.
     """
     if id_map is None:
@@ -38,7 +54,7 @@ def enter(id_map: IdMap | None) -> None:
 
 
 def _enter_full(id_map: IdMap) -> None:
-    """newuidmap must be run from outside the new namespace on a process inside: a helper waits there for us."""
+    """newuidmap must be run from outside the new namespace on a process inside: a helper waits outside to do it."""
     pid = os.getpid()
     wait_end, go_end = os.pipe()
 
@@ -47,7 +63,7 @@ def _enter_full(id_map: IdMap) -> None:
         if os.read(wait_end, 1):
             idmap.install_full(pid, id_map)
 
-    helper = children.Child(install, "sysenv-ns-ids")
+    helper = children.Child(install, NoneType, "sysenv-ns-ids")
     os.close(wait_end)
     try:
         _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
@@ -61,70 +77,171 @@ def _stage(name: str, action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:
+        if is_exhausted(error) and error.errno != errno.ENOSPC:  # which is the limit of namespaces, a policy
+            raise Exhausted(f"{name} failed: {reason(error)}", remedies.exhausted(error)) from error
         raise SysenvError(f"{name} failed: {reason(error)}", remedies.remedy(name, error)) from error
 
 
-def run_inside(id_map: IdMap | None, function: Callable[[], object], name: str) -> object:
-    """Run `function` as root of a new namespace in a child and return its result."""
+def call_inside(id_map: IdMap | None, function: Callable[[], _T], kind: type[_T], name: str) -> _T:
+    """Run a function as root of a new namespace in a child; its result, of the type `kind`, or its error."""
 
-    def inside() -> object:
+    def inside() -> _T:
         enter(id_map)
         become_root()
         return function()
 
-    return children.call(inside, name)
+    return children.call(inside, kind, name)
 
 
-def look_inside(id_map: IdMap | None, function: Callable[[], object], name: str) -> object:
-    """The result of a function in a child that has entered a namespace of the id map, and is still the user there.
+def run_inside(id_map: IdMap | None, function: Callable[[], None], name: str) -> None:
+    """The same for a function without a result."""
+    call_inside(id_map, function, NoneType, name)
 
-    Raises what the function raises.
-    """
 
-    def inside() -> object:
+def look_inside(id_map: IdMap | None, function: Callable[[], _T], kind: type[_T], name: str) -> _T:
+    """The same for a function that runs as the user there."""
+
+    def inside() -> _T:
         enter(id_map)
         return function()
 
-    return children.call(inside, name)
+    return children.call(inside, kind, name)
 
 
 def become_root() -> None:
-    """Be uid and gid 0 of the namespace; supplementary groups stay, access to devices hangs on them."""
+    """Become uid and gid 0 of the namespace; supplementary groups stay, as access to devices depends on them."""
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
-def join(pid: int) -> None:
-    """Enter the mount namespace of process `pid`, which puts this process at its root, and the user namespace of that.
+@dataclass(frozen=True)
+class Mounts:
+    """A mount namespace, held by a descriptor, so that the one that was checked is the one that is joined."""
 
-    Not the process's own user namespace: it may be one made inside, without root. Raises OSError.
-    """
-    with open(f"/proc/{pid}/ns/mnt", "rb") as mounts:
-        owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    descriptor: int
+    identity: int
+    kin: Kin
+    # Of the user namespace that owns it, or, for a descendant, of the child of ours that it descends from.
+    user_namespace: int
+
+    @classmethod
+    def of(cls, pid: int) -> Mounts:
+        """That of a process; `close` it. Raises OSError if the process is gone or may not be inspected."""
+        descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if not _same(owner, "/proc/self/ns/user"):
+            kin, user_namespace = _kin(descriptor)
+            return cls(descriptor, identity(descriptor), kin, user_namespace)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+    def has(self, pid: int) -> bool:
+        """Whether a process is in it at this moment."""
+        try:
+            return _same(self.descriptor, f"/proc/{pid}/ns/mnt")
+        except OSError:
+            return False
+
+    def join(self) -> None:
+        """Enter it, at its root, and the user namespace that owns it. Raises OSError.
+
+        Not the user namespace of a process in it, which may have made one of its own, without root.
+        """
+        children.forbid_tracing()
+        owner = fcntl.ioctl(self.descriptor, _NS_GET_USERNS)
+        try:
+            if not _same(owner, _OWN_USER_NAMESPACE):
                 syscalls.setns(owner, syscalls.CLONE_NEWUSER)
-            syscalls.setns(mounts.fileno(), syscalls.CLONE_NEWNS)
+            syscalls.setns(self.descriptor, syscalls.CLONE_NEWNS)
         finally:
             os.close(owner)
 
 
-def is_of_a_session(thread: int, with_user_namespace: bool = True) -> bool:
-    """Whether a thread's user namespace is one that the tool makes: a child of ours, or for real root our own.
+def identity(descriptor: int) -> int:
+    """A namespace's unique number if the kernel has one, else its inode, which is reused as soon as it is free.
 
-    False for those that were made inside of it, and for a thread that is gone or not ours to look at.
+    The same kernel always gives the same kind of number; after a reboot it may belong to another namespace.
+    """
+    for request in (_NS_GET_ID, _NS_GET_MNTNS_ID):
+        number = bytearray(8)
+        try:
+            fcntl.ioctl(descriptor, request, number)
+        except OSError:  # ENOTTY or EINVAL: an older kernel, or no mount namespace
+            continue
+        return int(struct.unpack("=Q", number)[0])
+    return os.fstat(descriptor).st_ino
+
+
+def identity_of_own(kind: Literal["mnt", "user"]) -> int:
+    """The same of the namespace that this process is in."""
+    descriptor = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return identity(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _kin(mounts: int) -> tuple[Kin, int]:
+    """Who a mount namespace belongs to, with the identity of the user namespace that shows it."""
+    try:
+        owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    except OSError:  # EPERM: it is outside of our own user namespace
+        return "foreign", 0
+    try:
+        if _same(owner, _OWN_USER_NAMESPACE):
+            return "own", identity(owner)
+        ancestor, generations = _child_of_ours(owner)
+    finally:
+        os.close(owner)
+    if not generations:
+        return "foreign", 0
+    return ("child" if generations == 1 else "descendant"), ancestor
+
+
+def _child_of_ours(user_namespace: int) -> tuple[int, int]:
+    """The identity of the ancestor of a user namespace (or itself) that is a child of ours and that this user made, and
+    how many generations it is from us; 0 generations for one that has no such ancestor.
+    """
+    current, generations = os.dup(user_namespace), 1
+    try:
+        while True:
+            try:
+                parent = fcntl.ioctl(current, _NS_GET_PARENT)
+            except OSError:  # EPERM: there is none in our sight
+                return 0, 0
+            if _same(parent, _OWN_USER_NAMESPACE):
+                os.close(parent)
+                return (identity(current), generations) if _maker(current) == os.geteuid() else (0, 0)
+            os.close(current)
+            current, generations = parent, generations + 1
+    finally:
+        os.close(current)
+
+
+def _maker(user_namespace: int) -> int:
+    """The effective uid of the process that made a user namespace."""
+    uid = bytearray(4)
+    fcntl.ioctl(user_namespace, _NS_GET_OWNER_UID, uid)
+    return int(struct.unpack("=I", uid)[0])
+
+
+def is_of_a_session(thread: int) -> bool:
+    """Whether a thread's user namespace was made by the tool for a session: a child of ours, made by this user.
+
+    False for those that were made inside it, and for a thread that is gone or may not be inspected.
     """
     try:
-        with open(f"/proc/{thread}/ns/user", "rb") as stream:
-            if not with_user_namespace:
-                return _same(stream.fileno(), "/proc/self/ns/user")
-            parent = fcntl.ioctl(stream, _NS_GET_PARENT)
+        descriptor = os.open(f"/proc/{thread}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        return _same(parent, "/proc/self/ns/user")
+        return _child_of_ours(descriptor)[1] == 1
     finally:
-        os.close(parent)
+        os.close(descriptor)
 
 
 def _same(descriptor: int, path: str) -> bool:
@@ -132,10 +249,10 @@ def _same(descriptor: int, path: str) -> bool:
 
 
 def pivot(root_fd: int) -> None:
-    """Make the mount behind `root_fd` the root of this namespace and let go of the old one.
+    """Make the mount behind `root_fd` the root of this namespace and detach the old one.
 
     pivot_root(2), section NOTES: with "." for both, the old root lands on top of the new one and is detached from
-    there; no directory for it is needed. Not chroot(2): nobody could create a user namespace inside.
+    there; no directory is needed for it. Not chroot(2): user namespaces could not be created inside.
     """
     os.fchdir(root_fd)
     syscalls.pivot_root(".", ".")

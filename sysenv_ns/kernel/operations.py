@@ -1,28 +1,21 @@
-"""The mount operations of a plan: each can be printed (describe) and carried out; which ones, layout.py decides.
+"""The mount operations of a plan: each can be described and carried out; layout.py decides which there are.
 
-Everything goes by descriptors (the mount API of Linux 5.2): no path needs escaping and none meets the length
+Everything uses descriptors (the mount API of Linux 5.2): no path needs escaping or is subject to the length
 limits of fsconfig(2) and mount(2). Detached mounts are made first and attached afterwards, so that an environment
 stored below a bound directory does not show its own root inside itself.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
+from sysenv_ns.records import dataclass
 
-_BUSY_PATIENCE = 3.0  # seconds that the kernel may take to let go of the last session's overlay
 _O_PATH = os.O_PATH | os.O_CLOEXEC
-# Before Linux 6.5 overlayfs is asked by a way that has no descriptors; then, before 6.13, fsconfig(2) takes none that
-# was opened with O_PATH (fs/fsopen.c: fget), and of others overlayfs says that it wants a string.
-_NO_DESCRIPTORS = (errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 _T = TypeVar("_T")
 
@@ -32,7 +25,7 @@ class Operation(Protocol):
 
     @property
     def target(self) -> str:
-        """Where, as a path of the environment."""
+        """The mount point, as a path of the environment."""
 
     def describe(self) -> str:
         """One line for -v and for tests."""
@@ -41,130 +34,7 @@ class Operation(Protocol):
         """Make a detached mount and return its descriptor. Raises OSError."""
 
     def attach(self, root: int, mount: int | None) -> None:
-        """Carry the step out below the root behind the descriptor `root`. Raises OSError."""
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """An overlayfs mount. `lowers` and `data_roots` are searched in order, uppermost first."""
-
-    target: str
-    source: str
-    lowers: tuple[str, ...]
-    data_roots: tuple[str, ...]
-    upper: str
-    work: str
-    unprivileged: bool
-    apart: str = ""  # an empty directory to mount the lowest layer on, where others of them lie in it
-    volatile: bool = False  # nothing is written to the disk before it must be: a crash may cost it all
-
-    def describe(self) -> str:
-        lowers = ":".join(self.lowers) + "".join(f"::{root}" for root in self.data_roots)
-        flags = ",userxattr,index=on" if self.unprivileged else ""
-        volatile = ",volatile" if self.volatile else ""
-        return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}{volatile}"
-
-    def prepare(self) -> int:
-        deadline = time.monotonic() + _BUSY_PATIENCE
-        while True:
-            try:
-                return self._mount()
-            except OSError as error:
-                # The kernel takes the last session's mount down after its last process has been reaped.
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-
-    def _mount(self) -> int:
-        with contextlib.ExitStack() as stack:
-            context = stack.enter_context(syscalls.FilesystemContext("overlay"))
-            context.set_string("source", self.source)
-            if self.unprivileged:
-                context.set_flag("userxattr")
-                # Makes the kernel refuse a second mount of the same upper; it cannot be kept up without privileges
-                # and falls back to off after that check.
-                context.set_string("index", "on")
-            else:
-                # What a layer holds shall not depend on the defaults of a kernel: nothing in it may refer to others.
-                for key in ("index", "metacopy", "redirect_dir"):
-                    context.set_string(key, "off")
-            if self.volatile:
-                context.set_flag("volatile")
-            lowers, data_roots, upper = (
-                [_open_directory(path, stack) for path in paths]
-                for paths in (self.lowers, self.data_roots, (self.upper, self.work))
-            )
-            if self.apart:
-                lowers[-1] = stack.enter_context(_mounted_apart(lowers[-1], self.apart))
-            return _mount_layers(context, lowers, data_roots, upper)
-
-    def attach(self, root: int, mount: int | None) -> None:
-        attach_mount(root, self.target, mount, directory=True)
-
-
-def _open_directory(path: str, stack: contextlib.ExitStack) -> int:
-    descriptor = os.open(path, _O_PATH | os.O_DIRECTORY)
-    stack.callback(os.close, descriptor)
-    return descriptor
-
-
-@contextlib.contextmanager
-def _mounted_apart(directory: int, point: str) -> Iterator[int]:
-    """A directory as a file system of its own, an overlay of nothing else: other layers may lie in it then.
-
-    overlayfs refuses a layer that lies in another one (ELOOP), and what is not mounted anywhere (before Linux 6.15).
-    """
-    place = os.open(point, _O_PATH | os.O_DIRECTORY)
-    try:
-        with syscalls.FilesystemContext("tmpfs") as context:
-            empty = context.mount()  # two layers there must be
-        syscalls.move_mount(empty, place, point)
-        try:
-            with syscalls.FilesystemContext("overlay") as context:
-                overlay = _mount_layers(context, [empty, directory], [], [])
-            syscalls.move_mount(overlay, empty, point)
-            try:
-                yield overlay
-            finally:
-                syscalls.umount(point, syscalls.MNT_DETACH)
-                os.close(overlay)
-        finally:
-            syscalls.umount(point, syscalls.MNT_DETACH)
-            os.close(empty)
-    finally:
-        os.close(place)
-
-
-def _mount_layers(
-    context: syscalls.FilesystemContext, lowers: Sequence[int], data_roots: Sequence[int], upper: Sequence[int]
-) -> int:
-    """Mount layers given as descriptors (`upper`: it and its work directory, or nothing).
-
-    Before Linux 6.13, which takes none, by the names that these have in /proc: of all lower layers together 255 bytes.
-    """
-    layers = [
-        *zip(("upperdir", "workdir"), upper, strict=False),
-        *(("lowerdir+", descriptor) for descriptor in lowers),
-        *(("datadir+", descriptor) for descriptor in data_roots),
-    ]
-    for number, (key, descriptor) in enumerate(layers):
-        try:
-            context.set_fd(key, descriptor)
-        except OSError as error:
-            if number > 0 or error.errno not in _NO_DESCRIPTORS:
-                raise
-            break
-    else:
-        return context.mount()
-    os.chdir("/proc/self/fd")  # the shortest names, and they need no escaping; read when it is mounted
-    try:
-        # A directory that cannot be an upper is refused here once more.
-        for key, descriptor in zip(("upperdir", "workdir"), upper, strict=False):
-            context.set_string(key, str(descriptor))
-        context.set_string("lowerdir", ":".join(map(str, lowers)) + "".join(f"::{root}" for root in data_roots))
-        return context.mount()
-    finally:
-        os.chdir("/")
+        """Carry out the step below the root with the descriptor `root`. Raises OSError."""
 
 
 @dataclass(frozen=True)
@@ -282,10 +152,10 @@ def execute(plan: Sequence[Operation], mount_point: str, log: Callable[[str], No
 
     The root is attached at `mount_point`, in this mount namespace only. Raises SysenvError naming the operation.
     """
-    mounts: list[int | None] = []
     for operation in plan:
         log(operation.describe())
-        mounts.append(_named(operation, operation.prepare))
+    # Inner ones first: overlayfs does not like an upper that lies in one which is mounted already.
+    mounts = [_named(operation, operation.prepare) for operation in reversed(plan)][::-1]
     host = os.open(mount_point, _O_PATH | os.O_DIRECTORY)
     root_mount = mounts[0]
     assert root_mount is not None
@@ -309,7 +179,7 @@ def _named(operation: Operation, action: Callable[[], _T]) -> _T:
 
 
 def attach_mount(root: int, target: str, mount: int | None, directory: bool) -> None:
-    """Attach a detached mount below a root, on a mount point that is made when it is missing. Raises OSError."""
+    """Attach a detached mount below a root, on a mount point that is created if missing. Raises OSError."""
     assert mount is not None
     # Symbolic links of the environment are its own: resolved inside its root, not the host's.
     try:
@@ -324,7 +194,7 @@ def attach_mount(root: int, target: str, mount: int | None, directory: bool) -> 
 
 
 def _make_mount_point(root: int, target: str, directory: bool) -> None:
-    """The environment has removed what the host mounts something on: make it again."""
+    """Create a mount point of the host's that the environment has removed."""
     parent, _, name = target.rpartition("/")
     if parent:
         try:

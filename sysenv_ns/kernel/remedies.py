@@ -1,4 +1,4 @@
-"""What a user can do about what the kernel, its policy or a disk refused; looks at settings, changes none.
+"""What a user can do if the kernel, a policy or a disk refuses something; reads settings, changes none.
 
 A setting explains a failure; it never predicts one.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
+
+from sysenv_ns import launcher
 
 USER_NAMESPACE = "creating a user namespace"
 ID_MAP = "writing the id map"
@@ -16,10 +17,24 @@ MOUNT_NAMESPACE = "creating a mount namespace"
 PROPAGATION = "making the mounts private"
 OVERLAY = "mounting an overlay"
 
-_NEEDED = {
-    "stub": "Linux 6.16 or later",
-    "reflink": "Linux 5.11 or later",
-    "copy": "Linux 5.11 or later",
+LOW_PORTS = "let every user have them: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80"
+
+_LIMITS = {
+    errno.EFBIG: "let this shell write larger files: ulimit -f unlimited",
+    errno.EMFILE: "let this shell open more files: ulimit -n 1024",
+    errno.ENFILE: "let this system open more files: sudo sysctl -w fs.file-max=1000000",
+    errno.ENOMEM: "free some memory, or let this shell use more of it: ulimit -v unlimited",
+    errno.EAGAIN: "end some of your processes, or let this shell have more of them: ulimit -u",
+}
+_ELSEWHERE = "set SYSENV_NS_HOME to a directory elsewhere"
+_STORAGE = {
+    errno.ENOSPC: "free some space on the file system of {path}",
+    errno.EDQUOT: "free some space on the file system of {path}",
+    errno.EROFS: "make the file system of {path} writable",
+    errno.EIO: "look at the kernel's log (dmesg) and at the disk of {path}",
+    errno.EOPNOTSUPP: "the file system of {path} has no user attributes",
+    errno.EACCES: "make {path} yours",
+    errno.EPERM: "make {path} yours",
 }
 _NO_UPPER = {
     *("9p", "ceph", "cifs", "exfat", "fuse", "fuseblk", "nfs", "nfs4", "ntfs3", "overlay", "ramfs", "smb3", "vfat"),
@@ -27,30 +42,29 @@ _NO_UPPER = {
 }
 
 
-def remedy(stage: str, error: OSError, store: Path | None = None, driver: str = "") -> str:
-    """One remedy for a failed stage, as text that the user can act on."""
+def remedy(stage: str, error: OSError, store: Path | None = None, of_driver: str = "") -> str:
+    """One remedy for a failed stage, as text that the user can act on; `of_driver` is what its driver says."""
     number = error.errno
     if _is_set("kernel/apparmor_restrict_unprivileged_userns", "1") and number in (errno.EPERM, errno.EACCES):
-        return _apparmor()
+        return launcher.remedy()
     if stage in (USER_NAMESPACE, MOUNT_NAMESPACE):
         return _namespace(number)
     if stage == OVERLAY and store is not None:
-        return _overlay(error, store, driver)
+        return _overlay(error, store, of_driver)
     return "run `sysenv-ns doctor` and report what it prints"
+
+
+def exhausted(error: OSError) -> str:
+    """What to do about a limit of this session or this machine that has been reached; "" for another error."""
+    return _LIMITS.get(error.errno or 0, "")
 
 
 def storage(error: OSError, path: Path) -> str:
     """What to do when files at `path` cannot be written."""
-    elsewhere = "set SYSENV_NS_HOME to a directory elsewhere"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"make room on the file system of {path}, or {elsewhere}"
-    if error.errno == errno.EROFS:
-        return f"make the file system of {path} writable, or {elsewhere}"
-    if error.errno == errno.EOPNOTSUPP:
-        return f"the file system of {path} has no user attributes: {elsewhere}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"make {path} yours, or {elsewhere}"
-    return f"look at the file system of {path}, or {elsewhere}"
+    if limit := exhausted(error):
+        return limit
+    what = _STORAGE.get(error.errno or 0, "look at the file system of {path}")
+    return f"{what.format(path=path)}{':' if error.errno == errno.EOPNOTSUPP else ', or'} {_ELSEWHERE}"
 
 
 def _namespace(number: int | None) -> str:
@@ -62,7 +76,7 @@ def _namespace(number: int | None) -> str:
         return "allow it: sudo sysctl -w kernel.unprivileged_userns_clone=1"
     if _seccomp_filtered():
         return "a seccomp filter forbids it; a container needs --security-opt seccomp=unconfined"
-    return "it is forbidden in a chroot: leave that; else ask who set this system's policy to allow user namespaces"
+    return "a chroot forbids it: leave it; otherwise ask this system's administrator to allow user namespaces"
 
 
 def fuse_device(error: OSError) -> str:
@@ -72,16 +86,12 @@ def fuse_device(error: OSError) -> str:
     return "let users open it, as most distributions do: sudo chmod 666 /dev/fuse"
 
 
-def _overlay(error: OSError, store: Path, driver: str) -> str:
+def _overlay(error: OSError, store: Path, of_driver: str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return storage(error, store)
     if is_unfit(store):
         return unfit(store)
-    if driver == "root":
-        return "root of a container or user namespace may lack what it needs: use another driver (see doctor)"
-    if error.errno in (errno.EINVAL, errno.EPERM, errno.ENODEV):
-        return f"the driver {driver} needs {_NEEDED[driver]} with overlayfs; `sysenv-ns doctor` shows what works here"
-    return f"look at the kernel's log (dmesg) and at the file system of {store}"
+    return of_driver or f"look at the kernel's log (dmesg) and at the file system of {store}"
 
 
 def is_unfit(store: Path) -> bool:
@@ -97,21 +107,20 @@ def unfit(store: Path) -> str:
     )
 
 
+def first_open_port() -> int:
+    """The lowest port that a process without privileges may listen on (Linux 4.11; before, 1024)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
+
+
 def filesystem(path: Path) -> str:
     """The type of the file system that holds `path`, as the mount table names it; "" when unknown."""
     from sysenv_ns.kernel import mountinfo
 
     mount = mountinfo.containing(os.path.realpath(path), mountinfo.visible(mountinfo.read()))
     return mount.fstype.partition(".")[0] if mount else ""
-
-
-def _apparmor() -> str:
-    executable = os.path.realpath(sys.executable)
-    profile = f"abi <abi/4.0>, profile sysenv-ns {executable} flags=(unconfined) {{ userns, }}"
-    return (
-        f"allow it for this program: echo '{profile}' | sudo tee /etc/apparmor.d/sysenv-ns "
-        "&& sudo apparmor_parser -r /etc/apparmor.d/sysenv-ns"
-    )
 
 
 def _is_set(name: str, value: str) -> bool:

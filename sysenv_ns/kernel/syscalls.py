@@ -14,14 +14,23 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+try:
+    # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
+    # has no name for (it forgot to import warnings); its C half is all that is needed.
+    import _prctl
+except ImportError:  # it has no wheel, and compiling it is not worth a compiler
+    _prctl = None
+
 # clone(2), unshare(2), setns(2)
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 
 # mount(2)
 MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 # open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2)
 OPEN_TREE_CLONE = 1
@@ -40,10 +49,24 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_IDMAP = 0x100000
+
+# prctl(2), linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
 
 # openat2(2)
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+# inotify(7): written to and closed; anything that puts another file in its place
+IN_CLOSE_WRITE = 0x8
+IN_REPLACED = IN_CLOSE_WRITE | 0x80 | 0x100  # IN_MOVED_TO, IN_CREATE
 
 # rename(2)
 _RENAME_EXCHANGE = 2
@@ -52,6 +75,12 @@ _RENAME_EXCHANGE = 2
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+# ptrace(2)
+PTRACE_CONT = 7
+PTRACE_SEIZE = 0x4206
+PTRACE_LISTEN = 0x4208
+PTRACE_EVENT_STOP = 128
 
 # ioctl_ficlone(2)
 _FICLONE = 0x40049409
@@ -74,11 +103,13 @@ _NR_FSOPEN = 430
 _NR_FSCONFIG = 431
 _NR_FSMOUNT = 432
 _NR_OPENAT2 = 437
+_NR_PIDFD_GETFD = 438
 _NR_MOUNT_SETATTR = 442
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.process_vm_readv.restype = ctypes.c_ssize_t
+_libc.ptrace.restype = ctypes.c_long
 
 
 class _MountAttr(ctypes.Structure):
@@ -125,6 +156,11 @@ def setns(fd: int, flags: int) -> None:
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
 
 
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """pidfd_getfd(2): a duplicate of another process's descriptor (Linux 5.6)."""
+    return _syscall(_NR_PIDFD_GETFD, pidfd, number, 0)
+
+
 def set_propagation(target: str, flags: int) -> None:
     """mount(2) with only propagation flags, for example MS_REC | MS_SLAVE."""
     _check(_libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
@@ -138,6 +174,16 @@ def umount(target: str, flags: int) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root, put_old)
+
+
+def prctl(option: int, argument: int | str) -> None:
+    """prctl(2) with one argument, by python-prctl where that is installed."""
+    if _prctl is not None:
+        _prctl.prctl(option, argument)
+        return
+    value = argument.encode() if isinstance(argument, str) else ctypes.c_ulong(argument)
+    rest = [ctypes.c_ulong(0)] * 3  # some options want the unused ones to be 0
+    _check(_libc.prctl(ctypes.c_int(option), value, *rest), "prctl")
 
 
 def syncfs(fd: int) -> None:
@@ -158,6 +204,15 @@ def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -
     return _syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
 
 
+def clone_mount(directory: int, path: str) -> int:
+    """open_tree(2): a detached bind mount of the directory behind a descriptor, without what is mounted below it.
+
+    `path` is only for the error message.
+    """
+    flags = OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_EMPTY_PATH
+    return _syscall(_NR_OPEN_TREE, directory, b"", flags, path=path)
+
+
 def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
     """move_mount(2) (Linux 5.2): attach a detached mount to the directory or file behind `target_fd`.
 
@@ -169,10 +224,34 @@ def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
 
 def mount_setattr_readonly(mount_fd: int, path: str) -> None:
     """mount_setattr(2) (Linux 5.12): make the whole detached tree read-only."""
-    attributes = _MountAttr(attr_set=MOUNT_ATTR_RDONLY)
-    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    _mount_setattr(mount_fd, path, AT_RECURSIVE, _MountAttr(attr_set=MOUNT_ATTR_RDONLY))
+
+
+def mount_setattr_idmapped(mount_fd: int, path: str, user_namespace: int, attributes: int) -> None:
+    """mount_setattr(2), MOUNT_ATTR_IDMAP: let a detached mount show ids as the map of a user namespace has them.
+
+    It becomes private: what is mounted below the original later does not arrive in it. With further MOUNT_ATTR_* at
+    once. EINVAL where the file system cannot (ext4, xfs: Linux 5.12, btrfs: 5.15, tmpfs: 6.3), or the mount has been
+    attached or mapped already; EPERM for who is not root over the file system.
+    """
+    changes = _MountAttr(attr_set=MOUNT_ATTR_IDMAP | attributes, propagation=MS_PRIVATE, userns_fd=user_namespace)
+    _mount_setattr(mount_fd, path, 0, changes)
+
+
+def _mount_setattr(mount_fd: int, path: str, flags: int, attributes: _MountAttr) -> None:
     size = ctypes.sizeof(attributes)
-    _syscall(_NR_MOUNT_SETATTR, mount_fd, b"", flags, ctypes.byref(attributes), size, path=path)
+    _syscall(_NR_MOUNT_SETATTR, mount_fd, b"", AT_EMPTY_PATH | flags, ctypes.byref(attributes), size, path=path)
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): a queue of events, for `inotify_add_watch`."""
+    return _check(int(_libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))), "inotify")
+
+
+def inotify_add_watch(descriptor: int, path: str, events: int) -> int:
+    """inotify_add_watch(2): the number that events of this file, or in this directory, have."""
+    watch = _libc.inotify_add_watch(ctypes.c_int(descriptor), os.fsencode(path), ctypes.c_uint32(events))
+    return _check(int(watch), path)
 
 
 def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
@@ -200,6 +279,11 @@ def process_vm_readv(pid: int, address: int, length: int) -> bytes:
         ctypes.c_ulong(0),
     )
     return buffer.raw[: _check(int(count), f"memory of process {pid}")]
+
+
+def ptrace(request: int, pid: int, data: int = 0) -> None:
+    """ptrace(2), without an address."""
+    _check(int(_libc.ptrace(ctypes.c_long(request), ctypes.c_int(pid), None, ctypes.c_void_p(data))), f"process {pid}")
 
 
 def capset(capabilities: int) -> None:

@@ -1,7 +1,8 @@
-"""Keeps the base layers: their places and locks, when they are renewed (upkeep.py says how) and what is deleted.
+"""Manages the base layers: paths and locks, when they are renewed (upkeep.py knows how), and what is deleted.
 
     base/KEY/                 KEY: driver, id map and wishes of the policy files; environments with the same share it
         lock
+        own-record.json         the id map; earlier versions have none, and delete what does not begin with "own-"
         own-DIGEST/           what every environment has on top of the host's files (standins.additions)
         top-4/ etc-7/ stubs-3/   one directory per layer of layout.layers; a newer number replaces an older one
             tree/             the layer, shaped like /
@@ -20,29 +21,37 @@ import fcntl
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from sysenv_ns import running
+from sysenv_ns import documents
+from sysenv_ns.environment import running, transaction
+from sysenv_ns.environment.directory import LOCK
+from sysenv_ns.environment.state import read_state
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located, reason
-from sysenv_ns.host import layout, standins
+from sysenv_ns.files import reader, removal
+from sysenv_ns.files.locks import file_lock
+from sysenv_ns.files.replacement import write_json
+from sysenv_ns.host import layout, refresh, standins
 from sysenv_ns.host.layout import Host, LayerPlan
 from sysenv_ns.host.records import Addition, Data
-from sysenv_ns.kernel import remedies, removal
-from sysenv_ns.lower import books, building, upkeep
-from sysenv_ns.lower.upkeep import Job, Progress, Refreshed
-from sysenv_ns.store import Environment, Store, file_lock, sync_directory
+from sysenv_ns.kernel import idmap, remedies
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.lower import books, builder, upkeep
+from sysenv_ns.lower.upkeep import Job, Refreshed
+from sysenv_ns.records import asdict, dataclass
+from sysenv_ns.reporter import Reporter
 
+_RECORD = "own-record.json"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 # The paths that a user wants bound, and those overlaid.
 Wishes = tuple[Collection[str], Collection[str]]
-ProgressBar = Callable[[], contextlib.AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A finished layer: its directory and the data-only lowers that its stubs need, in the order of search."""
+class BaseLayer:
+    """A finished layer: its directory, and the data-only lowers that its stubs need, in search order."""
 
     path: Path
     roots: tuple[str, ...] = ()
@@ -61,8 +70,10 @@ class Layer:
 class Base:
     """The layers of one KEY."""
 
-    def __init__(self, store: Store, environment: Environment, wishes: Wishes) -> None:
+    def __init__(self, store: Store, environment: Environment, wishes: Wishes, data: Callable[[], Data]) -> None:
+        """`data` returns how the data of larger files gets into it, when it is built."""
         self._store = store
+        self._data = data
         self._id_map = environment.id_map
         key = [environment.driver]
         if environment.id_map is not None:
@@ -74,30 +85,36 @@ class Base:
         self.path = store.base / "-".join(key)
 
     @contextlib.contextmanager
-    def layers(self, host: Host, data: Data, progress: ProgressBar) -> Iterator[tuple[Layer, ...]]:
-        """The layers of this host, uppermost first, which stay what they are inside the context.
+    def layers(self, host: Host, reporter: Reporter) -> Iterator[tuple[BaseLayer, ...]]:
+        """The layers of this host, uppermost first, which do not change within the context.
 
-        What is missing or stale is built before, and only then shows progress. Raises SysenvError.
+        Missing or stale ones are built first, with progress; not while a package manager of the host
+        is working. Raises SysenvError.
         """
-        plans, added = layout.layers(host), self._additions(host)
+        plans, added = layout.layers(host), additions(self._id_map, host)
         with self._lock() as lock:
             watching = True
-            while not self._holds(plans, added, watching):
-                self._update(lock, plans, added, data, progress, thorough=False)
+            while (found := self._found(plans, added, watching)) is None:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                _await_package_managers(reporter)
+                signs = refresh.package_signs()
+                self._update(lock, plans, added, reporter, thorough=False)
                 fcntl.flock(lock, fcntl.LOCK_SH)
-                # Not compared with the host again: that may change all the time. But another process may have come
-                # between, as the lock was free.
-                watching = False
-            found = [Layer(self._own(added))]
-            for plan in plans:
-                if (layer := self._current(plan)) is not None:
-                    found.append(Layer(layer, books.roots(plan, layer)))
-            yield tuple(found)
+                # Not compared with the host again, which may change all the time, unless packages have been: half of
+                # that may have been mirrored. And another process may have come between, as the lock was free.
+                watching = refresh.package_signs() != signs
+            yield found
 
-    def refresh(self, host: Host, data: Data, progress: ProgressBar) -> Refreshed:
-        """Compare every file with the host, and make anew what differs. Raises SysenvError."""
+    def refresh(self, host: Host, reporter: Reporter) -> Refreshed:
+        """Compare every file with the host, and mirror again what differs. Raises SysenvError."""
+        _await_package_managers(reporter)
         with self._lock() as lock:
-            return self._update(lock, layout.layers(host), self._additions(host), data, progress, thorough=True)
+            return self._update(lock, layout.layers(host), additions(self._id_map, host), reporter, thorough=True)
+
+    def holds(self, host: Host) -> bool:
+        """Whether all layers exist and match this host: a start checks this first."""
+        with self._lock():
+            return self._found(layout.layers(host), additions(self._id_map, host), watching=True) is not None
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int]:
@@ -108,37 +125,46 @@ class Base:
             raise SysenvError(
                 f"the base {self.path} cannot be made: {reason(error)}", remedies.storage(error, self.path)
             ) from error
-        with file_lock(self.path / "lock", shared=True) as descriptor:
+        with file_lock(self.path / LOCK, shared=True) as descriptor:
             yield descriptor
 
-    def _holds(self, plans: tuple[LayerPlan, ...], added: tuple[Addition, ...], watching: bool) -> bool:
-        """Whether all layers are there and, when `watching`, nothing has changed on the host."""
-        if not self._own(added).exists():
-            return False
+    def _found(
+        self, plans: tuple[LayerPlan, ...], added: tuple[Addition, ...], watching: bool
+    ) -> tuple[BaseLayer, ...] | None:
+        """The layers; None unless all exist and, when `watching`, nothing has changed on the host."""
+        found = [BaseLayer(self._own(added))]
+        if not found[0].path.exists():
+            return None
         for plan in plans:
             layer = self._current(plan)
-            if layer is None or not all(books.holds(layer, tree, watching) for tree in plan.trees):
-                return False
-            if books.names(layer) != {books.slug(tree) for tree in plan.trees}:
-                return False
-        return True
+            if layer is None or books.names(layer) != {books.slug(tree) for tree in plan.trees}:
+                return None
+            roots: list[str] = []
+            for tree in plan.trees:
+                of_tree = books.roots(layer, tree, watching)
+                if of_tree is None:
+                    return None
+                roots += of_tree
+            found.append(BaseLayer(layer, tuple(dict.fromkeys(roots))))
+        return tuple(found)
 
     def _update(
         self,
         lock: int,
         plans: tuple[LayerPlan, ...],
         added: tuple[Addition, ...],
-        data: Data,
-        progress: ProgressBar,
+        reporter: Reporter,
         thorough: bool,
     ) -> Refreshed:
-        """Make what is missing or stale; takes the lock exclusively and lets go of it. Raises SysenvError."""
+        """Build what is missing or stale; takes the lock exclusively and releases it. Raises SysenvError."""
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             # Whoever had the lock meanwhile may have done it.
-            if thorough or not self._holds(plans, added, watching=True):
+            if thorough or self._found(plans, added, watching=True) is None:
                 self._make_own(added)
-                return self._renew(self._jobs(plans, thorough), data, progress)
+                if self._id_map is not None and not (self.path / _RECORD).exists():
+                    write_json(self.path / _RECORD, {"version": 1, "id_map": asdict(self._id_map)})
+                return self._renew(self._jobs(plans, thorough), reporter)
             return Refreshed()
         except OSError as error:
             raise _build_error(error, self._store.path) from error
@@ -156,32 +182,27 @@ class Base:
             jobs[top] = upkeep.examine(plans[top], self._current(plans[top]), thorough, also="/")
         return jobs
 
-    def _renew(self, jobs: list[Job], data: Data, progress: ProgressBar) -> Refreshed:
+    def _renew(self, jobs: list[Job], reporter: Reporter) -> Refreshed:
         assert self._id_map is not None
         jobs = [job for job in jobs if job.works or job.obsolete]
         mounted = self._mounted()
-        refreshed = Refreshed()
-        with progress() as report:
+        refreshed, data = Refreshed(), self._data()
+        with reporter.progress() as report:
             done, total = 0, max(sum(job.weight for job in jobs), 1)
             for job in jobs:
                 share = upkeep.part(report, done / total, job.weight / total)
                 with self._staging() as staging:
                     target = self._target(job, mounted)
                     refreshed += upkeep.renew(job, target, staging, data, self._id_map, share)
-                    sync_directory(self.path)
                 done += job.weight
         return refreshed
 
     def _target(self, job: Job, mounted: set[str]) -> Path:
-        """The layer that a job is carried out in: the current one, or one that is to be made."""
+        """The layer in which a job is carried out: the current one, or a new one."""
         whole = len(job.plan.trees) == 1 and any(work.again is None for work in job.works)
         if job.layer is not None and not (job.differs and (whole or job.layer.name in mounted)):
             return job.layer
         return self.path / f"{job.plan.name}-{max(self._numbers(job.plan), default=0) + 1}"
-
-    def _additions(self, host: Host) -> tuple[Addition, ...]:
-        single = self._id_map is not None and self._id_map.kind == "single"
-        return standins.host_additions(single, layout.hosts_own(host))
 
     def _own(self, added: tuple[Addition, ...]) -> Path:
         """The layer with the environment's own additions."""
@@ -191,9 +212,8 @@ class Base:
         path = self._own(added)
         if not path.exists():
             with self._staging() as staging:
-                building.write(building.additions(added), staging / "tree", self._id_map, many=False)
-                os.rename(staging, path)
-                sync_directory(self.path)
+                builder.write(builder.additions(added), staging / "tree", self._id_map, many=False)
+                transaction.publish(staging, path)
 
     def _current(self, plan: LayerPlan) -> Path | None:
         numbers = self._numbers(plan)
@@ -206,7 +226,7 @@ class Base:
 
     @contextlib.contextmanager
     def _staging(self) -> Iterator[Path]:
-        """A directory to build in, beside the layers; whatever is left of it is put away later."""
+        """A directory to build in, beside the layers; remains of it are moved away later."""
         staging = self.path / f"new-{os.getpid()}-{os.urandom(4).hex()}"
         (staging / "tree").mkdir(parents=True, mode=0o755)
         yield staging
@@ -214,28 +234,28 @@ class Base:
     def _mounted(self) -> set[str]:
         """The names of the layers that running environments have mounted."""
         mounted: set[str] = set()
-        found = running.processes(self._store)
-        for name in self._store.names():
-            state = running.read_state(self._store.envs / name)
-            try:
-                running_ = self._store.load(name).source in found
-            except SysenvError:  # damaged: nobody can tell whether it runs
-                running_ = state is not None
-            if running_:
-                # Without a state file it may be any of them.
-                mounted |= set(os.listdir(self.path)) if state is None else set(state.layers)
+        with running.scan() as seen:
+            for name in self._store.names():
+                state = read_state(self._store.envs / name)
+                try:
+                    is_running = bool(seen.of(self._store.load(name)))
+                except SysenvError:  # damaged: nobody can tell whether it runs
+                    is_running = state is not None
+                if is_running:
+                    # Without a state file it may be any of them.
+                    mounted |= set(os.listdir(self.path)) if state is None else set(state.layers)
         return mounted
 
     def _put_away(self, plans: tuple[LayerPlan, ...]) -> list[Path]:
-        """Move to the trash what neither is current nor mounted, and what builds have left; returns where it is now."""
+        """Move layers that are neither current nor mounted, and remains of builds, to the trash; their paths there."""
         current = {layer.name for plan in plans if (layer := self._current(plan)) is not None}
-        kept = current | self._mounted() | {"lock"}
+        kept = current | self._mounted() | {LOCK}
         moved = []
         for name in os.listdir(self.path):
             if name in kept or name.startswith("own-"):
                 continue
             try:
-                moved.append(removal.move_to_trash(self.path / name, self._store.trash))
+                moved.append(transaction.move_to_trash(self.path / name, self._store.trash))
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
@@ -243,8 +263,29 @@ class Base:
         return moved
 
 
+def id_map_of(path: Path) -> IdMap | None:
+    """The id map that the base in this directory was made with. Raises SysenvError, OSError."""
+    try:
+        data = documents.mapping(reader.read_json(path / _RECORD), "it")
+        id_map = documents.field(data, "id_map", idmap.from_data)
+    except (FileNotFoundError, ValueError):  # of an earlier version, or damaged
+        id_map = None
+    return id_map or idmap.of_files(path.glob("*/tree"))
+
+
+def additions(id_map: IdMap | None, host: Host) -> tuple[Addition, ...]:
+    """The files that every environment has in addition to the host's, if no base layer holds them."""
+    return standins.host_additions(id_map is not None and id_map.kind == "single", host.shown)
+
+
+def _await_package_managers(reporter: Reporter) -> None:
+    from sysenv_ns.host import package_locks  # most starts find nothing to be mirrored
+
+    package_locks.wait(reporter.notice)
+
+
 def _fingerprint(value: object) -> str:
-    """A name for a value. Not hashlib: its import takes longer than all else that a start does here."""
+    """A name for a value. Not hashlib: its import takes longer than everything else that a start does here."""
     return f"{zlib.crc32(repr(value).encode()):08x}"
 
 

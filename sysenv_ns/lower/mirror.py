@@ -6,17 +6,21 @@ The metadata of a stub is its own; its data is the host's file, named by two att
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import BinaryIO
 
-from sysenv_ns.host.records import BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
+from sysenv_ns.files import copies, reader
+from sysenv_ns.host.records import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 from sysenv_ns.kernel import children, syscalls
 
 _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
 _SPECIAL_BITS = 0o7000
+
+Attributes = Mapping[str, bytes]
 
 
 class Writer:
@@ -25,6 +29,7 @@ class Writer:
     def __init__(self, target: str) -> None:
         self._target = target
         self._directories: list[tuple[str, int, int]] = []
+        self._attributes: dict[str, Attributes] = {}  # of directories
 
     def run(self, stream: BinaryIO) -> None:
         """Write batches until the end of the stream, then all times. Raises OSError."""
@@ -35,14 +40,16 @@ class Writer:
                 break
             self.add(*batch)
         for path, mtime, mode in reversed(self._directories):  # children first: each write below changed it
+            # Not before: a default access control list would be handed down.
+            _set_attributes(path, self._attributes.get(path, {}))
             if mode & _SPECIAL_BITS:  # not before: a setgid directory hands its group and its bit down
                 os.chmod(path, mode)
             os.utime(path, ns=(mtime, mtime))
 
     def sync(self, many: bool) -> None:
-        """Wait until all of it is on the disk, for what a power cut must not leave half. Raises OSError.
+        """Wait until everything is on disk, where a power cut must leave nothing incomplete. Raises OSError.
 
-        With `many` files, that of the whole disk takes less time than that of each.
+        With `many` files, syncing the whole disk takes less time than each file.
         """
         if many:
             _with_descriptor(self._target, syscalls.syncfs)
@@ -58,6 +65,7 @@ class Writer:
         _, _, mode, uid, gid, mtime, _ = record
         target = f"{self._target}/{path}" if path else self._target
         if kept is not None:
+            _remove_attributes(target)
             _with_descriptor(target, lambda descriptor: _remove_others(descriptor, frozenset(kept)))
         try:
             os.mkdir(target, mode & ~_SPECIAL_BITS)
@@ -68,8 +76,28 @@ class Writer:
         _own(target, uid, gid, mode & ~_SPECIAL_BITS, was=made)
         self._directories.append((target, mtime, mode))
         os.chdir(target)  # short names below save the kernel a walk for every file
-        for kind, *rest in entries:
-            _WRITERS[kind](self._target, *rest)
+        for kind, name, *rest in entries:
+            if kind == ATTRIBUTES and name == ".":
+                self._attributes[target] = rest[-1]  # type: ignore[assignment]
+            else:
+                _WRITERS[kind](self._target, name, *rest)
+
+
+def _set_attributes(path: str, values: Attributes) -> None:
+    for name, value in values.items():
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as error:
+            # Not every file system has each of them, nor room for so much beside the attributes of a stub.
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EINVAL):
+                raise
+
+
+def _remove_attributes(path: str) -> None:
+    """The attributes that a directory has from the host, which may have fewer by now."""
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name.startswith(("user.", "system.posix_acl")):
+            os.removexattr(path, name, follow_symlinks=False)
 
 
 def _with_descriptor(path: str, action: Callable[[int], None]) -> None:
@@ -93,34 +121,49 @@ def _remove_others(directory: int, kept: frozenset[str]) -> None:
 
 
 def clone(source: str, target: str, without: Collection[str]) -> None:
-    """Make a second tree of the same files: hard links in directories of its own, but for what `without` names.
+    """Make a second tree with copies of the same files, except those that `without` names.
 
+    Not hard links: `stat` would show one more, and some programs do not touch such files.
     Its paths are relative to the tree. This process must be root of the namespace. Raises OSError.
     """
     os.umask(0)
     waiting = [""]
     made: list[tuple[str, os.stat_result]] = []
+    links: dict[int, str] = {}
     while waiting:
         directory = waiting.pop()
-        status = os.lstat(f"{source}/{directory}")
+        here, there = f"{source}/{directory}", f"{target}/{directory}"
         if directory:
-            os.mkdir(f"{target}/{directory}", 0o700)
-        made.append((f"{target}/{directory}", status))
-        here, there = (os.open(f"{tree}/{directory}", os.O_RDONLY | os.O_DIRECTORY) for tree in (source, target))
-        try:
-            for entry in os.scandir(here):
-                path = f"{directory}/{entry.name}" if directory else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting += [path] if path not in without else []
-                else:
-                    os.link(entry.name, entry.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
-        finally:
-            os.close(here)
-            os.close(there)
-    for path, status in reversed(made):
-        os.chown(path, status.st_uid, status.st_gid)
-        os.chmod(path, status.st_mode & 0o7777)
-        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            os.mkdir(there, 0o700)
+        made.append((directory, os.lstat(here)))
+        os.chdir(there)  # short names below save the kernel a walk for every file
+        for entry in os.scandir(here):
+            path = f"{directory}/{entry.name}" if directory else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting += [path] if path not in without else []
+                continue
+            status = entry.stat(follow_symlinks=False)
+            first = links.setdefault(status.st_ino, path) if status.st_nlink > 1 else path
+            if first != path:
+                os.link(f"{target}/{first}", entry.name, follow_symlinks=False)
+            else:
+                _clone_file(entry.path, entry.name, status)
+    for directory, status in reversed(made):
+        copies.dress(f"{target}/{directory}", f"{source}/{directory}", status)
+
+
+def _clone_file(source: str, name: str, status: os.stat_result) -> None:
+    """Copy a file of a layer; a stub has a size but no data, which must not become zeros."""
+    attributes = os.listxattr(source, follow_symlinks=False)
+    if _METACOPY not in attributes:
+        copies.copy(source, name, status, attributes)
+        return
+    descriptor = _create(name, status.st_mode & 0o777)
+    try:
+        os.ftruncate(descriptor, status.st_size)
+    finally:
+        os.close(descriptor)
+    copies.dress(name, source, status, attributes)
 
 
 def _own(path: str | int, uid: int, gid: int, mode: int, was: int) -> None:
@@ -148,7 +191,7 @@ def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content:
 
 def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
     try:
-        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        source = reader.open_file(path)
     except FileNotFoundError:  # removed since the directory was read
         return
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
@@ -179,6 +222,10 @@ def _fifo(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, __: None
     os.utime(name, ns=(mtime, mtime))
 
 
+def _attributes(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, values: Attributes) -> None:
+    _set_attributes(name, values)
+
+
 def _link(target: str, name: str, mode: int, uid: int, gid: int, mtime: int, first: str) -> None:
     os.link(f"{target}/{first}", name)
 
@@ -190,4 +237,5 @@ _WRITERS: dict[str, Callable[..., None]] = {
     SYMLINK: _symlink,
     FIFO: _fifo,
     LINK: _link,
+    ATTRIBUTES: _attributes,
 }

@@ -1,36 +1,35 @@
 """Brings one layer in step with the host, with as little work as the change allows; locks and deletes nothing.
 
-A layer that nobody has mounted is changed in place. Of a mounted one, which must not change, a new generation is made:
-directories of its own, and hard links to all files that have not changed, which takes a tenth of the time of reading
-them from the host. It shares inodes with the layer that it replaces: so a file of a layer is never written to, only
-replaced, and while both are there `stat` shows one name more. A small layer on top of the old one, with what has
-changed, is not possible: it would have stubs above stubs (see policy.COPIED_LAYERS).
+A layer that nobody has mounted is changed in place. A mounted one must not change: a new generation of it is made,
+with copies of all unchanged files (of stubs, not of their data): that takes less time than to read
+them from the host. Hard links would show in `stat`. A small layer on top of the old one,
+with only the changes, is not possible: it would have stubs above stubs (see policy.COPIED_LAYERS).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sysenv_ns import policy
+from sysenv_ns.environment import transaction
 from sysenv_ns.host import layout, refresh, roots
 from sysenv_ns.host.index import Again, Index, Signature, holder
 from sysenv_ns.host.layout import LayerPlan, Tree
-from sysenv_ns.host.records import Batch, Data
+from sysenv_ns.host.records import ATTRIBUTES, Batch, Data
 from sysenv_ns.host.survey import Walk
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import is_below
-from sysenv_ns.lower import books, building, mirror
-
-Progress = Callable[[float], None]
+from sysenv_ns.lower import books, builder, mirror
+from sysenv_ns.records import dataclass, replace
+from sysenv_ns.reporter import Progress
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """How much was mirrored: whole directories that are new and those whose content has changed, with these files."""
+    """How much was mirrored: new and changed directories, and the files in them."""
 
     files: int = 0
     directories: int = 0
@@ -41,7 +40,7 @@ class Refreshed:
 
 @dataclass(frozen=True)
 class Work:
-    """A tree that is out of date, and which part of it; None is all."""
+    """A tree that is out of date, and which part of it; None means all."""
 
     tree: Tree
     again: Again | None
@@ -49,20 +48,20 @@ class Work:
 
     @property
     def weight(self) -> int:
-        """Its share of the time that all takes."""
+        """Its share of the total time."""
         return self.tree.policy.weight if self.again is None else 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A layer, the current one or None, and everything that is to be done in it."""
+    """A layer, the current one or None, and everything to do in it."""
 
     plan: LayerPlan
     layer: Path | None
     works: tuple[Work, ...]  # outer trees before inner ones
-    obsolete: tuple[str, ...] = ()  # paths of trees that are not planned any more
-    surplus: AbstractSet[str] = frozenset()
-    signs: dict[str, Signature | None] = field(default_factory=dict)
+    obsolete: tuple[str, ...]  # paths of trees that are not planned any more
+    surplus: AbstractSet[str]
+    signs: dict[str, Signature | None]
 
     @property
     def differs(self) -> bool:
@@ -71,17 +70,17 @@ class Job:
 
     @property
     def weight(self) -> int:
-        """Its share of the time that all takes."""
+        """Its share of the total time."""
         return sum(work.weight for work in self.works)
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The paths of what is made from nothing, or not at all: outermost only."""
+        """The paths that are built completely, or not at all: only outermost ones."""
         return layout.outermost([*(work.tree.path for work in self.works if work.again is None), *self.obsolete])
 
 
 def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "") -> Job:
-    """Find out what is out of date; `thorough` looks at every file, `also` names a tree whose top is made again."""
+    """Find out what is out of date; `thorough` checks every file, `also` names a tree whose top is mirrored again."""
     surplus = roots.surplus_roots(plan.trees, policy.DATA_ROOTS)
     signs = refresh.package_signs()  # before anything is looked at
     anew = Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
@@ -119,7 +118,7 @@ def _work(layer: Path, tree: Tree, thorough: bool, also: bool) -> Work:
 
 
 def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, progress: Progress) -> Refreshed:
-    """Carry out a job: in the layer itself when `target` is that, else in a new one that is made in `staging`.
+    """Carry out a job: in the layer itself if that is `target`, else in a new one that is built in `staging`.
 
     Raises OSError, SysenvError.
     """
@@ -129,7 +128,7 @@ def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, prog
     def batches() -> Iterator[Batch]:
         nonlocal files
         for batch in _batches(job, data, id_map, progress, done):
-            files += len(batch.entries)
+            files += sum(entry[0] != ATTRIBUTES for entry in batch.entries)
             yield batch
 
     if not job.differs:
@@ -142,7 +141,7 @@ def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, prog
     else:
         _generation(job, batches(), staging, id_map)
         _describe(staging, job, done)
-        os.rename(staging, target)
+        transaction.publish(staging, target)
     new = sum(len(index.directories) - len(work.again.directories if work.again else ()) for work, index in done)
     return Refreshed(files, new + sum(work.found for work, _ in done))
 
@@ -150,7 +149,7 @@ def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, prog
 def _batches(
     job: Job, data: Data, id_map: IdMap, progress: Progress, done: list[tuple[Work, Index]]
 ) -> Iterator[Batch]:
-    """What has to be written; `done` gets the index of each tree."""
+    """The batches to write; `done` gets the index of each tree."""
     works = {work.tree.path: work for work in job.works}
     searched: list[str] = []
     finished = 0
@@ -178,10 +177,10 @@ def _batches(
 
 
 def _in_place(job: Job, layer: Path, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
-    """Change a layer, whose trees count as missing meanwhile; what falls out of it comes to lie in `staging`."""
+    """Change a layer; its trees count as missing meanwhile, and what is removed is moved to `staging`."""
     gone = [name for name, path in books.described(layer).items() if path in job.obsolete]
     books.forget(layer, [books.slug(work.tree) for work in job.works])
-    building.write(
+    builder.write(
         batches, layer / "tree", id_map, many=True, before=lambda: _set_aside(job.dropped, layer / "tree", staging)
     )
     books.forget(layer, gone)  # not before: as long as it is described it is known to be there
@@ -197,14 +196,14 @@ def _set_aside(paths: Sequence[str], tree: Path, old: Path) -> None:
 
 
 def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
-    """Make a new layer with the files of the current one, as far as they hold."""
+    """Make a new layer with the unchanged files of the current one."""
     current = job.layer
     if current is None or (all(work.again is None for work in job.works) and len(job.works) == len(job.plan.trees)):
-        building.write(batches, staging / "tree", id_map, many=True)
+        builder.write(batches, staging / "tree", id_map, many=True)
         return
     without = frozenset(path[1:] for path in job.dropped)
     source, target = f"{current}/tree", f"{staging}/tree"
-    building.write(batches, staging / "tree", id_map, many=True, before=lambda: mirror.clone(source, target, without))
+    builder.write(batches, staging / "tree", id_map, many=True, before=lambda: mirror.clone(source, target, without))
     changed = {work.tree.path for work in job.works}
     for name, path in books.described(current).items():
         if path not in changed and path not in job.obsolete:
@@ -218,5 +217,5 @@ def _describe(layer: Path, job: Job, done: Sequence[tuple[Work, Index]]) -> None
 
 
 def part(report: Progress, begin: float, share: float) -> Progress:
-    """A part of the way that `report` shows."""
+    """A share of the progress that `report` shows."""
     return lambda fraction: report(begin + share * fraction)

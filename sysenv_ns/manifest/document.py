@@ -1,22 +1,27 @@
-"""PURE: what a sysenv.toml says, as data; knows nothing of its text (parsing.py, writing.py)."""
+"""PURE: the content of a sysenv.toml, as data; knows nothing of its text (parser.py, writer.py)."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sysenv_ns import policy
+
+BASE = "from"  # the key for Manifest.base
 LISTS = ("architectures", "packages", "versions", "removed", "held", "debconf")  # keys with lists of texts
 SOURCES = "/etc/apt/sources.list.d"
 SOURCES_LIST = "/etc/apt/sources.list"
 KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d", "/usr/share/keyrings")
+FILE_LIMIT = 256 << 20  # bytes of the files that are kept beside a manifest, together
 KEY_SUFFIXES = (".asc", ".gpg", ".pgp")
 
 
 @dataclass(frozen=True)
-class File:
-    """A file to add: its content, or where a symbolic link leads; `source`: the content is kept beside the manifest."""
+class AddedFile:
+    """A file to add: its content, or the target of a symbolic link; `source`: its content is beside the manifest."""
 
     content: bytes = b""
     link: str | None = None
@@ -27,22 +32,23 @@ class File:
 
 @dataclass(frozen=True)
 class Script:
-    """Lines for sh, and how they are called in messages."""
+    """Lines for sh, and their name in messages."""
 
     run: str
     name: str = ""
 
     @property
     def title(self) -> str:
-        """Its name, or how it begins."""
+        """Its name, or its first words."""
         return self.name or next((line for line in self.run.splitlines() if line.strip()), "")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of a sysenv.toml."""
+    """The content of a sysenv.toml."""
 
     name: str = ""
+    base: str = ""  # the key `from`: what pull takes, where the environment begins; "": with the system
     release: str = ""
     architecture: str = ""
     architectures: tuple[str, ...] = ()  # foreign ones
@@ -51,18 +57,27 @@ class Manifest:
     removed: tuple[str, ...] = ()  # packages of the system
     held: tuple[str, ...] = ()
     debconf: tuple[str, ...] = ()  # OWNER QUESTION TYPE VALUE, debconf-set-selections(1)
+    env: Mapping[str, str] = field(default_factory=dict)  # variables of all sessions
     repositories: Mapping[str, str | None] = field(default_factory=dict)  # by path; None: the system's is taken away
     keys: Mapping[str, bytes] = field(default_factory=dict)  # by path
-    files: Mapping[str, File] = field(default_factory=dict)  # by path
+    files: Mapping[str, AddedFile] = field(default_factory=dict)  # by path
     scripts: tuple[Script, ...] = ()
 
+    @property
+    def placed(self) -> Mapping[str, AddedFile]:
+        """All files that it puts into the environment: those it names, and the one with the variables."""
+        if not self.env:
+            return self.files
+        text = json.dumps(dict(self.env), indent=1, ensure_ascii=False)
+        return {**self.files, policy.VARIABLES_INSIDE: AddedFile(f"{text}\n".encode())}
+
     def digests(self) -> dict[str, str]:
-        """Of the files whose content is kept beside it, by path."""
+        """The files that have their content beside the manifest, by path."""
         return {path: digest(file.content) for path, file in self.files.items() if file.source}
 
 
 def is_key(path: str) -> bool:
-    """Whether nothing but a key can be there: what else lies below /etc/apt decides what apt runs."""
+    """Whether only a key can be at a path: other files below /etc/apt decide what apt runs."""
     return os.path.dirname(path) in KEYS and path.endswith(KEY_SUFFIXES)
 
 
@@ -73,5 +88,5 @@ def split(entry: str) -> tuple[str, str]:
 
 
 def digest(content: bytes) -> str:
-    """What tells whether a file has this content."""
+    """A digest of a content, to compare files."""
     return hashlib.sha256(content).hexdigest()

@@ -1,41 +1,49 @@
-"""Reads what apt, dpkg and debconf have on both sides, the host's and an environment's, and files; changes nothing.
+"""Reads the state of apt, dpkg and debconf, and files, of both the host and an environment; changes nothing.
 
-A process in a namespace of the environment's id map reads its side. Of what lies on the host's, the owner can be seen
-outside only.
+A process in a namespace of the environment's id map reads its side. Owners on the host's side are visible only
+outside. What is read here may be published: so links are followed as they lead inside, but only to system files.
+What an environment shows of the host unchanged, above all homes, does not belong to these.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
-from sysenv_ns.diff import comparing
+from sysenv_ns import documents, policy
+from sysenv_ns.diff import comparison
+from sysenv_ns.drivers import driver
+from sysenv_ns.environment import config
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.files import reader, view
+from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.host import accounts
+from sysenv_ns.host.accounts import Accounts
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.manifest.document import SOURCES, SOURCES_LIST, File, digest
+from sysenv_ns.kernel.mountinfo import ancestors, is_below
+from sysenv_ns.manifest.document import FILE_LIMIT, SOURCES, SOURCES_LIST, AddedFile, digest
 from sysenv_ns.packages import debconf, dpkg, origin
+from sysenv_ns.packages.databases import Old
 from sysenv_ns.packages.dpkg import Package
-from sysenv_ns.store import Environment
-from sysenv_ns.upper import uppers, view
-from sysenv_ns.upper.view import Own, Upper, View
 
 RECORD = "/var/lib/sysenv-ns/manifest.json"  # what an environment was last made to match; in it, so that it goes along
 KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")
 _ANSWERS = debconf.QUESTIONS[0]  # without those to questions for passwords
-_ACCOUNTS = ("/etc/passwd", "/etc/group")
-_DATABASES = (dpkg.STATUS, dpkg.EXTENDED_STATES, dpkg.ARCH, _ANSWERS, debconf.TEMPLATES, *_ACCOUNTS)
+_DATABASES = (dpkg.STATUS, dpkg.EXTENDED_STATES, dpkg.ARCH, _ANSWERS, debconf.TEMPLATES, *accounts.PATHS)
 _SIGNED_BY = re.compile(rb"(?im)^Signed-By:[ \t]*(/[^\s,]+)|[\[ ]signed-by=(/[^\s,\]]+)")
 _PROCESS = "sysenv-ns-read"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What debconf knows of a question."""
+    """What debconf records about a question."""
 
     owner: str
     type: str
@@ -51,18 +59,19 @@ class Side:
     databases: Mapping[str, bytes]
     sources: Mapping[str, bytes] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()  # those of them that not everybody may read
 
     def _read(self, path: str) -> bytes:
         return self.databases.get(path, b"")
 
     @cached_property
     def packages(self) -> dict[str, Package]:
-        """The packages that are there, by name."""
+        """The installed packages, by name."""
         return {key: p for key, p in dpkg.parse_status(self._read(dpkg.STATUS)).items() if p.has_files}
 
     @cached_property
     def automatic(self) -> frozenset[str]:
-        """Those that are there because others need them, by name."""
+        """The automatically installed packages, by name."""
         return dpkg.automatic(self._read(dpkg.EXTENDED_STATES), self.packages)
 
     @cached_property
@@ -76,23 +85,24 @@ class Side:
 
     @cached_property
     def held(self) -> frozenset[str]:
-        """Those that apt shall leave as they are."""
+        """The packages on hold."""
         return frozenset(key for key, package in self.packages.items() if package.status[0] == "hold")
 
     @cached_property
     def architecture(self) -> str:
-        """The machine's own."""
+        """The native architecture."""
         package = self.packages.get("dpkg")
         return package.field("Architecture") if package else ""
 
     @cached_property
     def architectures(self) -> tuple[str, ...]:
-        """Foreign ones."""
-        return tuple(a for a in self._read(dpkg.ARCH).decode().split() if a != self.architecture)
+        """The foreign architectures."""
+        names = self._read(dpkg.ARCH).decode("utf-8", "surrogateescape").split()
+        return tuple(name for name in names if name != self.architecture)
 
     @cached_property
     def answers(self) -> dict[str, Answer]:
-        """By question."""
+        """The answers by question."""
         templates = {name: _fields(entry.text) for name, entry in debconf.parse(self._read(debconf.TEMPLATES)).items()}
         found = {}
         for name, entry in debconf.parse(self._read(_ANSWERS)).items():
@@ -105,25 +115,19 @@ class Side:
         return found
 
     def name_of(self, uid: int, gid: int) -> str:
-        """USER:GROUP, as numbers where there is no name."""
-        users, groups = (self._accounts(path) for path in _ACCOUNTS)
-        names = {number: name for name, number in reversed(users.items())}
-        group_names = {number: name for name, number in reversed(groups.items())}
-        return f"{names.get(uid, uid)}:{group_names.get(gid, gid)}"
+        """USER:GROUP, numbers if there is no name."""
+        return f"{self._accounts.user(uid) or uid}:{self._accounts.group(gid) or gid}"
 
     def numbers_of(self, owner: str) -> tuple[int, int] | None:
-        """The numbers of USER:GROUP; None where one of them does not exist."""
-        found = []
-        for name, path in zip(owner.split(":"), _ACCOUNTS, strict=True):
-            number = self._accounts(path).get(name, int(name) if name.isdecimal() else None)
-            if number is None:
-                return None
-            found.append(number)
-        return found[0], found[1]
+        """The numbers of USER:GROUP; None if one of them does not exist."""
+        user, _, group = owner.partition(":")
+        uid = self._accounts.users.get(user, documents.decimal(user))
+        gid = self._accounts.groups.get(group, documents.decimal(group))
+        return None if uid is None or gid is None else (uid, gid)
 
-    def _accounts(self, path: str) -> dict[str, int]:
-        rows = (line.split(":") for line in self._read(path).decode("utf-8", "surrogateescape").splitlines())
-        return {row[0]: int(row[2]) for row in rows if len(row) > 2 and row[2].isdecimal()}
+    @cached_property
+    def _accounts(self) -> Accounts:
+        return accounts.parse(*(self._read(path) for path in accounts.PATHS))
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -133,7 +137,7 @@ def _fields(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Look:
-    """What is at a path of the environment; owners as they are inside."""
+    """The file at a path of the environment; owners as inside."""
 
     type: str  # changes.FileType
     digest: str = ""  # of a regular file
@@ -144,15 +148,19 @@ class Look:
 
 
 @dataclass(frozen=True)
-class State:
-    """Both sides. `single`: nobody but root exists in the environment, so owners say nothing."""
+class InstalledState:
+    """Both sides. `single`: only root exists in the environment, so owners mean nothing.
+
+    The databases of the host's side are those that the environment began with: later changes of the host
+    were not made for the environment; rebase brings them there.
+    """
 
     host: Side
     own: Side
     files: Mapping[str, Look] = field(default_factory=dict)  # those that were asked for and are there
     single: bool = False
 
-    def has(self, path: str, file: File) -> bool:
+    def has(self, path: str, file: AddedFile) -> bool:
         """Whether the environment has such a file."""
         look = self.files.get(path)
         if look is None:
@@ -164,54 +172,53 @@ class State:
         return look.type == "file" and look.mode == file.mode and look.digest == digest(file.content)
 
 
-def of_host(single: bool) -> State:
-    """What a new environment would have."""
+def of_host(single: bool) -> InstalledState:
+    """The file of a new environment."""
     host = _host()
-    return State(host, host, single=single)
+    return InstalledState(host, host, single=single)
 
 
-def host_file(path: str, id_map: IdMap | None) -> tuple[File, tuple[int, int]] | None:
-    """A regular file or link of the host with the numbers of its owner inside; None when there is none."""
+def host_file(path: str, id_map: IdMap | None) -> tuple[AddedFile, tuple[int, int]] | None:
+    """A regular file or link of the host with the numbers of its owner inside; None if there is none."""
     try:
         status = os.lstat(path)
         owner = (id_map.uid_inside(status.st_uid), id_map.gid_inside(status.st_gid)) if id_map else None
         numbers = owner or (status.st_uid, status.st_gid)
-        facts = comparing.facts_of(status)
+        facts = comparison.facts_of(status)
         if facts.type == "symlink":
-            return File(link=os.readlink(path)), numbers
+            return AddedFile(link=os.readlink(path)), numbers
         content = origin.content(path) if facts.type == "file" else None
     except OSError:
         return None
-    return None if content is None else (File(content, mode=facts.mode), numbers)
+    return None if content is None else (AddedFile(content, mode=facts.mode), numbers)
 
 
 def record_of(environment: Environment) -> bytes | None:
-    """The file RECORD, whether the environment runs or not; None when there is none."""
+    """The file RECORD, whether the environment runs or not; None if there is none."""
     return origin.own_content(environment, RECORD)
 
 
-def read(environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> State:
-    """Both sides, and what is at these paths; keys lie in several places. Its lock must be held. Raises SysenvError."""
-    layers, signs = uppers.layers(environment), view.signs(environment.driver)
+def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> InstalledState:
+    """Both sides, and the files at these paths and of keys. The lock must be held. Raises SysenvError."""
+    layers, marks = environment.changes(), driver.of(environment).marks
     host = _host()
     wanted, wanted_keys = list(paths), [*keys, *host.keys]
-
-    def inside() -> object:
-        return _look(Upper(layers, signs), wanted, wanted_keys)
-
     try:
-        data = namespace.look_inside(environment.id_map, inside, _PROCESS)
+        bound = config.host(store, environment).shown
+
+        def inside() -> _EnvironmentSide:
+            return _look(_InsideFiles(Upper(layers, marks), bound), wanted, wanted_keys)
+
+        found = namespace.look_inside(environment.id_map, inside, _EnvironmentSide, _PROCESS)
     except OSError as error:
         raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
-    assert isinstance(data, dict)
-    own = Side(*({path: _bytes(text) for path, text in part.items()} for part in data["side"]))
     # What the process inside may not read of the host has a stand-in, or is empty.
-    own = replace(own, databases={path: own.databases.get(path, host.databases.get(path, b"")) for path in _DATABASES})
-    host = replace(host, keys=_present({*host.keys, *own.keys, *wanted_keys}))
-    files = {path: Look(*row) for path, row in data["files"].items()}
-    files |= _of_host(data["below"], environment.id_map)
-    single = environment.id_map is not None and environment.id_map.kind == "single"
-    return State(host, own, files, single)
+    known = found.side.databases
+    own = replace(found.side, databases={path: known.get(path, host.databases.get(path, b"")) for path in _DATABASES})
+    keys_there = _present({*host.keys, *own.keys, *wanted_keys})
+    host = replace(host, databases={**host.databases, **_began_with(store, environment)}, keys=keys_there)
+    files = _of_host(found.below, environment.id_map)
+    return InstalledState(host, own, {**found.files, **files}, environment.root_only)
 
 
 def _host() -> Side:
@@ -221,6 +228,22 @@ def _host() -> Side:
     found = (f"{directory}/{name}" for directory in KEYS for name in root.names(directory))
     keys = [*_signed_by(sources.values()), *found]
     return Side(databases, sources, _present(keys))
+
+
+def _began_with(store: Store, environment: Environment) -> dict[str, bytes]:
+    """The original contents of databases that an environment has changed. Raises SysenvError.
+
+    The others are today's host's, or will be at the next start; for an environment of an earlier version it is unknown.
+    """
+    known = origin.read(environment.path)
+    if known is None:
+        return {}
+    old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
+    own = (path for path in _DATABASES if origin.own(environment, path) is not None)
+    try:
+        return {path: data for path in own if (data := old.read(path)) is not None}
+    except OSError as error:
+        raise SysenvError(f"what {environment.name} was made from cannot be read: {located(error)}") from error
 
 
 def _present(paths: Iterable[str]) -> dict[str, bytes]:
@@ -237,51 +260,103 @@ def _signed_by(sources: Iterable[bytes]) -> list[str]:
     return sorted({os.fsdecode(path) for path in found})
 
 
-def _look(upper: Upper, paths: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
-    """In the child: the environment's side, as JSON takes it."""
-    root = View("/")
-    own = Own(upper, root)
+class _InsideFiles:
+    """The files of an environment, for the process that reads them; `bound` are paths that are the host's own."""
 
-    def read_all(paths: Iterable[str]) -> dict[str, str]:
-        return {path: _text(data) for path in paths if (data := _content(own, path)) is not None}
+    def __init__(self, upper: Upper, bound: Sequence[str]) -> None:
+        self.upper, self._bound = upper, bound
+        self.root = View("/")
+        self._own = Own(upper, self.root)
 
-    def names(directory: str) -> list[str]:
-        return sorted({*root.names(directory), *upper.below(root.real(directory))})
+    def real(self, path: str) -> str:
+        """The path with symbolic links resolved, except the last part."""
+        return comparison.real(path, self._own)
 
-    sources = read_all(_source_paths(names(SOURCES)))
-    signing = _signed_by(map(_bytes, sources.values()))
-    found = (f"{directory}/{name}" for directory in KEYS for name in names(directory))
+    def names(self, directory: str) -> list[str]:
+        """The paths of files in a directory of apt."""
+        return sorted({*self.root.names(directory), *self.upper.below(self.root.real(directory))})
+
+    def content(self, path: str) -> bytes | None:
+        """The content of the file at a path, or of a link's target; None if it is not a file of the system."""
+        found = self._followed(path)
+        try:
+            return None if found is None else self._own.read(found)
+        except PermissionError:  # the host's, and not for this user
+            return None
+
+    def is_private(self, path: str) -> bool:
+        """Whether that file, or the target of the link, is not world-readable."""
+        found = self._followed(path) or path
+        above = [self._own.status(directory) for directory in ancestors(found)] if found != path else []
+        status = self._own.status(found)
+        closed = any(directory is None or not directory.st_mode & stat.S_IXOTH for directory in above)
+        return status is None or not status.st_mode & stat.S_IROTH or closed
+
+    def is_of_system(self, path: str) -> bool:
+        """Whether a real path belongs to the environment, and to no home."""
+        top = path.split("/")[1]
+        if top == "root" or not policy.OVERLAID.fullmatch(top):
+            return False
+        return not any(path == place or is_below(path, place) for place in (*self._bound, *policy.HOST_STORES))
+
+    def _followed(self, path: str) -> str | None:
+        for _ in range(view.LINKS):
+            if not self.is_of_system(path):
+                return None
+            target = self._own.link(path)
+            if target is None:
+                return path
+            path = self.real(os.path.join(os.path.dirname(path), target))
+        return None
+
+
+@dataclass(frozen=True)
+class _EnvironmentSide:
+    """The view from inside: the environment's side and files, and the real paths of files that are the host's."""
+
+    side: Side
+    files: Mapping[str, Look]
+    below: Mapping[str, str]
+
+
+def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _EnvironmentSide:
+    """In the child."""
+
+    def read_all(paths: Iterable[str]) -> dict[str, bytes]:
+        return {path: data for path in paths if (data := inside.content(path)) is not None}
+
+    sources = read_all(_source_paths(inside.names(SOURCES)))
+    signing = _signed_by(sources.values())
+    found = read_all(
+        {*keys, *signing, *(f"{directory}/{name}" for directory in KEYS for name in inside.names(directory))}
+    )
     files, below = {}, {}
     for path in paths:
-        real = comparing.real(path, own)
-        entry = upper.get(real)
+        real = inside.real(path)
+        entry = inside.upper.get(real)
         if entry is not None and entry.kind != "whiteout":
-            files[path] = _looked_at(entry.place)
-        elif entry is None and not upper.covers(real):
+            files[path] = _looked_at(entry)
+        elif entry is None and not inside.upper.covers(real) and inside.is_of_system(real):
             below[path] = real
-    side = (read_all(_DATABASES), sources, read_all({*keys, *signing, *found}))
-    return {"side": side, "files": files, "below": below}
+    private = frozenset(path for path in (*sources, *found) if inside.is_private(path))
+    return _EnvironmentSide(Side(read_all(_DATABASES), sources, found, private), files, below)
 
 
-def _content(own: Own, path: str) -> bytes | None:
-    try:
-        for _ in range(view.LINKS):
-            target = own.link(path)
-            if target is None:
-                return own.read(path)
-            path = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    except PermissionError:  # the host's, and not for this user
-        pass
-    return None
+def _looked_at(entry: view.UpperEntry) -> Look:
+    facts = comparison.facts_of(entry.status)
+    content = _digest(entry) if facts.type == "file" else ""
+    link = entry.link() if facts.type == "symlink" else ""
+    return Look(facts.type, content, link, facts.mode, facts.uid, facts.gid)
 
 
-def _looked_at(place: str) -> list[str | int]:
-    facts = comparing.facts_of(os.lstat(place))
-    content = comparing.content(place, facts, facts.size + 1) or b""
-    rest = [facts.mode, facts.uid, facts.gid]
-    if facts.type == "symlink":
-        return [facts.type, "", os.fsdecode(content), *rest]
-    return [facts.type, digest(content), "", *rest]
+def _digest(entry: view.UpperEntry) -> str:
+    """The digest of a file, if a manifest can have put it there."""
+    found, size = hashlib.sha256(), 0
+    with entry.stream() as stream:
+        while (data := stream.read(reader.CHUNK)) and size <= FILE_LIMIT:
+            found.update(data)
+            size += len(data)
+    return found.hexdigest() if size <= FILE_LIMIT else ""
 
 
 def _of_host(paths: Mapping[str, str], id_map: IdMap | None) -> dict[str, Look]:
@@ -295,11 +370,3 @@ def _of_host(paths: Mapping[str, str], id_map: IdMap | None) -> dict[str, Look]:
         elif os.path.isdir(real):
             found[path] = Look("directory")
     return found
-
-
-def _text(data: bytes) -> str:
-    return data.decode("latin-1")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("latin-1")

@@ -1,6 +1,6 @@
-"""What is done inside an environment, step by step: as data, and how it is carried out by a process that is in there.
+"""The steps of a sync inside an environment: as data, and how a process in there carries them out.
 
-That process imports nothing any more: it would come from the environment's own files.
+That process must import nothing: it would come from the environment's own files.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.files.replacement import write_new
 from sysenv_ns.kernel import children
 from sysenv_ns.kernel.mountinfo import is_below
-from sysenv_ns.manifest.document import File, Manifest, split
+from sysenv_ns.manifest.document import AddedFile, Manifest, split
 from sysenv_ns.manifest.plans import Action
 
 _APT = "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
@@ -44,7 +46,7 @@ set -- $(missing "$@")
 [ $# -gt 0 ] || exit 0
 for entry; do
     there=$(apt-cache madison "${{entry%%=*}}" | cut -d '|' -f 2 | sort -u | tr -s '\\n ' ' ')
-    echo "$entry is in no repository; there is:${{there:- nothing}}"
+    echo "$entry is in no repository; available:${{there:- nothing}}"
 done
 exit 1
 """
@@ -67,22 +69,22 @@ done
 
 @dataclass(frozen=True)
 class Run:
-    """A command with what it reads; `quiet`: what it says is the message when it fails."""
+    """A command with its input; `quiet`: its output is the message if it fails."""
 
     title: str
     arguments: tuple[str, ...]
     given: bytes = b""
-    hint: str = "what it said is above"
+    hint: str = "see its output above"
     quiet: bool = False
     directory: str = "/"
 
 
 @dataclass(frozen=True)
 class Put:
-    """A file or link, put in the place of what is there."""
+    """A file or link that replaces what is there."""
 
     path: str
-    file: File
+    file: AddedFile
     name: str = ""  # what it is, for messages
 
     @property
@@ -93,7 +95,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Delete:
-    """A file or link that shall not be there."""
+    """A file or link to delete."""
 
     path: str
 
@@ -109,9 +111,9 @@ Step = Run | Put | Delete
 def compiled(
     actions: Sequence[Action], manifest: Manifest, hosts: Iterable[str], installed: Mapping[str, str], directory: str
 ) -> Iterator[Step]:
-    """The steps of these actions, in the order in which they have to be done.
+    """The steps of these actions, in the necessary order.
 
-    `hosts` are the host's packages; `installed` the answered questions' owners that are there already, by question.
+    `hosts` are the host's packages; `installed` the installed owners of answered questions, by question.
     """
     by_kind: dict[str, list[Action]] = {}
     for action in actions:
@@ -121,11 +123,11 @@ def compiled(
         return by_kind.get(kind, [])
 
     # What is given up comes before packages that may have a file there, what is added after them.
-    early = [a for a in of("file") if a.subject not in manifest.files or is_below(a.subject, "/etc/apt")]
+    early = [a for a in of("file") if a.subject not in manifest.placed or is_below(a.subject, "/etc/apt")]
     late = [action for action in of("file") if action not in early]
     changed = any(is_below(a.subject, "/etc/apt") for a in early)
     for action in (*of("key"), *of("repository")):
-        yield _put(action.subject, None if action.value is None else File(_bytes(action.value)))
+        yield _put(action.subject, None if action.value is None else AddedFile(_bytes(action.value)))
     for action in early:
         yield from _placed(action)
     yield from (_dpkg("--add-architecture", action.subject) for action in of("architecture"))
@@ -137,7 +139,9 @@ def compiled(
         yield Run(f"configure {' '.join(names)}", ("dpkg-reconfigure", "--frontend=noninteractive", *names))
     yield from _marks(by_kind)
     if of("drop") or of("remove"):
-        yield _shell("remove what nothing needs any more", _SWEEP, (), "".join(f"{name}\n" for name in hosts).encode())
+        yield _shell(
+            "remove packages that are no longer needed", _SWEEP, (), "".join(f"{name}\n" for name in hosts).encode()
+        )
     yield from (_dpkg("--remove-architecture", action.subject) for action in of("no-architecture"))
     for action in late:
         yield from _placed(action)
@@ -181,27 +185,28 @@ def _dpkg(option: str, name: str) -> Run:
     return Run(f"dpkg {option} {name}", ("dpkg", option, name))
 
 
-def _put(path: str, file: File | None) -> Put | Delete:
+def _put(path: str, file: AddedFile | None) -> Put | Delete:
     return Delete(path) if file is None else Put(path, file)
 
 
 def _placed(action: Action) -> Iterator[Step]:
-    """A file, then its owner: packages may have made that user before."""
-    file = action.value if isinstance(action.value, File) else None
+    """A file, then its owner: packages may have created that user before."""
+    file = action.value if isinstance(action.value, AddedFile) else None
     yield _put(action.subject, file)
-    if file is not None and file.owner != File.owner:
+    if file is not None and file.owner != AddedFile.owner:
         yield Run(f"chown {file.owner} {action.subject}", ("chown", "-h", "--", file.owner, action.subject))
 
 
-def _bytes(value: bytes | File | None) -> bytes:
-    assert isinstance(value, bytes)
+def _bytes(value: bytes | AddedFile | None) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(value)
     return value
 
 
 def carry_out(steps: Sequence[Step], bound: Sequence[str], variables: Mapping[str, str], log: int) -> None:
-    """Do all of it, as root inside; what is said goes to the descriptor `log`. Raises SysenvError.
+    """Carry out all steps, as root inside; output goes to the descriptor `log`. Raises SysenvError.
 
-    `bound` are the directories that show the host's own content: nothing is put there.
+    `bound` are the directories with the host's own content: nothing is written there.
     """
     for step in steps:
         try:
@@ -251,7 +256,9 @@ def _program(name: str, variables: Mapping[str, str]) -> str:
 def _check(path: str, bound: Sequence[str]) -> None:
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     if any(real == place or is_below(real, place) for place in (*bound, "/run")):
-        raise SysenvError(f"{path} would be this system's own file", "what is there can be in no environment")
+        raise SysenvError(
+            f"{path} is this system's own, not the environment's", "leave it out: no environment can change it"
+        )
 
 
 def _place(step: Put | Delete) -> None:
@@ -262,14 +269,10 @@ def _place(step: Put | Delete) -> None:
             os.unlink(step.path)
         return
     os.makedirs(os.path.dirname(step.path), mode=0o755, exist_ok=True)
-    temporary = f"{step.path}.sysenv-ns-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+    temporary = Path(f"{step.path}.sysenv-ns-new")
     if step.file.link is not None:
-        os.symlink(step.file.link, temporary)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(step.file.link)
     else:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(step.file.content)
-            os.fchmod(descriptor, step.file.mode)
-    os.replace(temporary, step.path)
+        write_new(temporary, step.file.content, step.file.mode, durable=False, exact=True)
+    temporary.replace(step.path)

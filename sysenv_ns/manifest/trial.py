@@ -1,40 +1,28 @@
-"""Changes an environment beside it, all or nothing: on top of its frozen changes, merged with them at the end.
+"""Changes an environment all or nothing: on a copy above its frozen changes, merged with them at the end.
 
-Nothing is copied. The environment is what it was until one rename(2) at the end; whoever enters it meanwhile waits.
-What an interrupted trial has left lies in the store's trash, and has no share in the environment.
+No files are copied. The environment is unchanged until one rename(2) at the end; sessions that start meanwhile wait.
+What an interrupted trial has left is in the store's trash, and does not affect the environment.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from types import NoneType
 
-from sysenv_ns import resting, running, session
+from sysenv_ns import session
+from sysenv_ns.command import own_variables
+from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction
+from sysenv_ns.environment.store import Environment, Store, read_description, write_description
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.host import config as config_module
-from sysenv_ns.host import layout
-from sysenv_ns.kernel import namespace, removal, syscalls
 from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step
-from sysenv_ns.packages import origin
-from sysenv_ns.session import Reporter
-from sysenv_ns.snapshots import history, layers
-from sysenv_ns.store import (
-    Environment,
-    Store,
-    read_description,
-    sync_directory,
-    sync_file_system,
-    write_description,
-)
-from sysenv_ns.upper import fuse
+from sysenv_ns.reporter import Reporter
 
 _PATIENCE = 10.0  # seconds that the kernel may take to end killed processes
 _STDERR = 2
@@ -42,7 +30,7 @@ _STDERR = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """An environment, whose changes are frozen, and what it may become; that is no environment of the store's."""
+    """An environment with its changes frozen, and the copy that may replace it; the copy is not in the store's list."""
 
     store: Store
     environment: Environment
@@ -51,29 +39,29 @@ class Trial:
 
 @contextlib.contextmanager
 def begun(store: Store, name: str) -> Iterator[Trial]:
-    """A trial, of which nothing is left unless it is kept. The environment's lock must be held. Raises SysenvError."""
+    """A trial, deleted at the end unless it is kept. The environment's lock must be held. Raises SysenvError."""
     _end_others(store, name)
     environment = _frozen(store, store.load(name))
-    staging = removal.trash_path(store.trash, _title(name))
-    copy = replace(environment, ident=uuid.uuid4().hex, path=staging)
-    try:
-        below = [store.layers / ident for ident in environment.layers]
-        layers.prepare(staging, copy, below, environment.path)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(environment.path / config_module.NAME, staging / config_module.NAME)
-        yield Trial(store, environment, copy)
-    finally:
-        _remove(store, copy)
+    with transaction.staging(store.trash, _title(name), environment.id_map) as staging:
+        copy = replace(environment, ident=uuid.uuid4().hex, path=staging)
+        try:
+            below = [store.layers / ident for ident in environment.layers]
+            layers.prepare(staging, copy, below, environment.path)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(environment.path / directory.CONFIG, staging / directory.CONFIG)
+            yield Trial(store, environment, copy)
+        finally:
+            _end_all(store, copy)
 
 
 def _title(name: str) -> str:
-    return f"sync-{name}"
+    return f"{transaction.TRIAL}{name}"
 
 
 def _frozen(store: Store, environment: Environment) -> Environment:
-    """The environment with all its changes in frozen layers; for everybody else it is what it was."""
-    resting.refuse_running(store, environment)
-    with layers.locked(store), fuse.settled(environment.path):
+    """The environment with all its changes in frozen layers; for everybody else it is unchanged."""
+    rest.refuse_running(store, environment)
+    with layers.locked(store), rest.settled(environment.path):
         ident, chain = history.freeze(store, environment)
         frozen = replace(environment, layers=chain)
         if chain != environment.layers:
@@ -83,85 +71,82 @@ def _frozen(store: Store, environment: Environment) -> Environment:
 
 def _end_others(store: Store, name: str) -> None:
     """Remove what interrupted trials have left, with the processes that still live there."""
-    for path in store.trash.iterdir():
-        title, *rest = path.name.rsplit(".", 2)
-        if title == _title(name) and not Path("/proc", rest[0]).exists():
-            with contextlib.suppress(SysenvError, FileNotFoundError):  # it had hardly begun
-                _remove(store, read_description(path, name))
+    for path in transaction.left(store.trash, _title(name)):
+        with contextlib.suppress(SysenvError):  # it had hardly begun
+            copy = read_description(path, name, store.path)
+            _end_all(store, copy)
+            transaction.discard(path, copy.id_map)
 
 
-def _remove(store: Store, copy: Environment) -> None:
-    # What cannot be deleted is in the trash already; it says nothing about whether the command has worked.
+def end_left(store: Store) -> None:
+    """Remove what interrupted trials of any environment have left, as far as this user can."""
+    with contextlib.suppress(OSError):
+        titles = {path.name.rsplit(".", 2)[0] for path in transaction.abandoned(store.trash)}
+        for title in titles:
+            if title.startswith(transaction.TRIAL):
+                _end_others(store, title.removeprefix(transaction.TRIAL))
+
+
+def _end_all(store: Store, copy: Environment) -> None:
+    # What lives on keeps the trial in the trash; it says nothing about whether the command has worked.
     with contextlib.suppress(OSError, SysenvError):
         end(store, copy)
-        running.find(copy)  # waits for what is ending
-        removal.remove_tree(copy.path, copy.id_map)
+        running.lives(copy)  # waits for what is ending
 
 
 def end(store: Store, copy: Environment) -> list[str]:
-    """Kill what still runs in a trial; returns what that was. Raises SysenvError."""
+    """Kill what still runs in a trial; returns the command lines. Raises SysenvError."""
     ended: dict[int, str] = {}
     deadline = time.monotonic() + _PATIENCE
-    while processes := running.processes(store).get(copy.source, ()):
+    while processes := running.processes(copy):
         if time.monotonic() > deadline:
             raise SysenvError(f"process {processes[0].pid} does not end", "look at it with ps -o stat,wchan")
         ended |= {process.pid: process.command for process in processes}
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        running.send(copy, [process.pid for process in processes], signal.SIGKILL)
         time.sleep(0.02)
     return list(ended.values())
 
 
 def carry_out(trial: Trial, wanted: Sequence[Step], reporter: Reporter) -> None:
-    """Do these steps as root inside. Raises SysenvError, OSError."""
-    variables = session.own_variables(trial.copy.name)
-    bound = layout.hosts_own(config_module.host(trial.store, trial.copy))
+    """Carry out these steps as root inside. Raises SysenvError, OSError."""
+    variables = own_variables(trial.copy.name)
+    bound = config.host(trial.store, trial.copy).shown
 
     def inside() -> None:
         steps.carry_out(wanted, bound, variables, _STDERR)
 
-    session.call_as_root(trial.store, trial.copy, reporter, inside, "sysenv-ns-sync")
+    session.call_as_root(trial.store, trial.copy, reporter, inside, NoneType, "sysenv-ns-sync")
 
 
 def keep(trial: Trial, ending: contextlib.ExitStack) -> None:
-    """Let the environment be what the trial has become, with as many layers as it had. Raises OSError, SysenvError.
+    """Replace the environment by the result of the trial, with as many layers as before. Raises OSError, SysenvError.
 
-    From then on nobody is told that it was interrupted, until the `ending`.
+    From then on interrupts are blocked, until the `ending`.
     """
     store, environment, copy = trial.store, trial.environment, trial.copy
-    if running.find(copy) is not None:  # waits for what is ending
-        raise SysenvError(f"a process of {environment.name} does not end", "nothing is changed; try it again")
-    target = removal.trash_path(store.trash, f"synced-{environment.name}")
-    with layers.locked(store), fuse.settled(copy.path):
+    if running.lives(copy):  # waits for what is ending
+        raise SysenvError(f"a process of {environment.name} does not end", "nothing was changed; try again")
+    with (
+        layers.locked(store),
+        rest.settled(copy.path),
+        transaction.staging(store.trash, f"synced-{environment.name}", environment.id_map) as target,
+    ):
         ending.enter_context(_uninterrupted())
-        try:
-            own = history.exclusive(store, environment)
-            target.mkdir(mode=0o755)
-            directories = [copy.path, *(store.layers / ident for ident in own)]
-            namespace.run_inside(
-                environment.id_map,
-                lambda: layers.merge_uppers(directories, target, environment.driver),
-                "sysenv-ns-layer",
-            )
-            write_description(target, replace(environment, layers=environment.layers[len(own) :]))
-            layers.inherit(environment.path, target)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(copy.path / origin.NAME, target / origin.NAME)
-            sync_file_system(target)
-            syscalls.exchange(str(target), str(environment.path))
-            for path in (store.envs, store.trash):
-                sync_directory(path)
-        finally:
-            with contextlib.suppress(OSError, SysenvError):
-                removal.remove_tree(target, environment.id_map)
+        own = history.exclusive(store, environment)
+        target.mkdir(mode=0o755)
+        layers.merge(environment, [copy.path, *(store.layers / ident for ident in own)], target)
+        write_description(target, replace(environment, layers=environment.layers[len(own) :]))
+        layers.inherit(environment.path, target)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(copy.path / directory.ORIGIN, target / directory.ORIGIN)
+        transaction.exchange(target, environment.path, whole=True)
     with contextlib.suppress(OSError, SysenvError):  # it says nothing about whether it has worked
         layers.collect(store)
 
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Without Ctrl-C: who is told that a command was interrupted shall know what that means."""
+    """Block Ctrl-C: a command that reports an interruption must not have succeeded."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The archive of an image: an OCI image layout in a tar file, with the list that docker reads in addition.
+"""The archive of an image: an OCI image layout in a tar file, with the list that older dockers read.
 
 What is in it is named by its digest, which a layer has only when it is written: so the file must be seekable.
 """

@@ -1,4 +1,4 @@
-"""PURE: what of a root goes into an image, what is left out of it, and what is there instead. Reads no files.
+"""PURE: which parts of a root go into an image, and what replaces the others. Reads no files.
 
 An image leaves the machine. So of the host it holds what everybody on it may read, and of what makes it this one
 machine, and of what the tool adds to live on it, nothing.
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sysenv_ns import policy
+from sysenv_ns.files import view
 from sysenv_ns.host import layout, services
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.mountinfo import is_below
-from sysenv_ns.upper import view
 
 # machine-id(5): an image has an empty file, so that the next start makes an id. The others whoever runs it mounts over.
 _EMPTY = frozenset({"/etc/machine-id", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
@@ -29,7 +29,7 @@ _ATTRIBUTES = frozenset({"security.capability", "system.posix_acl_access", "syst
 
 
 @dataclass(frozen=True)
-class Contents:
+class ImageRules:
     """The rules for one environment; paths are absolute."""
 
     hollow: frozenset[str]  # directories without what is in them
@@ -48,7 +48,7 @@ class Contents:
         return path in _EMPTY or (of_host and is_below(path, policy.LOGS))
 
 
-def of_environment(host: layout.Host, additions: Iterable[Addition]) -> Contents:
+def of_environment(host: layout.Host, additions: Iterable[Addition]) -> ImageRules:
     """The rules for an environment that sees this host, and has these files in addition."""
     private = (f"/{name}" for name in policy.PRIVATE)
     added = {
@@ -56,7 +56,7 @@ def of_environment(host: layout.Host, additions: Iterable[Addition]) -> Contents
         for addition in additions
         if addition.path != _KEPT
     }
-    return Contents(frozenset({*layout.bound_paths(host), *private}), added)
+    return ImageRules(frozenset({*host.bound_paths, *private}), added)
 
 
 def is_whiteout(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A gzip stream (RFC 1952) that is deflated by several threads; what comes out does not depend on how many."""
+"""A gzip stream (RFC 1952) compressed by several threads; the result does not depend on their number."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ See https://github.com/opencontainers/image-spec.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -14,25 +13,41 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from sysenv_ns import __version__, resting
+from sysenv_ns import __version__
+from sysenv_ns.drivers import driver
+from sysenv_ns.environment import config, rest, state
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.host.standins import ROOT_PATH
-from sysenv_ns.kernel import children
-from sysenv_ns.lower.base import ProgressBar
-from sysenv_ns.lower.upkeep import Progress
-from sysenv_ns.oci import archive, layer, platform, tree
+from sysenv_ns.files import reader
+from sysenv_ns.files.view import Upper, View
+from sysenv_ns.host import refresh, standins
+from sysenv_ns.kernel import children, namespace, operations
+from sysenv_ns.kernel.overlay import UnionMount
+from sysenv_ns.oci import archive, contents, layer
 from sysenv_ns.oci.archive import Archive, Blob
 from sysenv_ns.oci.deflate import BLOCK, Gzip
-from sysenv_ns.session import Reporter
-from sysenv_ns.store import Environment, Store
-from sysenv_ns.upper.view import View
+from sysenv_ns.oci.members import ImageWalk
+from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
 _LATEST = 253402300799  # the last second that RFC 3339 can name
 _TOTAL = struct.Struct("=Q")
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# elf.h: machine and byte order (1: the least significant byte first). The names are those of Go, GOARCH.
+_ARCHITECTURES = {
+    (3, 1): ("386", ""),
+    (20, 2): ("ppc", ""),
+    (21, 1): ("ppc64le", ""),
+    (21, 2): ("ppc64", ""),
+    (22, 2): ("s390x", ""),
+    (40, 1): ("arm", "v7"),
+    (62, 1): ("amd64", ""),
+    (183, 1): ("arm64", "v8"),
+    (243, 1): ("riscv64", ""),
+    (258, 1): ("loong64", ""),
+}
 _LAYER, _CONFIG, _MANIFEST = "layer.v1.tar+gzip", "config.v1+json", "manifest.v1+json"
 
 
@@ -54,54 +69,79 @@ def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporte
 
     `shell` is what the image runs, if there is one in it.
     """
-    with resting.held(store, name, "the image") as environment:
+    with rest.held(store, name, "the image") as environment:
         try:
             return _write(store, environment, Archive(file), shell, reporter, progress)
         except OSError as error:
-            hint = "write it where there is more room" if error.errno in _NO_ROOM else "try it again"
+            hint = "write it where there is more space" if error.errno in _NO_ROOM else "try again"
             raise SysenvError(f"the image of {name} cannot be made: {located(error)}", hint) from error
 
 
 def _write(
     store: Store, environment: Environment, into: Archive, shell: str, reporter: Reporter, progress: ProgressBar
 ) -> Image:
-    read_end, write_end = os.pipe()
-
-    def inside() -> dict[str, Any]:
-        os.close(read_end)
-        with os.fdopen(write_end, "wb", buffering=BLOCK) as pipe:
-            return _read(store, environment, shell, reporter, pipe)
-
-    child = children.Child(inside, "sysenv-ns-image")
-    os.close(write_end)
     stream = into.stream()
-    contents = hashlib.sha256()
-    try:
-        with os.fdopen(read_end, "rb", buffering=BLOCK) as pipe, progress() as report:
-            size = _compress(pipe, stream.write, contents.update, report)
-    except BaseException:
-        with contextlib.suppress(OSError, SysenvError):  # it ends with its pipe
-            child.wait()
-        raise
-    found = child.wait()
-    assert isinstance(found, dict)
-    created = timestamp(found["newest"])
+    checksum = hashlib.sha256()
+
+    def compress(pipe: BinaryIO) -> int:
+        with progress() as report:
+            return _compress(pipe, stream.write, checksum.update, report)
+
+    found, size = children.drained(
+        lambda pipe: _read(store, environment, shell, reporter, pipe), _LayerFacts, "sysenv-ns-image", compress
+    )
+    created = timestamp(found.newest)
     blob = stream.finish()
-    manifest = _describe(environment, into, blob, archive.digest(contents), found["shell"], created)
-    lists = (tuple(found[key]) for key in ("withheld", "left_out", "revealed"))
-    return Image(reference(environment.name), manifest.digest, created, size, *lists)
+    manifest = _describe(environment, into, blob, archive.digest(checksum), found.shell, created)
+    image = reference(environment.name)
+    return Image(image, manifest.digest, created, size, found.withheld, found.left_out, found.revealed)
 
 
-def _read(store: Store, environment: Environment, shell: str, reporter: Reporter, pipe: BinaryIO) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _LayerFacts:
+    """What is known of a layer when it is written: the lists are those of Image."""
+
+    newest: int  # time of what was changed last, in seconds
+    shell: str  # the one that there is; "" for none
+    withheld: tuple[str, ...]
+    left_out: tuple[str, ...]
+    revealed: tuple[str, ...]
+
+
+def _read(store: Store, environment: Environment, shell: str, reporter: Reporter, pipe: BinaryIO) -> _LayerFacts:
     """In the child: the layer, after its approximate size, to the pipe; what else is to be known as the result."""
-    walk = tree.mount(store, environment, reporter)
+    walk = _mount(store, environment, reporter)
     pipe.write(_TOTAL.pack(layer.size(walk)))
     newest = layer.write(walk, pipe)
     pipe.flush()
     root = View(str(environment.root))
     shells = (path for path in (shell, *_FALLBACK_SHELLS) if path.startswith("/") and root.status(path) is not None)
-    lists = {key: list(dict.fromkeys(paths)) for key, paths in vars(walk.report).items()}
-    return {"newest": newest, "shell": next(shells, ""), **lists}
+    report = walk.report
+    withheld, left_out, revealed = (
+        tuple(dict.fromkeys(paths)) for paths in (report.withheld, report.left_out, report.revealed)
+    )
+    return _LayerFacts(newest, next(shells, ""), withheld, left_out, revealed)
+
+
+def _mount(store: Store, environment: Environment, reporter: Reporter) -> ImageWalk:
+    """Mount its root in new namespaces of this process, which ends with it. Raises SysenvError, OSError.
+
+    Until then the environment counts as running, so that nothing of its layers is deleted.
+    """
+    for directory in (environment.work, environment.root):  # nothing is kept in them
+        directory.mkdir(mode=0o755, exist_ok=True)
+    own = driver.of(environment)
+    own.agree(store, reporter.ask, by_name=True)
+    signs = refresh.signs()  # before the base is compared with the host
+    host = config.host(store, environment)
+    with own.prepare(store, environment, host, reporter) as prepared:
+        namespace.enter(environment.id_map)
+        overlays = [operation for operation in prepared.plan if isinstance(operation, UnionMount)]
+        os.close(operations.execute(overlays, str(environment.root), reporter.operation))
+        state.record(environment, prepared.layers, signs)
+    added = (*own.additions(environment.id_map, host), standins.prompt(environment.name))
+    upper = Upper(environment.changes(own.points(host)), own.marks)
+    return ImageWalk(str(environment.root), upper, contents.of_environment(host, added))
 
 
 def _compress(
@@ -126,12 +166,12 @@ def _compress(
 def _describe(environment: Environment, into: Archive, layer_: Blob, contents: str, shell: str, created: str) -> Blob:
     """Add all that tells what the layer is; returns the manifest."""
     name = reference(environment.name)
-    own = platform.current()
+    own = current_platform()
     config = {
         "created": created,
         **own,
         "config": {
-            "Env": [f"PATH={ROOT_PATH}"],
+            "Env": [f"PATH={standins.ROOT_PATH}"],
             **({"Cmd": [shell]} if shell else {}),
             "WorkingDir": "/",
             "Labels": {"org.opencontainers.image.title": environment.name},
@@ -174,3 +214,18 @@ def timestamp(newest: int) -> str:
     wanted = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = int(wanted) if re.fullmatch("[0-9]{1,10}", wanted) else newest
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(seconds, _LATEST)))
+
+
+def current_platform() -> dict[str, str]:
+    """The processor and system of this machine's programs, which may be another one than its kernel's."""
+    with reader.stream("/proc/self/exe", follow=True) as stream:
+        return platform_of(stream.read(20))
+
+
+def platform_of(header: bytes) -> dict[str, str]:
+    """That of a program in the format ELF, of which `header` is the beginning."""
+    order = header[5]
+    (machine,) = struct.unpack_from("<H" if order == 1 else ">H", header, 18)
+    architecture, variant = _ARCHITECTURES.get((machine, order), (os.uname().machine, ""))
+    found = {"architecture": architecture, "os": "linux", "variant": variant}
+    return {key: value for key, value in found.items() if value}

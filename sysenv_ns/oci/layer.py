@@ -1,4 +1,4 @@
-"""Writes members as a layer, which is a tar archive, into a stream; knows nothing of images and namespaces."""
+"""Writes members as a layer, which is a tar archive, to a stream; knows nothing of images and namespaces."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import BinaryIO
 from sysenv_ns.archive import tarball
 from sysenv_ns.archive.tarball import Kind
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.files import reader
 from sysenv_ns.oci import contents
-from sysenv_ns.oci.members import Member, Walk
+from sysenv_ns.oci.members import ImageMember, ImageWalk
 
 _CHUNK = 1 << 20  # bytes
 _SECOND = 10**9  # nanoseconds
@@ -24,19 +25,22 @@ _KINDS: Mapping[int, Kind] = {
 }
 
 
-def size(walk: Walk) -> int:
+def size(walk: ImageWalk) -> int:
     """About how many bytes the layer will have."""
     return sum(tarball.BLOCK + _size(member) for member in walk.members())
 
 
-def write(walk: Walk, stream: BinaryIO) -> int:
+def write(walk: ImageWalk, stream: BinaryIO) -> int:
     """Write the whole layer; returns the time of the newest member. Raises OSError, SysenvError."""
     links: dict[tuple[int, int], str] = {}
     newest = 0
     for member in walk.members():
         header = _header(member, links)
         newest = max(newest, header.mtime_ns // _SECOND)
-        stream.write(tarball.encode(header))
+        try:
+            stream.write(tarball.encode(header))
+        except tarball.TooLarge as error:
+            raise SysenvError(f"{error} has more attributes than a layer can hold", "remove some of them") from None
         if header.size:
             copy(member, header.size, stream)
             stream.write(tarball.padding(header.size))
@@ -44,13 +48,13 @@ def write(walk: Walk, stream: BinaryIO) -> int:
     return newest
 
 
-def _size(member: Member) -> int:
+def _size(member: ImageMember) -> int:
     if member.content is not None:
         return len(member.content)
     return member.status.st_size if stat.S_ISREG(member.status.st_mode) else 0
 
 
-def _header(member: Member, links: dict[tuple[int, int], str]) -> tarball.Member:
+def _header(member: ImageMember, links: dict[tuple[int, int], str]) -> tarball.Member:
     """`links`: the first name of each file with several, which is added to."""
     path, status, place, content, owner = member
     uid, gid = owner or (status.st_uid, status.st_gid)
@@ -78,18 +82,18 @@ def _attributes(place: str) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.getxattr(place, name, follow_symlinks=False) for name in names}
 
 
-def copy(member: Member, length: int, stream: BinaryIO) -> None:
+def copy(member: ImageMember, length: int, stream: BinaryIO) -> None:
     """Write the content, of which the length has been written already. Raises OSError, SysenvError."""
     if member.content is not None:
         stream.write(member.content)
         return
-    descriptor = os.open(member.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = reader.open_file(member.place)
     try:
         left = length
         while left and (data := os.read(descriptor, min(left, _CHUNK))):
             stream.write(data)
             left -= len(data)
         if left or os.read(descriptor, 1):
-            raise SysenvError(f"the host has changed {member.path} meanwhile", "try it again")
+            raise SysenvError(f"{member.path} has changed on the host in the meantime", "try again")
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Walks over the mounted root of an environment and yields what goes into its image, in the order of the names.
+"""Walks over the mounted root of an environment and yields what goes into its image, in order of names.
 
 It looks with lstat(2) at one place after the other and follows no links; of the environment nothing is executed.
 """
@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from sysenv_ns.files import reader
+from sysenv_ns.files.view import Upper, UpperEntry
 from sysenv_ns.host import standins
 from sysenv_ns.oci import contents
-from sysenv_ns.oci.contents import Contents
-from sysenv_ns.upper.view import Entry, Upper
+from sysenv_ns.oci.contents import ImageRules
 
 # What of the host shows in a directory: what is there, nothing because it is private, nothing because it is hidden.
 _Host = Literal["shown", "private", "none"]
 
 
-class Member(NamedTuple):
+class ImageMember(NamedTuple):
     """Something for the image: its path there, and what it is; `content` is what it holds instead of its own."""
 
     path: str
@@ -39,21 +40,21 @@ class Report:
     revealed: list[str] = field(default_factory=list)  # it has it: the environment changed a private file of the host
 
 
-class Walk:
+class ImageWalk:
     """The members of one environment's image. Nobody else may be changing its root meanwhile."""
 
-    def __init__(self, root: str, upper: Upper, rules: Contents) -> None:
+    def __init__(self, root: str, upper: Upper, rules: ImageRules) -> None:
         """`root`: where it is mounted, as seen from this process, whose own root is the host's."""
         self._root = root
         self._upper = upper
         self._rules = rules
         self.report = Report()
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[ImageMember]:
         """Directories before what is in them. Raises OSError."""
         yield from self._directory("", "shown")
 
-    def _directory(self, path: str, host: _Host) -> Iterator[Member]:
+    def _directory(self, path: str, host: _Host) -> Iterator[ImageMember]:
         for name in sorted(os.listdir(f"{self._root}{path}/"), key=os.fsencode):
             child = f"{path}/{name}"
             if contents.is_whiteout(name):
@@ -67,7 +68,7 @@ class Walk:
             if self._rules.is_absent(child, status.st_mode):
                 continue
             if stat.S_ISDIR(status.st_mode):
-                yield Member(child, status, place, b"" if child in self._rules.hollow else None)
+                yield ImageMember(child, status, place, b"" if child in self._rules.hollow else None)
                 if child not in self._rules.hollow:
                     yield from self._directory(child, self._below(child, status, entry, host))
             else:
@@ -75,7 +76,7 @@ class Walk:
                 if entry is not None and _was_private(child, host):
                     self.report.revealed.append(child)
 
-    def _below(self, path: str, status: os.stat_result, entry: Entry | None, host: _Host) -> _Host:
+    def _below(self, path: str, status: os.stat_result, entry: UpperEntry | None, host: _Host) -> _Host:
         if host == "none" or (entry is not None and entry.opaque):
             return "none"
         if host == "shown":
@@ -87,27 +88,33 @@ class Walk:
                 return "private"
         return host
 
-    def _file(self, path: str, status: os.stat_result, place: str, of_host: bool) -> Iterator[Member]:
+    def _file(self, path: str, status: os.stat_result, place: str, of_host: bool) -> Iterator[ImageMember]:
         added = self._rules.additions.get(path)
-        if added is not None and (of_host or _holds(place, added)):
+        live = of_host and stat.S_ISLNK(status.st_mode) and _leads_to_host(place)
+        if live or (added is not None and (of_host or _holds(place, added))):
             yield from self._instead_of_addition(path)
         elif self._rules.is_empty(path, of_host):
-            yield Member(path, status, place, b"")
+            yield ImageMember(path, status, place, b"")
         elif of_host and stat.S_ISREG(status.st_mode) and not contents.is_open(status.st_mode):
             self.report.withheld.append(path)
-            yield Member(path, status, place, standins.content(path) or b"")
+            yield ImageMember(path, status, place, standins.content(path) or b"")
         else:
-            yield Member(path, status, place)
+            yield ImageMember(path, status, place)
 
-    def _instead_of_addition(self, path: str) -> Iterator[Member]:
+    def _instead_of_addition(self, path: str) -> Iterator[ImageMember]:
         """What the host has where the tool has put something else."""
         try:
             status = os.lstat(path)
         except OSError:  # nothing, usually
             return
-        if contents.is_open(status.st_mode):
+        if contents.is_open(status.st_mode) and not stat.S_ISSOCK(status.st_mode):
             # Root's, as all that the tool replaces is: seen from within the namespace it is nobody's.
-            yield Member(path, status, path, owner=(0, 0))
+            yield ImageMember(path, status, path, owner=(0, 0))
+
+
+def _leads_to_host(place: str) -> bool:
+    """Whether a link is one that the base has in place of something of the host that is live."""
+    return "/run/host/" in f"/{os.readlink(place).lstrip('./')}"
 
 
 def _was_private(path: str, host: _Host) -> bool:
@@ -130,5 +137,4 @@ def _holds(place: str, content: bytes) -> bool:
     status = os.lstat(place)
     if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
         return False
-    with open(place, "rb") as stream:
-        return stream.read() == content
+    return reader.get(place, len(content)) == content

@@ -1,1 +1,1 @@
-"""The databases of the host's package manager, and what an environment's differ in."""
+"""The databases of the host's package managers, and how an environment's differ."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Protocol
 
+from sysenv_ns.files.reader import Root
+from sysenv_ns.files.view import Own, View
 from sysenv_ns.packages import debconf, dpkg, merge, origin
 from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side
-from sysenv_ns.upper.view import Own, View
 
 _OWNED = ("/etc", "/var", "/opt", "/srv")  # where files of system users are
 
@@ -25,11 +28,17 @@ class Old:
 
     def read(self, path: str) -> bytes | None:
         """A file as it was; None when there was none."""
-        directory = self.accounts if path in origin.ACCOUNTS else self.packages
-        try:
-            return Path(f"{directory}{path}").read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # all of it is lost
+            return (self._accounts if path in origin.ACCOUNTS else self._packages).get(path)
+        return None
+
+    @cached_property
+    def _packages(self) -> Root:
+        return Root(self.packages)
+
+    @cached_property
+    def _accounts(self) -> Root:
+        return Root(self.accounts)
 
     @cached_property
     def checksums(self) -> dict[str, str]:
@@ -132,7 +141,7 @@ class Merged:
         templates = self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in questions)
         yield from self._merged(debconf.TEMPLATES, partial(debconf.written, templates), debconf.parse)
 
-    def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Entry]:
+    def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Question]:
         old, new, own = map(debconf.parse, self._read(path))
         return debconf.merged(old, new, own, owns)
 
@@ -157,15 +166,23 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 @dataclass(frozen=True)
-class Accounts:
-    """The account files afterwards, and whose number had to change."""
+class MergedAccounts:
+    """The account files afterwards, whose number on the host is another one here, and what to tell of new ones."""
 
     contents: Mapping[str, bytes]
     users: tuple[Moved, ...]
     groups: tuple[Moved, ...]
+    notes: tuple[str, ...]
 
 
-def accounts(old: Old, new: View, own: Own) -> Accounts:
+class AccountFiles(Protocol):
+    """A host or an environment, as it is or was."""
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file; None when there is none."""
+
+
+def accounts(old: AccountFiles, new: AccountFiles, own: AccountFiles) -> MergedAccounts:
     """Merge the account files. The environment's numbers stay: its files have these owners."""
 
     def read(name: str) -> tuple[bytes, bytes, bytes]:
@@ -178,30 +195,37 @@ def accounts(old: Old, new: View, own: Own) -> Accounts:
     group, groups = merge.resolve_ids(merge.groups(*read("group")), read("group")[2], ())
     passwd = merge.renumber_groups(merge.lines(*read("passwd"), merge.name_of), read("passwd")[2], groups)
     passwd, users = merge.resolve_ids(passwd, read("passwd")[2], (moved.new for moved in groups))
+    notes = [
+        *_notes("user", users, merge.clashes(*read("passwd"))),
+        *_notes("group", groups, merge.clashes(*read("group"))),
+    ]
     contents |= {"/etc/group": group, "/etc/passwd": passwd}
     contents = {
         path: _in_known_order(data, (new.read(path) or b"", own.read(path) or b""), _lines)
         for path, data in contents.items()
     }
-    return Accounts(contents, users, groups)
+    users, groups = (merge.elsewhere(read(name)[1], contents[f"/etc/{name}"]) for name in ("passwd", "group"))
+    return MergedAccounts(contents, users, groups, tuple(notes))
 
 
-def ownership(new: View, merged: Accounts) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """The files of those whose number changed, with their owners then, and what to tell about it."""
-    notes = [
-        f"the host's {kind} {moved.name} has the number {moved.new} here: {moved.old} was given to another one"
-        for kind, found in (("user", merged.users), ("group", merged.groups))
-        for moved in found
-    ]
-    if not notes:
-        return {}, []
+def _notes(kind: str, moved: Iterable[Moved], clashes: Iterable[Moved]) -> Iterator[str]:
+    for one in moved:
+        yield f"the host's {kind} {one.name} gets the number {one.new} here, as {one.old} is taken by another one"
+    for one in clashes:
+        yield f"the host has a {kind} {one.name} too now, with the number {one.old}; here it stays {one.new}"
+
+
+def ownership(new: View, merged: MergedAccounts) -> dict[str, tuple[int, int]]:
+    """The files of the host's users and groups that have another number here, with their owners then."""
+    if not (merged.users or merged.groups):
+        return {}
     uids, gids = ({moved.old: moved.new for moved in found} for found in (merged.users, merged.groups))
     owned = {}
     for path in _walk(new, _OWNED):
         status = new.status(path)
         if status is not None and (status.st_uid in uids or status.st_gid in gids):
             owned[path] = (uids.get(status.st_uid, status.st_uid), gids.get(status.st_gid, status.st_gid))
-    return owned, notes
+    return owned
 
 
 def _walk(tree: View, directories: Iterable[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""PURE: debconf's databases, parsed, merged and written back; what is not touched stays byte by byte.
+"""PURE: debconf's databases, parsed, merged and written back; untouched parts stay byte by byte the same.
 
 A paragraph for each question (in config.dat; those for a password in passwords.dat) and each template (templates.dat).
 It is there as long as somebody owns it: packages own questions, and questions templates. Format: Debconf::Format::822.
@@ -22,38 +22,38 @@ _OWNERS = re.compile(r"(?m)^Owners:.*$")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Question:
     """A question or template: its paragraph, in which the line of the owners is empty, and these."""
 
     text: str
     owners: frozenset[str]
 
 
-def parse(data: bytes) -> dict[str, Entry]:
+def parse(data: bytes) -> dict[str, Question]:
     """The entries by name."""
     found = {}
     for part in re.split(r"\n{2,}", data.decode("utf-8", "surrogateescape").strip("\n")):
         first, line = re.match(r"Name: ?(.*)", part), _OWNERS.search(part)
         if first is not None:
             owners = line[0].partition(":")[2].replace(",", " ").split() if line else ()
-            found[first[1]] = Entry(_OWNERS.sub("Owners:", part), frozenset(owners))
+            found[first[1]] = Question(_OWNERS.sub("Owners:", part), frozenset(owners))
     return found
 
 
-def written(entries: Mapping[str, Entry]) -> bytes:
+def written(entries: Mapping[str, Question]) -> bytes:
     """The file, in debconf's order."""
     found = (_owned(entry) for _, entry in sorted(entries.items()))
     return "".join(f"{text}\n\n" for text in found).encode("utf-8", "surrogateescape")
 
 
-def _owned(entry: Entry) -> str:
+def _owned(entry: Question) -> str:
     owners = f" {', '.join(sorted(entry.owners))}" if entry.owners else ""
     return _OWNERS.sub(lambda line: f"{line[0]}{owners}", entry.text, count=1)
 
 
 def merged(
-    old: Mapping[str, Entry], new: Mapping[str, Entry], own: Mapping[str, Entry], owns: Owns
-) -> dict[str, Entry]:
+    old: Mapping[str, Question], new: Mapping[str, Question], own: Mapping[str, Question], owns: Owns
+) -> dict[str, Question]:
     """Three-way by entry, and by owner."""
     found = {}
     for name in {**new, **own}:
@@ -64,5 +64,5 @@ def merged(
         if text is None and owners:  # one side has let go of it, but not everybody on the other
             text = next(side.text for side in sides[1:] if side)
         if text is not None and (owners or not before[1] | before[2]):
-            found[name] = Entry(text, owners)
+            found[name] = Question(text, owners)
     return found

@@ -1,4 +1,4 @@
-"""PURE: dpkg's files, parsed and written back; what is not touched stays byte by byte. Reads and runs nothing.
+"""PURE: dpkg's files, parsed and written back; untouched parts stay byte by byte the same. Reads and runs nothing.
 
 Formats: deb822(5), dpkg(1), update-alternatives(1); the names of info files are those of format 1 (lib/dpkg/db-fsys-*).
 """
@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 ADMIN = "/var/lib/dpkg"
 STATUS = f"{ADMIN}/status"
@@ -28,6 +28,7 @@ VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 # States of which dpkg says that the package is whole; every other one is for `dpkg --audit`.
 _SOUND = ("installed", "config-files")
 _LOCAL = ":"  # the owner of an administrator's diversion
+_BLANK = re.compile(rb"\n(?:[ \t]*\n)+")
 
 
 @dataclass(frozen=True)
@@ -87,21 +88,26 @@ class Package:
 
 def is_path(text: str) -> bool:
     """Whether it is a path as dpkg writes them. Another one, with `..` for example, could lead out of a root."""
-    return text.startswith("/") and text[1:2] != "/" and "\0" not in text and os.path.normpath(text) == text
+    # Of a hundred thousand paths nearly none is one that normpath could change.
+    is_plain = "/." not in text and "//" not in text and not text.endswith("/")
+    return (
+        text.startswith("/") and text[1:2] != "/" and "\0" not in text and (is_plain or os.path.normpath(text) == text)
+    )
 
 
 def _field(paragraph: bytes, name: str) -> str:
-    match = re.search(rb"(?mi)^%s:[ \t]*(.*(?:\n[ \t].*)*)" % re.escape(name.encode()), paragraph)
+    match = _pattern(name).search(paragraph)
     return match[1].decode("utf-8", "surrogateescape").strip() if match else ""
+
+
+@cache  # thousands of paragraphs are asked for a few fields: to escape a name takes longer than to search for it
+def _pattern(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?mi)^%s:[ \t]*(.*(?:\n[ \t].*)*)" % re.escape(name.encode()))
 
 
 def paragraphs(data: bytes) -> list[bytes]:
     """The paragraphs of a file, each with its last newline and without the empty line behind it."""
-    return [f"{text.strip(chr(10))}\n".encode("utf-8", "surrogateescape") for text in _split(data) if text.strip()]
-
-
-def _split(data: bytes) -> list[str]:
-    return re.split(r"\n(?:[ \t]*\n)+", data.decode("utf-8", "surrogateescape"))
+    return [text.strip(b"\n") + b"\n" for text in _BLANK.split(data) if text.strip()]
 
 
 def join(parts: Iterable[bytes]) -> bytes:
@@ -114,11 +120,27 @@ def parse_status(data: bytes) -> dict[str, Package]:
 
     Nor is one that cannot be a package's, as names of files are made of it.
     """
-    native = ""
     found = paragraphs(data)
-    for paragraph in found:
-        if paragraph.startswith(b"Package: dpkg\n"):
-            native = _field(paragraph, "Architecture")
+    return _packages(found, _native(found))
+
+
+def parse_differing(one: bytes, other: bytes) -> tuple[dict[str, Package], dict[str, Package]]:
+    """Two status files as parse_status has them, but for the packages of which both say the same: nearly all."""
+    sides = [paragraphs(data) for data in (one, other)]
+    natives = [_native(found) for found in sides]
+    # Where it is not the same machine's, or nobody knows which, the same paragraph can be about another package.
+    same = {*sides[0]} & {*sides[1]} if natives[0] == natives[1] != "" else frozenset()
+    first, second = ([paragraph for paragraph in found if paragraph not in same] for found in sides)
+    return _packages(first, natives[0]), _packages(second, natives[1])
+
+
+def _native(found: Iterable[bytes]) -> str:
+    """The machine's architecture, which is dpkg's own; "" where it is not there."""
+    own = (_field(paragraph, "Architecture") for paragraph in found if paragraph.startswith(b"Package: dpkg\n"))
+    return next(own, "")
+
+
+def _packages(found: Iterable[bytes], native: str) -> dict[str, Package]:
     packages = {}
     for paragraph in found:
         name, architecture = _field(paragraph, "Package"), _field(paragraph, "Architecture")
@@ -128,6 +150,12 @@ def parse_status(data: bytes) -> dict[str, Package]:
         if package.status[2] != "not-installed" and "/" not in name + architecture:
             packages[key] = package
     return packages
+
+
+def conffiles(data: bytes) -> set[str]:
+    """The paths of all configuration files that a status file names; obsolete ones left out."""
+    some = (paragraph for paragraph in paragraphs(data) if b"\nConffiles:" in paragraph)
+    return {path for paragraph in some for path in Package("", paragraph).conffiles}
 
 
 def parse_states(data: bytes) -> dict[str, bytes]:

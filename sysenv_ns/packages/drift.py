@@ -1,21 +1,20 @@
-"""Tells how far the host has moved away from an environment that has package databases of its own; changes neither."""
+"""Finds how far the host has moved away from an environment with package databases of its own; changes neither."""
 
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sysenv_ns import policy
+from sysenv_ns import documents, policy
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.host import refresh
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
-from sysenv_ns.store import Environment, Store
 
 
 @dataclass(frozen=True)
-class Change:
+class PackageDrift:
     """A package of the host with its versions then and now ("" for none)."""
 
     name: str
@@ -28,7 +27,7 @@ class Drift:
     """What a rebase would be about."""
 
     known: bool = True  # False: an earlier version made the environment, and nobody knows what the host was
-    changed: tuple[Change, ...] = ()  # packages of the host, since the environment has its own database
+    changed: tuple[PackageDrift, ...] = ()  # packages of the host, since the environment has its own database
     held: tuple[str, ...] = ()  # those of them that the environment has in a version of its own, or removed
     files: tuple[str, ...] = ()  # configuration and account files that both sides have changed
     unmerged: tuple[str, ...] = ()  # databases of other package managers that both sides have changed
@@ -51,14 +50,14 @@ def measure(store: Store, environment: Environment) -> Drift:
         files, unmerged = _files(old, environment), _unmerged(old, environment)
         if not origin.has_packages(environment):
             return Drift(files=files, unmerged=unmerged)
-        olds, news = (dpkg.parse_status(side or b"") for side in (old.read(dpkg.STATUS), origin.content(dpkg.STATUS)))
-        owns = dpkg.parse_status(_own(environment, dpkg.STATUS) or b"")
+        before = old.read(dpkg.STATUS) or b""
+        changed = _changed(before, origin.content(dpkg.STATUS) or b"")
+        own = _changed(before, _own(environment, dpkg.STATUS) or b"")
     except OSError:
         return Drift(known=False)
-    changed = [key for key in {**news, **olds} if dpkg.version_of(olds.get(key)) != dpkg.version_of(news.get(key))]
     return Drift(
-        changed=tuple(Change(key, dpkg.version_of(olds.get(key)), dpkg.version_of(news.get(key))) for key in changed),
-        held=tuple(key for key in changed if dpkg.version_of(owns.get(key)) != dpkg.version_of(olds.get(key))),
+        changed=tuple(PackageDrift(key, *versions) for key, versions in changed.items()),
+        held=tuple(key for key in changed if key in own),
         files=files,
         unmerged=unmerged,
     )
@@ -67,7 +66,10 @@ def measure(store: Store, environment: Environment) -> Drift:
 def unmerged(store: Store, environment: Environment) -> tuple[str, ...]:
     """The databases of other package managers that both sides have changed. Raises OSError."""
     known = origin.read(environment.path)
-    return _unmerged(Old(*[origin.path_of(store, known.packages)] * 2), environment) if known else ()
+    if known is None:
+        return ()
+    path = origin.path_of(store, known.packages)
+    return _unmerged(Old(path, path), environment)
 
 
 def notice(store: Store, environment: Environment) -> str | None:
@@ -77,36 +79,39 @@ def notice(store: Store, environment: Environment) -> str | None:
         return None
     name = environment.name
     what = f"{len(drift.changed)} packages of this system" if drift.changed else "packages of this system"
-    return f"{what} have changed since {name} has its own; carry it over with: sysenv-ns rebase {name}"
+    return f"{what} have changed since {name} got its own; to catch up: sysenv-ns rebase {name}"
 
 
-def _is_own(environment: Environment, path: str) -> bool:
-    return origin.own(environment, path) is not None
+def _changed(before: bytes, now: bytes) -> dict[str, tuple[str, str]]:
+    """The packages of two status files that have different versions, with both of them."""
+    olds, news = dpkg.parse_differing(before, now)
+    versions = {key: (dpkg.version_of(olds.get(key)), dpkg.version_of(news.get(key))) for key in {**news, **olds}}
+    return {key: both for key, both in versions.items() if both[0] != both[1]}
 
 
 def _own(environment: Environment, path: str) -> bytes | None:
     """A database as the environment has it."""
-    return origin.own_content(environment, path) if _is_own(environment, path) else origin.content(path)
+    return origin.own_content(environment, path) if origin.owned(environment, [path]) else origin.content(path)
 
 
 def _files(old: Old, environment: Environment) -> tuple[str, ...]:
-    olds = dpkg.parse_status(old.read(dpkg.STATUS) or b"")
-    paths = [*origin.ACCOUNTS, *(path for package in olds.values() for path in package.conffiles)]
-    changed = (path for path in paths if _is_own(environment, path))
-    return tuple(sorted(path for path in changed if old.read(path) != origin.content(path)))
+    paths = {*origin.ACCOUNTS, *dpkg.conffiles(old.read(dpkg.STATUS) or b"")}
+    own = origin.owned(environment, sorted(paths))
+    return tuple(path for path in own if old.read(path) != origin.content(path))
 
 
 def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
     signatures = _signatures(old)
-    others = (path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS and _is_own(environment, path))
-    return tuple(path for path in others if path in signatures and signatures[path] != refresh.current(path))
+    others = [path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS]
+    own = origin.owned(environment, others)
+    return tuple(path for path in own if path in signatures and signatures[path] != refresh.current(path))
 
 
 def _signatures(old: Old) -> Mapping[str, object]:
     data = old.read(origin.SIGNATURES)
     try:
-        found = json.loads(data) if data else {}
-    except (ValueError, RecursionError):
+        found = documents.parse_json(data) if data else {}
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise OSError(errno.EBADMSG, "it is damaged", f"{old.packages}{origin.SIGNATURES}")

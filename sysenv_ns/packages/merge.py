@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from sysenv_ns import documents
 from sysenv_ns.packages.dpkg import Alternatives, Diversion, Package
 
 Side = Literal["host", "own"]
@@ -170,7 +171,8 @@ class Moved:
 def resolve_ids(merged: bytes, own: bytes, taken: Iterable[int]) -> tuple[bytes, tuple[Moved, ...]]:
     """Entries of passwd or group with another id where two names share one that the environment gave to its own.
 
-    Its own files have that owner, so its name keeps it; the host's gets the next free system id, counted down from 999.
+    Its own files have that owner, so its name keeps it; the host's gets the next free system id, counted down from 999,
+    and shares it where there is none.
     """
     owners = {_id(line): name_of(line) for line in reversed(own.splitlines()) if _id(line) is not None}
     known = {name_of(line) for line in own.splitlines()}
@@ -178,8 +180,9 @@ def resolve_ids(merged: bytes, own: bytes, taken: Iterable[int]) -> tuple[bytes,
     moved, result = [], []
     for line in merged.splitlines():
         number, name = _id(line), name_of(line)
-        if number is not None and name not in known and number in owners:
-            free = next(n for n in range(999, 0, -1) if n not in used)
+        is_clash = name not in known and number in owners
+        free = next((n for n in range(999, 0, -1) if n not in used), None) if is_clash else None
+        if number is not None and free is not None:
             used.add(free)
             moved.append(Moved(name.decode("utf-8", "surrogateescape"), number, free))
             fields = line.split(b":")
@@ -187,6 +190,28 @@ def resolve_ids(merged: bytes, own: bytes, taken: Iterable[int]) -> tuple[bytes,
             line = b":".join(fields)  # noqa: PLW2901
         result.append(line)
     return b"".join(line + b"\n" for line in result), tuple(moved)
+
+
+def elsewhere(host: bytes, here: bytes) -> tuple[Moved, ...]:
+    """The names of passwd or group of the host that have another number in that of an environment."""
+    numbers = _numbers(here)
+    return tuple(
+        Moved(name.decode("utf-8", "surrogateescape"), old, numbers[name])
+        for name, old in _numbers(host).items()
+        if numbers.get(name, old) != old
+    )
+
+
+def clashes(old: bytes, new: bytes, own: bytes) -> tuple[Moved, ...]:
+    """Those of them that both sides have given to something of their own."""
+    before = {name_of(line).decode("utf-8", "surrogateescape") for line in old.splitlines()}
+    return tuple(moved for moved in elsewhere(new, own) if moved.name not in before)
+
+
+def _numbers(data: bytes) -> dict[bytes, int]:
+    """By name; the first entry counts."""
+    lines = reversed(data.splitlines())
+    return {name_of(line): number for line in lines if (number := _id(line)) is not None}
 
 
 def renumber_groups(passwd: bytes, own: bytes, moved: Iterable[Moved]) -> bytes:
@@ -204,4 +229,4 @@ def renumber_groups(passwd: bytes, own: bytes, moved: Iterable[Moved]) -> bytes:
 
 def _id(line: bytes) -> int | None:
     fields = line.split(b":")
-    return int(fields[2]) if len(fields) > 3 and fields[2].isdigit() else None
+    return documents.decimal(fields[2].decode("latin-1")) if len(fields) > 3 else None

@@ -1,11 +1,11 @@
-"""Keeps what the host was when an environment began to have its own: what a later rebase compares with. Merges nothing.
+"""Records the host as it was when an environment began to have its own packages, for a later rebase. Merges nothing.
 
     origins/KEY/         shaped like /: package databases, account files, configuration files as they were
         md5sums          the checksums of all packages' files in one
         signatures.json  of the databases of all package managers
     envs/NAME/origin.json    which of them the environment comes from, for its packages and for its accounts
 
-All environments that come from the same state of the host share one; it is made when the first of them is, and deleted
+All environments that come from the same state of the host share one; it is created with the first of them, and deleted
 after the last.
 """
 
@@ -14,16 +14,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
+import re
 import stat
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from sysenv_ns import policy
+from sysenv_ns import documents, policy
+from sysenv_ns.environment import transaction
+from sysenv_ns.environment.directory import ACCOUNTS_SEEN, DRIFT_SEEN, ORIGIN, ORIGINS, ORIGINS_OF_ROOT
+from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.files import reader
+from sysenv_ns.files.reader import Root
+from sysenv_ns.files.replacement import write_json, write_whole
 from sysenv_ns.host import refresh, standins
-from sysenv_ns.store import Environment, Store, sync_directory, write_json
+from sysenv_ns.records import asdict, dataclass
 
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 # Not those of dpkg.py and debconf.py, whose import takes more time than all that a start does here.
@@ -37,112 +46,128 @@ _DATABASES = (
 )
 _WATCHED = (*policy.PACKAGE_DATABASES, *_DATABASES, _ALTERNATIVES, *ACCOUNTS)
 CHECKSUMS = "/md5sums"
-NAME = "origin.json"  # in the directory of an environment
 SIGNATURES = "/signatures.json"
 _OF_ROOT = "-root"
-_SEEN = "drift-seen"
+_KEY = re.compile(r"[0-9a-f]{1,16}(-root)?")
+_ADOPTED = 16  # digits of the key of another host's state; those of this one have fewer
 _YOUNG = 3600.0  # seconds for which one that nobody names is kept: an environment may just be made with it
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Of which states of the host an environment is, by their keys."""
+    """The keys of the states of the host that an environment's packages and accounts come from."""
 
     packages: str
     accounts: str
 
 
 def current_key() -> str:
-    """The key of the host's state now: a few calls of lstat(2), so that it may be asked at every start."""
-    # Not hashlib: its import takes longer than all else here.
-    state = zlib.crc32(repr([refresh.current(path) for path in _WATCHED]).encode())
+    """The key of the host's present state: a few calls of lstat(2), so that every start can afford it."""
     # What root may read, users may not, and cannot delete what it has made for them by way of sudo.
-    return f"{state:08x}{_OF_ROOT if os.geteuid() == 0 else ''}"
+    return f"{_state(_WATCHED)}{_OF_ROOT if os.geteuid() == 0 else ''}"
+
+
+def current_accounts() -> str:
+    """The same of the host's accounts alone."""
+    return _state(ACCOUNTS)
+
+
+def _state(paths: Iterable[str]) -> str:
+    # Not hashlib: its import takes longer than all else here.
+    return f"{zlib.crc32(repr([refresh.current(path) for path in paths]).encode()):08x}"
 
 
 def is_current(key: str) -> bool:
-    """Whether it is the host's state now, whoever noted it."""
+    """Whether it is the host's present state, whoever recorded it."""
     return key.removesuffix(_OF_ROOT) == current_key().removesuffix(_OF_ROOT)
 
 
 def path_of(store: Store, key: str) -> Path:
-    """Where the state of that key is kept."""
-    return store.path / ("origins-root" if key.endswith(_OF_ROOT) else "origins") / key
+    """The directory of the state with that key."""
+    return store.path / (ORIGINS_OF_ROOT if key.endswith(_OF_ROOT) else ORIGINS) / key
 
 
 def read(environment: Path) -> Origin | None:
-    """The origin of an environment, by its directory; None for one that has none, or a damaged one."""
+    """The origin of an environment, by its directory; None if it has none, or a damaged one."""
     try:
-        data = json.loads((environment / NAME).read_bytes())
-        return Origin(str(data["packages"]), str(data["accounts"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        data = documents.mapping(reader.read_json(environment / ORIGIN), ORIGIN)
+        return Origin(*(_key(data, name) for name in ("packages", "accounts")))
+    except (OSError, ValueError):
         return None
 
 
-def write(environment: Path, origin: Origin) -> None:
-    """Note the origin of an environment. Raises OSError."""
-    write_json(environment / NAME, asdict(origin))
+def _key(data: dict[str, Any], name: str) -> str:
+    """A name in the directory of all of them. Raises ValueError."""
+    key = documents.field(data, name, documents.text)
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{name} is not a key")
+    return key
+
+
+def write(environment: Path, origin: Origin, durable: bool = True) -> None:
+    """Record the origin of an environment; `durable` as for write_json. Raises OSError."""
+    write_json(environment / ORIGIN, asdict(origin), durable)
 
 
 def remember(store: Store) -> str:
-    """Keep the host's state of now, if nobody has yet, and return its key. Raises OSError."""
+    """Record the host's present state, if that was not done yet, and return its key. Raises OSError."""
     key = current_key()
     path = path_of(store, key)
     _check_parent(path)
     with contextlib.suppress(FileNotFoundError):
         os.utime(path)
         return key
-    import shutil  # slow to import, and not needed by a start
-
     path.parent.mkdir(mode=0o755, exist_ok=True)
-    staging = path.with_name(f"new-{os.getpid()}")
-    try:
+    with transaction.staging(store.trash, "origin", None) as staging:
         _take(staging)
-        try:
-            os.rename(staging, path)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else was faster
-                raise
-        sync_directory(path.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            transaction.publish(staging, path)
     return key
 
 
-def follow(store: Store, environment: Environment) -> None:
-    """At a start: as long as an environment has no package database or accounts of its own, its are today's host's.
+def follow(store: Store, environment: Environment) -> bool:
+    """At a start: as long as an environment has no package database or accounts of its own, its origin is today's host.
 
-    Raises OSError.
+    Returns whether it has accounts, and nobody has looked yet what the host's have come to since; False for those of
+    another host. Raises OSError.
     """
     origin = read(environment.path)
     if origin is None:  # made by an earlier version: nobody knows
-        return
+        return False
     if origin.packages == origin.accounts and is_current(origin.packages):
-        return
-    own_packages, own_accounts = has_databases(environment), has_accounts(environment)
-    if own_packages and own_accounts:
-        return
-    key = remember(store)
-    followed = Origin(origin.packages if own_packages else key, origin.accounts if own_accounts else key)
-    if followed != origin:
-        write(environment.path, followed)
+        return False
+    own_packages = has_databases(environment)
+    own_accounts = any(own(environment, path) is not None for path in ACCOUNTS)
+    if not (own_packages and own_accounts):
+        key = remember(store)
+        followed = Origin(origin.packages if own_packages else key, origin.accounts if own_accounts else key)
+        if followed != origin:
+            write(environment.path, followed)
+    if not own_accounts or _is_adopted(origin.accounts):
+        return False
+    return reader.get(environment.path / ACCOUNTS_SEEN) != current_accounts().encode()
 
 
 def may_be_drifted(environment: Environment) -> bool:
-    """Whether the host has changed since an environment's origin and nobody has looked yet what that means."""
+    """Whether the host has changed since an environment's origin, and this has not been examined yet."""
     origin = read(environment.path)
-    if origin is None or is_current(origin.packages):
+    if origin is None or is_current(origin.packages) or not has_databases(environment):
         return False
     try:
-        return (environment.path / _SEEN).read_text() != current_key()
+        return reader.read(environment.path / DRIFT_SEEN) != current_key().encode()
     except OSError:
         return True
 
 
+def note_accounts_seen(environment: Environment, seen: str) -> None:
+    """Note that an environment's accounts have what the host's were, in the state `seen`. Raises OSError."""
+    write_whole(environment.path / ACCOUNTS_SEEN, seen.encode(), durable=False)
+
+
 def note_seen(environment: Environment) -> bool:
-    """Note that somebody has looked; False where that cannot be noted, as it is not ours or there is no room."""
+    """Record that it was examined; False if that is not possible, as it is not ours or the disk is full."""
     try:
-        (environment.path / _SEEN).write_text(current_key())
+        write_whole(environment.path / DRIFT_SEEN, current_key().encode(), durable=False)
     except OSError:
         return False
     return True
@@ -158,57 +183,78 @@ def has_databases(environment: Environment) -> bool:
     return any(own(environment, path) is not None for path in (_DPKG, _DEBCONF, *policy.PACKAGE_DATABASES))
 
 
-def has_accounts(environment: Environment) -> bool:
-    """Whether an environment has changed its accounts."""
-    return any(own(environment, path) is not None for path in ACCOUNTS)
-
-
 def own(environment: Environment, path: str) -> str | None:
-    """Where an environment has what it has changed there; None when it has not."""
-    places = (f"{upper}{path}" for upper in environment.uppers())
-    return next((place for place in places if os.path.lexists(place)), None)
+    """The path of an environment's changed file; None if it has not changed that."""
+    return next((f"{upper.path}{path}" for upper in _uppers(environment) if _decides(upper, path)), None)
+
+
+def owned(environment: Environment, paths: Iterable[str]) -> list[str]:
+    """Those of these paths where an environment has something of its own."""
+    uppers = list(_uppers(environment))
+    return [path for path in paths if any(_decides(upper, path) for upper in uppers)]
+
+
+def _uppers(environment: Environment) -> Iterator[Root]:
+    for path in environment.uppers():
+        with contextlib.suppress(FileNotFoundError):
+            yield Root(path)
+
+
+def _decides(upper: Root, path: str) -> bool:
+    """Whether anything is there, or a link replaces a directory above it."""
+    try:
+        upper.status(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return True
 
 
 def adopt(store: Store, directory: Path) -> str:
-    """Keep the state of another host, which is moved here; its key is new, so that it is taken for no other.
+    """Keep the state of another host, which is moved here; its key is new, so that it differs from all others.
 
-    Raises OSError.
+    The caller syncs the file system. Raises OSError.
     """
-    key = f"{os.urandom(8).hex()}{_OF_ROOT if os.geteuid() == 0 else ''}"
+    key = f"{os.urandom(_ADOPTED // 2).hex()}{_OF_ROOT if os.geteuid() == 0 else ''}"
     path = path_of(store, key)
     _check_parent(path)
     path.parent.mkdir(mode=0o755, exist_ok=True)
     os.utime(directory)  # young, until an environment names it
     os.rename(directory, path)
-    sync_directory(path.parent)
     return key
 
 
+def _is_adopted(key: str) -> bool:
+    return len(key.removesuffix(_OF_ROOT)) == _ADOPTED
+
+
 def _check_parent(path: Path) -> None:
-    """Root must not be led out of a user's store. Raises OSError."""
+    """Root must not follow a link out of a user's store. Raises OSError."""
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path.parent))
 
 
 def collect(store: Store) -> None:
-    """Delete the states that no environment names, nor one as it was when its changes were frozen."""
-    from sysenv_ns.kernel import removal
+    """Delete the states that neither an environment nor a frozen layer names."""
+    from sysenv_ns.files import removal
 
-    frozen = list(store.layers.iterdir()) if store.layers.is_dir() else []
+    # Before a look at what there is: what has been made meanwhile is there by then.
+    building = transaction.is_building(store.trash)
+    frozen = [path for path in store.layers.iterdir() if path.is_dir()] if store.layers.is_dir() else []
     directories = [*(store.envs / name for name in store.names()), *frozen]
+    latest = time.time() - _YOUNG if building or directories else math.inf
     named = {key for path in directories if (o := read(path)) for key in (o.packages, o.accounts)}
-    for directory in {path_of(store, key).parent for key in ("", _OF_ROOT)}:
+    for directory in (store.path / ORIGINS, store.path / ORIGINS_OF_ROOT):
         with contextlib.suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):
-                if entry.name not in named and entry.stat().st_mtime < time.time() - _YOUNG:
+                if entry.name not in named and entry.stat().st_mtime <= latest:
                     with contextlib.suppress(OSError):
                         removal.delete(Path(entry.path))
 
 
 def content(path: str) -> bytes | None:
-    """A file of the host as environments see it; None when there is none."""
+    """A file of the host as environments see it; None if there is none."""
     try:
-        return _read(path)
+        return reader.read(path, follow=True)
     except PermissionError:
         return standins.content(path)
     except OSError:  # there is none, or an administrator has replaced it by something else
@@ -216,18 +262,12 @@ def content(path: str) -> bytes | None:
 
 
 def own_content(environment: Environment, path: str) -> bytes | None:
-    """What an environment has in a file of its own; None when it has none there that can be read."""
-    place = own(environment, path)
+    """The content of an environment's own file; None if it has no readable one."""
+    upper = next((upper for upper in _uppers(environment) if _decides(upper, path)), None)
     try:
-        return None if place is None else _read(place, os.O_NOFOLLOW)
+        return None if upper is None else upper.get(path)
     except OSError:
         return None
-
-
-def _read(path: str, flags: int = 0) -> bytes | None:
-    """A regular file alone: of what an environment can put there instead, a named pipe has no end. Raises OSError."""
-    with open(path, "rb", opener=lambda name, usual: os.open(name, usual | os.O_NONBLOCK | flags)) as stream:
-        return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else None
 
 
 def _take(target: Path) -> None:
@@ -241,7 +281,7 @@ def _take(target: Path) -> None:
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
     for path in (*_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):
         if (data := content(path)) is not None:
-            _store(target, path, data, 0o644 if _is_public(path) else 0o600)
+            _store(target, path, data, 0o644 if os.stat(path).st_mode & stat.S_IROTH else 0o600)
     with open(f"{target}{CHECKSUMS}", "wb") as stream:
         for name in _names(_INFO):
             if name.endswith(".md5sums"):
@@ -253,10 +293,6 @@ def _names(directory: str) -> list[str]:
         return os.listdir(directory)
     except OSError:
         return []
-
-
-def _is_public(path: str) -> bool:
-    return bool(os.stat(path).st_mode & stat.S_IROTH)
 
 
 def _store(target: Path, path: str, data: bytes, mode: int) -> None:

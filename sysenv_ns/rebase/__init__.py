@@ -1,1 +1,1 @@
-"""rebase: moves an environment onto today's host."""
+"""rebase: updates an environment to today's host."""

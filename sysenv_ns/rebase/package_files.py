@@ -1,10 +1,10 @@
 """The part of a rebase's plan that is about the files of packages; only reads.
 
 A package comes as a whole from one side (merge.py): from the host, unless the environment has added, changed or removed
-it. What follows for its files, of which the host's lie below and the environment's in its upper directory:
+it. Its files follow; the host's are in the layers below, the environment's in its upper directory:
 
-- the host's: the environment's copies of them go, or they would hide the new version; what somebody edited stays;
-- the environment's: what only the host's version has is hidden.
+- the host's: the environment's copies are dropped, as they would hide the new version; edited files are kept;
+- the environment's: files that only the host's version has are hidden.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
+from sysenv_ns.files import reader, view
+from sysenv_ns.files.view import UpperEntry
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
 from sysenv_ns.packages.merge import Decision
-from sysenv_ns.rebase.plan import DIST_SUFFIX, Copy, Plan, Sides
-from sysenv_ns.upper import view
-from sysenv_ns.upper.view import Entry
+from sysenv_ns.rebase.plan import DIST_SUFFIX, Copy, MergeSides, RebasePlan
 
 
 class PackageFiles:
     """Fills in that part."""
 
     def __init__(
-        self, sides: Sides, decisions: dict[str, Decision], diversions: dict[str, Diversion], result: Plan
+        self, sides: MergeSides, decisions: dict[str, Decision], diversions: dict[str, Diversion], result: RebasePlan
     ) -> None:
         self._sides, self._new, self._upper, self._plan = sides, sides.new, sides.upper, result
         self._decisions = decisions.values()
@@ -64,37 +63,36 @@ class PackageFiles:
         return dpkg.parse_list(read(f"{dpkg.INFO}/{package.stem}.list") or b"")
 
     def _from_host(self, decision: Decision) -> None:
-        """The environment's copies of the files of a package that is the host's from now on."""
+        """Handle the environment's copies of the files of a package that becomes the host's."""
         new, own = self._news.get(decision.key), self._owns.get(decision.key)
         unpacked = own is not None and own.stem in self._sides.unpacked
-        checksums = ChainMap({}, self._sides.old.checksums)  # of so many files that they are not copied
+        shipped, checksums = self._sides.old.checksums, dict[str, str]()
         if own is not None and unpacked:
-            checksums.update(dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b""))
+            checksums = dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b"")
         conffiles = {*(new.conffiles if new else ()), *(own.conffiles if own else ())}
         paths = self._list(new, own=False) if new and new.has_files else []
+        name = decision.key.partition(":")[0]
         for path in paths:
-            source = self._new.real(dpkg.diverted(path, decision.key.partition(":")[0], self._old_diversions))
-            target = self._new.real(dpkg.diverted(path, decision.key.partition(":")[0], self._diversions))
+            now, then = (dpkg.diverted(path, name, side) for side in (self._diversions, self._old_diversions))
+            target = self._new.real(now)
+            source = target if then == now else self._new.real(then)
             self._host_paths.add(target)
             if source != target:
                 self._copy(source, target)
             elif path not in conffiles:
-                self._show(target, decision, unpacked, checksums.get(path))
+                self._show(target, decision, unpacked, checksums.get(path) or shipped.get(path))
         if own is not None and unpacked:
             for path in set(self._list(own, own=True)) - {*paths, *conffiles}:
-                self._forget(self._new.real(path), checksums.get(path))
+                self._forget(self._new.real(path), checksums.get(path) or shipped.get(path))
 
     def _copy(self, source: str, target: str) -> None:
-        """Let the host's file be seen under another name."""
-        entry, status = self._upper.get(target), self._new.status(source)
-        if entry is None or entry.kind != "file" or status is None or not self._is_like(entry, source, status):
+        """Show the host's file under another name."""
+        entry = self._upper.get(target)
+        if entry is None or entry.kind != "file" or not view.is_like(entry, self._new, source):
             self._plan.copies.append(Copy(source, target))
 
-    def _is_like(self, entry: Entry, path: str, status: os.stat_result) -> bool:
-        return view.is_like(entry.place, self._new.place(path), (entry.status, status))
-
     def _show(self, path: str, decision: Decision, unpacked: bool, checksum: str | None) -> None:
-        """Let the host's file at `path` be seen."""
+        """Show the host's file at `path`."""
         for cover, entry in self._upper.covers(path):
             if entry.opaque:
                 self._plan.opened.add(cover)
@@ -110,38 +108,37 @@ class PackageFiles:
                 self._plan.dropped.add(path)
         elif path in self._mine:
             self._plan.notes.append(
-                f"{path} stays: a package of the environment has it, {decision.key} of the host too"
+                f"{path} stays: it belongs to a package of the environment, and to the host's {decision.key} too"
             )
         else:
             self._replace(path, entry_here, unpacked, checksum)
 
-    def _replace(self, path: str, entry: Entry, unpacked: bool, checksum: str | None) -> None:
-        status = self._new.status(path)
-        if status is None:
+    def _replace(self, path: str, entry: UpperEntry, unpacked: bool, checksum: str | None) -> None:
+        if self._new.status(path) is None:
             return
-        if self._is_like(entry, path, status):
+        if view.is_like(entry, self._new, path):
             self._plan.dropped.add(path)
         elif stat.S_ISLNK(entry.status.st_mode) or not stat.S_ISREG(entry.status.st_mode):
             if unpacked:
                 self._plan.dropped.add(path)
-        elif checksum is None or _checksum(entry.place) != checksum:
+        elif checksum is None or _checksum(entry) != checksum:
             self._plan.notes.append(f"{path} stays: it was changed here")
         elif unpacked and os.fsencode(path) not in self._overrides:
             self._plan.dropped.add(path)
-        elif not view.same_content(entry.place, self._new.place(path)):
+        elif not view.same_content(entry.stream(), self._new.stream(path)):
             # Only its mode, owner or attributes are the environment's.
             self._plan.copies.append(Copy(path, path, keep=True))
 
     def _forget(self, path: str, checksum: str | None) -> None:
-        """A file that the environment's dpkg unpacked and that the host's version does not have any more."""
+        """Handle a file that the environment's dpkg unpacked and that the host's version no longer has."""
         entry = self._upper.get(path)
         if entry is None or entry.kind != "file" or path in self._mine or path in self._host_paths:
             return
-        if not stat.S_ISREG(entry.status.st_mode) or _checksum(entry.place) == checksum:
+        if not stat.S_ISREG(entry.status.st_mode) or _checksum(entry) == checksum:
             self._plan.dropped.add(path)
 
     def _reveal(self) -> None:
-        """Opening an opaque directory must not bring back what the environment has deleted there."""
+        """Keep what the environment has deleted in an opaque directory hidden when it becomes an ordinary one."""
         self._plan.opened |= self._opaque_parents()
         waiting = sorted(self._plan.opened)
         while waiting:
@@ -161,7 +158,7 @@ class PackageFiles:
         return {cover for path in opened for cover, entry in self._upper.covers(path) if entry.opaque}
 
     def _hide(self, decisions: list[Decision]) -> None:
-        """What only the host's version of a package has that the environment has in its own, or not at all."""
+        """Hide files that only the host's version of a package has, if the environment has its own version, or none."""
         unwanted: set[str] = set()
         for decision in decisions:
             name = decision.key.partition(":")[0]
@@ -182,7 +179,7 @@ class PackageFiles:
                 self._plan.dropped.discard(path)
 
     def _info(self) -> None:
-        """The info files are those of the side that the package comes from."""
+        """Take the info files of the side that the package comes from."""
         info = self._new.real(dpkg.INFO)
         below: dict[str, list[str]] = {}
         for name in self._new.names(dpkg.INFO):
@@ -202,7 +199,7 @@ class PackageFiles:
                     self._plan.hidden |= {f"{info}/{name}" for name in names - kept}
 
     def _share(self, decision: Decision, stem: str, was_changed: bool) -> None:
-        """Leave out of a list what a package of the environment has taken over (Replaces, deb-control(5))."""
+        """Remove from a list the files that a package of the environment has taken over (Replaces, deb-control(5))."""
         new = self._news.get(decision.key)
         if new is None or new.stem != stem or (decision.why == "same" and not was_changed):
             return
@@ -230,7 +227,7 @@ class PackageFiles:
                     self._conffile_of_own(path)
 
     def _conffile_of_host(self, path: str, shipped: set[str]) -> None:
-        """As dpkg asks about it: whose changes stay where one side changed it, the environment's where both did."""
+        """Merge a conffile: the changed side's if one side changed it, the environment's if both did."""
         real = self._new.real(path)
         entry, new = self._upper.get(real), self._new.read(path)
         if entry is None or entry.kind != "file" or new is None:
@@ -243,7 +240,7 @@ class PackageFiles:
             self._plan.notes.append(f"{path} stays as it was edited here; the host's is beside it: {path}{DIST_SUFFIX}")
 
     def _conffile_of_own(self, path: str) -> None:
-        """One that the environment has never written must not become that of the host's version."""
+        """Keep a conffile that the environment never wrote from becoming that of the host's version."""
         real, old = self._new.real(path), self._sides.old.read(path)
         if old is None or self._upper.get(real) is not None or self._upper.covers(real):
             return
@@ -252,7 +249,7 @@ class PackageFiles:
             self._plan.hidden.discard(real)
 
     def _triggers(self, changed: Iterable[Decision]) -> None:
-        """What unpacking the host's new versions here would trigger: caches may hold the environment's things too."""
+        """The triggers that unpacking the host's new versions would activate: caches may have its own files too."""
         if not any(d.side == "own" for d in self._decisions):
             return
         interests = [line.rpartition(b" ")[0] for line in self._trigger_lines()]
@@ -266,9 +263,12 @@ class PackageFiles:
         yield from (self._sides.own.read(f"{dpkg.TRIGGERS}/File") or b"").splitlines()
 
 
-def _checksum(place: str) -> str:
-    with open(place, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _checksum(entry: UpperEntry) -> str:
+    found = hashlib.md5(usedforsecurity=False)
+    with entry.stream() as stream:
+        while data := stream.read(reader.CHUNK):
+            found.update(data)
+    return found.hexdigest()
 
 
 def _digest(data: bytes) -> str:

@@ -1,20 +1,20 @@
-"""What a rebase is about: the three sides, and the plan of what is done. Decides nothing."""
+"""The data of a rebase: the three sides, and the plan of what is done. Decides nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sysenv_ns.files.view import Own, Upper, UpperEntry, View
 from sysenv_ns.packages import databases, dpkg
 from sysenv_ns.packages.merge import Decision
-from sysenv_ns.upper.view import Entry, Own, Upper, View
 
 DIST_SUFFIX = ".dpkg-dist"
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file that is copied from the host's side; `keep`: with the mode and owner that the environment gave it."""
+    """A file to copy from the host's side; `keep`: with the mode and owner that the environment gave it."""
 
     source: str
     target: str
@@ -22,8 +22,8 @@ class Copy:
 
 
 @dataclass
-class Plan:
-    """What is done to the copy of an environment, in this order; all paths are absolute and of the environment."""
+class RebasePlan:
+    """The changes to the copy of an environment, in this order; all paths are absolute, in the environment."""
 
     packages: list[Decision] = field(default_factory=list)  # those about which there is something to say
     notes: list[str] = field(default_factory=list)  # what the user should know
@@ -40,13 +40,13 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether there is nothing to do."""
         done = (self.dropped, self.opened, self.hidden, self.copies, self.written, self.owned, self.alternatives)
         return not any(done)
 
 
-class Sides:
-    """The three that are merged."""
+class MergeSides:
+    """The three sides of the merge."""
 
     def __init__(self, old: databases.Old, below: View, upper: Upper) -> None:
         self.old, self.new, self.upper = old, below, upper
@@ -63,6 +63,6 @@ class Sides:
         entry = self.upper.get(path)
         return entry is not None and entry.kind == "file"
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> UpperEntry | None:
         """What the upper directory has at a path."""
         return self.upper.get(self.new.real(path))

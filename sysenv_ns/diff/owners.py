@@ -1,0 +1,122 @@
+"""Finds which package owns a path, by dpkg's lists, and the packages of an environment; only reads.
+
+The environment's own lists come first. The host's, which are many, are read only for what these do not name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sysenv_ns.diff import changes
+from sysenv_ns.files import reader
+from sysenv_ns.files.view import Own, Upper, UpperEntry
+from sysenv_ns.packages import dpkg
+from sysenv_ns.packages.dpkg import Diversion, Package
+
+_LIST = ".list"
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The packages of one side, and a function that reads their lists by stem (None if unreadable)."""
+
+    packages: Mapping[str, Package]
+    diversions: Mapping[str, Diversion]
+    contents: Mapping[str, Callable[[], bytes | None]]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The names of the packages by their stems."""
+        return {package.stem: key for key, package in self.packages.items()}
+
+
+def of_host(read_status: bytes | None) -> Lists:
+    """The host's side."""
+    found = (name for name in _names(dpkg.INFO) if name.endswith(_LIST))
+    contents = {name.removesuffix(_LIST): partial(_read, f"{dpkg.INFO}/{name}") for name in found}
+    return Lists(dpkg.parse_status(read_status or b""), _diversions(_read(dpkg.DIVERSIONS)), contents)
+
+
+def of_environment(upper: Upper, own: Own) -> Lists | None:
+    """The environment's side, with only its own lists; None if its packages are the host's."""
+    entry = upper.get(dpkg.STATUS)
+    if entry is None:
+        return None
+    names = (name for name in upper.below(dpkg.INFO) if name.endswith(_LIST))
+    entries = {name.removesuffix(_LIST): upper.entries[f"{dpkg.INFO}/{name}"] for name in names}
+    contents = {stem: partial(_read_entry, entry) for stem, entry in entries.items() if entry.kind == "file"}
+    return Lists(dpkg.parse_status(own.read(dpkg.STATUS) or b""), _diversions(own.read(dpkg.DIVERSIONS)), contents)
+
+
+def _diversions(data: bytes | None) -> dict[str, Diversion]:
+    return dpkg.parse_diversions(data or b"")
+
+
+def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str]) -> dict[str, str]:
+    """The package of each path that has one. `links` are directories that also have another name in the lists:
+    /bin for /usr/bin.
+    """
+    found: dict[str, str] = {}
+    stems: dict[str, str] = {}
+    for side in reversed(sides):
+        stems |= side.keys
+    left = set(paths)
+    for path in [path for path in left if path.startswith(f"{dpkg.INFO}/")]:
+        if name := changes.whose(path, stems):
+            found[path] = name
+            left.discard(path)
+    for side in sides:
+        if left:
+            for path, stem in _owned(left, side, links):
+                found.setdefault(path, stems.get(stem, stem))
+            left -= found.keys()
+    return found
+
+
+def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The paths that a list names, with its stem."""
+    named = {path: path for path in paths}
+    for link, directory in links.items():
+        named |= {f"{link}{path[len(directory) :]}": path for path in paths if path.startswith(f"{directory}/")}
+    # All at once, as of so many paths the calls would count: a path has no NUL.
+    wanted = set(os.fsencode("\0".join([*named, *side.diversions])).split(b"\0"))
+    for stem, read in sorted(side.contents.items()):
+        for line in wanted.intersection((read() or b"").split(b"\n")):
+            path = os.fsdecode(line)
+            truly = dpkg.diverted(path, stem.partition(":")[0], side.diversions)
+            if truly in named:
+                yield named[truly], stem
+
+
+def links() -> dict[str, str]:
+    """The directories in / that are symbolic links, with what they stand for."""
+    found = {}
+    for entry in os.scandir("/"):
+        if entry.is_symlink():
+            target = os.path.normpath(os.path.join("/", os.readlink(entry.path)))
+            if target != "/" and os.path.isdir(target):
+                found[entry.path] = target
+    return found
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _read(place: str) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return reader.read(place)
+    return None
+
+
+def _read_entry(entry: UpperEntry) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return entry.get()
+    return None

@@ -1,0 +1,1 @@
+"""The drivers: how the files of the host get into an environment, one module each."""

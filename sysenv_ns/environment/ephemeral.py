@@ -1,0 +1,69 @@
+"""Throwaway environments: their names, what they cannot be used for, and which have ended.
+
+No process waits for its end. The next command deletes what it has left on disk; for changes in memory see memory.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sysenv_ns.environment.store import Environment, Ephemeral, Store
+from sysenv_ns.errors import NameTaken, SysenvError
+
+_NAME = re.compile(r"ephemeral-([0-9]+)(-[0-9]+)?")
+
+
+def new_name(store: Store) -> str:
+    """A free name with the number of the process that creates it: before that has started it, nothing else does."""
+    name = f"ephemeral-{os.getpid()}"
+    number = 1
+    while store.exists(name):
+        number += 1
+        name = f"ephemeral-{os.getpid()}-{number}"
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether a name is that of a throwaway environment."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
+    """Raise SysenvError if a new environment cannot have this name."""
+    if throwaway is None and is_name(name):
+        raise SysenvError(f"{name} is the name of a throwaway environment", "choose another one", exit_status=2)
+    if store.exists(name):
+        raise NameTaken(f"the environment {name} already exists", f"enter it with: sysenv-ns shell {name}")
+
+
+def ended(store: Store) -> Iterator[Environment]:
+    """The environments whose first process has ended; other processes may still live in some of them."""
+    for name in store.names():
+        found = _NAME.fullmatch(name)
+        if found and not Path("/proc", found[1]).exists():
+            with contextlib.suppress(SysenvError):  # damaged, or removed meanwhile: remove tells
+                environment = store.load(name)
+                if environment.ephemeral is not None:
+                    yield environment
+
+
+def refuse(environment: Environment, what: str) -> None:
+    """Raise SysenvError for a throwaway one: its changes in memory cannot be reached, and none are meant to stay."""
+    if environment.ephemeral is not None:
+        raise SysenvError(
+            f"{what} of {environment.name} is not possible: it is a throwaway environment",
+            "make one that stays: sysenv-ns create NAME",
+        )
+
+
+def refuse_in_memory(environment: Environment, what: str) -> None:
+    """Raise SysenvError for one with changes that cannot be seen from outside."""
+    if environment.ephemeral == "memory":
+        raise SysenvError(
+            f"{what} of {environment.name} cannot be shown: they are in memory, visible only inside",
+            "--on-disk keeps the changes of a throwaway environment on disk",
+        )

@@ -1,0 +1,274 @@
+"""Freezes the changes of an environment, and deletes layers that are no longer needed; history.py is the caller.
+
+STORE/layers/ID/    a whole directory of an environment as it was when it was frozen, whose upper/ (and mounts/*/upper/)
+                    overlays mount as a lower layer; or what several such were merged into
+STORE/layers/lock   held by whoever adds or deletes one
+
+A successor of the environment is prepared in STORE/layers/ID: as it is, but with nothing in its upper directory and the
+layer ID below. One rename(2) then exchanges the two directories. Before it the environment is what it was, and what
+lies in STORE/layers is garbage; after it all is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from pathlib import Path
+
+from sysenv_ns.environment import directory, transaction
+from sysenv_ns.environment.store import Environment, Store, read_description, write_description
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.files import copies, reader, removal, union, view
+from sysenv_ns.files.locks import file_lock
+from sysenv_ns.files.marks import Marks
+from sysenv_ns.files.reader import is_directory
+from sysenv_ns.files.replacement import sync_file_system, write_new
+from sysenv_ns.files.sizes import on_disk_once
+from sysenv_ns.host import standins
+from sysenv_ns.kernel import idmap, namespace
+from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.kernel.mountinfo import ancestors
+
+# What a session that has ended has left, what tells of another state, and what a successor has already; and such of
+# these as are half written.
+_NOT_INHERITED = (
+    directory.DESCRIPTION,
+    directory.ORIGIN,
+    directory.DRIFT_SEEN,
+    directory.ACCOUNTS_SEEN,
+    directory.STATE,
+    directory.LOCK,
+    directory.UPPER_LOCK,
+)
+
+
+def new_ident() -> str:
+    """An unused name for a layer."""
+    return os.urandom(8).hex()
+
+
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Hold the lock of all layers; an environment's lock must be taken first. Raises SysenvError."""
+    with file_lock(store.layers / directory.LOCK):
+        yield
+
+
+def is_changed(environment: Environment) -> bool:
+    """Whether its upper directories have anything except what the mounts of a start need there."""
+    points = directory.inner_points(environment.path)
+    needed = {path for point in points for path in (point, *ancestors(point)) if path != "/"}
+    upper, *frozen = map(str, environment.uppers())
+    try:
+        others = [place for place in directory.listed([environment.path]).values() if place != directory.UPPER]
+        return any(os.listdir(environment.path / place) for place in others) or not all(
+            path in needed and _is_as_made(path, upper, frozen) for path in _entries(upper, "", needed)
+        )
+    except PermissionError:  # its root has another mode, which is a change
+        return True
+
+
+def _entries(upper: str, holder: str, needed: AbstractSet[str]) -> Iterator[str]:
+    """The contents of a directory, and of its directories that mounts need, as paths of the environment."""
+    for name in os.listdir(f"{upper}{holder}"):
+        path = f"{holder}/{name}"
+        yield path
+        if path in needed:
+            yield from _entries(upper, path, needed)
+
+
+def _is_as_made(path: str, upper: str, frozen: Sequence[str]) -> bool:
+    """Whether a directory is unchanged since it was created for a mount."""
+    model = next(filter(os.path.isdir, (*(f"{layer}{path}" for layer in frozen), path)), None)
+    if model is None:
+        return False
+    own, other = os.lstat(f"{upper}{path}"), os.lstat(model)
+    return (own.st_mode, own.st_mtime_ns) == (other.st_mode, other.st_mtime_ns)
+
+
+def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, renamed: bool = False) -> None:
+    """Create a directory for an environment with empty upper directories. Raises OSError, SysenvError.
+
+    `below` are the directories of its frozen layers, uppermost first, `model` that of an environment like it;
+    `renamed`: the layers have another environment's name in the prompt.
+    """
+    target.mkdir(mode=0o755)
+    write_description(target, new)
+    models = [*map(str, below), str(model)]
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(f"{models[0]}/{directory.ORIGIN}", target / directory.ORIGIN)
+    signed = models[:-1] if renamed else []
+    namespace.run_inside(new.id_map, lambda: _make_uppers(models, str(target), signed, new.name), "sysenv-ns-layer")
+
+
+def _make_uppers(models: Sequence[str], target: str, signed: Sequence[str], name: str) -> None:
+    """Create empty directories with modes, owners and times of the uppermost model, as these are visible inside.
+
+    Those that are `signed` may have another name for the prompt.
+    """
+    made: list[tuple[str, str]] = []
+    for place in directory.listed(map(Path, models)).values():
+        model = next((path for path in (f"{model}/{place}" for model in models) if os.path.isdir(path)), None)
+        if model is not None:
+            os.makedirs(os.path.dirname(f"{target}/{place}"), exist_ok=True)
+            made.append((model, _directory(f"{target}/{place}")))
+    made += _show_name([f"{path}/{directory.UPPER}" for path in signed], f"{target}/{directory.UPPER}", name)
+    for model, path in reversed(made):
+        copies.dress(path, model, os.lstat(model))
+        for attribute in filter(view.is_of_overlay, os.listxattr(path)):
+            os.removexattr(path, attribute)
+
+
+def _directory(path: str) -> str:
+    os.mkdir(path, 0o700)
+    return path
+
+
+def _show_name(uppers: Sequence[str], upper: str, name: str) -> list[tuple[str, str]]:
+    """Let the prompt show the name, unless its file was deleted inside; returns the directories created for it."""
+    prompt = standins.prompt(name)
+    holder = next((path for path in uppers if os.path.lexists(f"{path}/{prompt.path}")), None)
+    if holder is None or not os.path.isfile(f"{holder}/{prompt.path}"):
+        return []
+    parent = os.path.dirname(prompt.path)
+    model = next(path for path in (f"{u}/{parent}" for u in uppers) if os.path.isdir(path))
+    made = [(model, _directory(f"{upper}/{parent}"))]
+    write_new(Path(upper, prompt.path), prompt.content.encode(), prompt.mode, exact=True)
+    return made
+
+
+def show_name(environment: Environment, old: str, new: str) -> None:
+    """Let the prompt of an environment show a new name, where it shows the old one. It must not run.
+
+    Raises OSError, SysenvError.
+    """
+    uppers = list(map(str, environment.uppers()))
+    hides = environment.marks.is_opaque
+    namespace.run_inside(environment.id_map, lambda: _replace_name(uppers, hides, old, new), "sysenv-ns-name")
+
+
+def _replace_name(uppers: Sequence[str], hides: Callable[[str], bool], old: str, new: str) -> None:
+    prompt = standins.prompt(new)
+    upper, *frozen = uppers
+    path, parent = Path(upper, prompt.path), Path(upper, prompt.path).parent
+    if not os.path.lexists(parent):
+        for model, made in reversed(_show_name(frozen, upper, new)):
+            copies.dress(made, model, os.lstat(model))
+    # Where root has put something else it is root's, and a link would lead out of the store.
+    elif is_directory(parent) and _says([upper] if os.path.lexists(path) or hides(str(parent)) else frozen, old):
+        before = os.lstat(parent)
+        temporary = path.with_name(f".{path.name}.new")
+        write_new(temporary, prompt.content.encode(), prompt.mode, exact=True)
+        os.replace(temporary, path)
+        os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _says(uppers: Sequence[str], name: str) -> bool:
+    """Whether the uppermost file for the prompt has this name."""
+    prompt = standins.prompt(name)
+    path = next((path for path in (f"{u}/{prompt.path}" for u in uppers) if os.path.lexists(path)), None)
+    return path is not None and os.path.isfile(path) and reader.read(path) == prompt.content.encode()
+
+
+def succeed(store: Store, old: Environment, new: Environment, ident: str, renamed: bool = False) -> None:
+    """Replace `old` by `new`; `old` becomes the layer `ident`. Both locks must be held, and it must not run.
+
+    Raises OSError, SysenvError; then the environment is unchanged.
+    """
+    staging = store.layers / ident
+    below = [old.path if layer == ident else store.layers / layer for layer in new.layers]
+    prepare(staging, new, below, old.path, renamed)
+    inherit(old.path, staging)
+    transaction.exchange(staging, old.path)
+
+
+def inherit(old: Path, new: Path) -> None:
+    """Copy the files to a successor that belong to an environment in any state. Raises OSError."""
+    for entry in os.scandir(old):
+        if entry.is_file(follow_symlinks=False) and not entry.name.startswith(_NOT_INHERITED):
+            shutil.copy2(entry.path, new / entry.name)
+    os.link(old / directory.LOCK, new / directory.LOCK)  # who waits for it finds it where it was
+
+
+def flatten(store: Store, environment: Environment, directories: Sequence[Path]) -> str:
+    """Merge several layers, uppermost first, into one; returns its name. Raises OSError, SysenvError."""
+    ident = new_ident()
+    target = store.layers / ident
+    target.mkdir(mode=0o755)
+    write_description(target, replace(environment, layers=(), snapshots=()))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(directories[0] / directory.ORIGIN, target / directory.ORIGIN)
+    merge(environment, directories, target)
+    sync_file_system(target)  # what it is made of may be deleted next
+    return ident
+
+
+def merge(environment: Environment, directories: Sequence[Path], target: Path) -> None:
+    """Merge the upper directories of these directories of an environment, uppermost first. Raises OSError."""
+    marks = environment.marks
+    namespace.run_inside(environment.id_map, lambda: merge_uppers(directories, target, marks), "sysenv-ns-layer")
+
+
+def merge_uppers(directories: Sequence[Path], target: Path, marks: Marks) -> None:
+    """The same, as root of their namespace. Raises OSError."""
+    for place in directory.listed(directories).values():
+        found = [f"{path}/{place}" for path in directories if os.path.isdir(path / place)]
+        if found:
+            os.makedirs(os.path.dirname(target / place), exist_ok=True)
+            union.merge(found, str(target / place), marks)
+
+
+def sizes(id_map: IdMap | None, groups: Sequence[Sequence[Path]]) -> tuple[int, ...]:
+    """The bytes on disk of the upper directories in each group, without files that earlier groups have too.
+
+    Raises OSError, SysenvError.
+    """
+
+    def inside() -> tuple[int, ...]:
+        return on_disk_once(
+            [str(p / place) for p in group for place in directory.listed([p]).values()] for group in groups
+        )
+
+    return namespace.call_inside(id_map, inside, tuple[int, ...], "sysenv-ns-size")
+
+
+def needed(store: Store, but: str = "") -> list[tuple[str, ...]] | None:
+    """The layers that each environment `but` one needs; None if that is unknown for one of them."""
+    found: list[tuple[str, ...]] = []
+    for name in store.names():
+        try:
+            environment = read_description(store.envs / name, name, store.path)
+        except SysenvError:
+            return None
+        if name != but:
+            found += [environment.layers, *(snapshot.layers for snapshot in environment.snapshots)]
+    return found
+
+
+def collect(store: Store) -> None:
+    """Delete the layers that no environment needs, except those of another user. Raises OSError, SysenvError."""
+    with locked(store):
+        if (chains := needed(store)) is None:
+            return
+        kept = {ident for chain in chains for ident in chain}
+        doomed = [
+            (_id_map(path, store.path), transaction.move_to_trash(path, store.trash))
+            for path in store.layers.iterdir()
+            if path.name not in kept and is_directory(path) and path.lstat().st_uid == os.geteuid()
+        ]
+    groups: dict[IdMap | None, list[Path]] = {}
+    for id_map, path in doomed:
+        groups.setdefault(id_map, []).append(path)
+    for id_map, paths in groups.items():
+        removal.remove_trees(paths, id_map)
+
+
+def _id_map(path: Path, store: Path) -> IdMap | None:
+    try:
+        return read_description(path, path.name, store).id_map
+    except SysenvError:  # damaged, or begun only
+        return idmap.of_files([path / directory.UPPER, path / directory.WORK / directory.WORK])

@@ -1,0 +1,80 @@
+"""The state file, written by the first session of a running environment: a hint where to look first, not a proof."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sysenv_ns import documents
+from sysenv_ns.environment.directory import STATE
+from sysenv_ns.environment.store import Environment
+from sysenv_ns.files import reader
+from sysenv_ns.files.replacement import write_whole
+from sysenv_ns.host import refresh
+from sysenv_ns.host.index import Signature
+from sysenv_ns.kernel import namespace
+from sysenv_ns.kernel.processes import started_at
+from sysenv_ns.records import dataclass
+
+
+@dataclass(frozen=True)
+class State:
+    """What the first session left: itself, its mount and user namespace (namespace.identity, of the boot with this id),
+    the base layers it mounted, and the host's signs (refresh.signs) as they were before.
+    """
+
+    pid: int
+    start_time: int
+    boot: str
+    namespace: int
+    user_namespace: int
+    layers: tuple[str, ...]
+    signs: Mapping[str, Signature | None] | None = None
+
+
+def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str, Signature | None]) -> None:
+    """Write the state file for this process, which has entered its new mount namespace but not pivoted yet."""
+    pid = os.getpid()
+    state = {
+        "pid": pid,
+        "start_time": started_at(pid),
+        "boot": _boot(),
+        "namespace": namespace.identity_of_own("mnt"),
+        "user_namespace": namespace.identity_of_own("user"),
+        "signs": signs,
+        "layers": layers,
+    }
+    # After a reboot the file says nothing that would be true.
+    write_whole(environment.path / STATE, json.dumps(state).encode(), durable=False)
+
+
+def read_state(environment_path: Path) -> State | None:
+    """The state file, or None when there is none worth reading, or one of an earlier boot: it is only a hint."""
+    try:
+        data = documents.mapping(reader.read_json(environment_path / STATE), "it")
+        pid, start_time, mounts, users = (
+            documents.field(data, key, documents.integer)
+            for key in ("pid", "start_time", "namespace", "user_namespace")
+        )
+        boot = documents.field(data, "boot", documents.text)
+        layers = tuple(
+            documents.name(layer, "a layer") for layer in documents.field(data, "layers", documents.sequence)
+        )
+        signs = documents.mapping(data["signs"], "signs") if data.get("signs") else None
+        state = State(pid, start_time, boot, mounts, users, layers, signs)
+        return state if boot == _boot() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _boot() -> str:
+    """What distinguishes this boot of the machine from all others (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def host_changed(environment_path: Path) -> bool:
+    """Whether the host's programs have changed since the environment was started, which must run. Cheap."""
+    state = read_state(environment_path)
+    return state is not None and state.signs is not None and state.signs != refresh.signs()

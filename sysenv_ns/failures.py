@@ -1,0 +1,65 @@
+"""Handles errors at the top: message, hint and exit status, and for an unforeseen error also a report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from sysenv_ns.environment.directory import store_location
+from sysenv_ns.errors import EXIT_UNEXPECTED, SysenvError, Unexpected, reason
+from sysenv_ns.kernel import remedies
+from sysenv_ns.notices import failure, hint
+from sysenv_ns.sudo import Caller
+from sysenv_ns.text import quoted
+
+EXIT_BEFORE_COMMAND = 125  # of shell and exec, as with env(1): what fails is not the user's command
+
+
+def described(error: SysenvError | OSError) -> SysenvError:
+    """An error with its sentence."""
+    if isinstance(error, SysenvError):
+        return error
+    what = quoted(str(error.filename)) if error.filename else "a system call"
+    return SysenvError(f"{what}: {reason(error)}", remedies.storage(error, store_location()))
+
+
+def tell(error: SysenvError | OSError, default: int) -> int:
+    """Print what has failed; returns the exit status, the default if the error has none of its own."""
+    error = described(error)
+    failure(error.message)
+    if error.hint:
+        hint(error.hint)
+    return default if error.exit_status is None else error.exit_status
+
+
+def tell_unexpected(error: Exception, outside: tuple[int, int], store: Path | None, caller: Caller | None) -> int:
+    """Print that there is a bug, and where its report is; returns the exit status.
+
+    Inside an environment, where / differs from `outside`, there is no report: nothing may be imported, and it
+    would be that one's file.
+    """
+    found = Unexpected.of(error)
+    path = _report(found, store, caller) if root() == outside else None
+    with contextlib.suppress(OSError):
+        where = f"a report is in {quoted(path)}" if path else "no report could be written"
+        failure(f"this is a bug in sysenv-ns ({found.kind}); {where}")
+        if path:
+            hint("read it, then send it to the authors")
+    return EXIT_UNEXPECTED
+
+
+def root() -> tuple[int, int]:
+    """The identity of / for this process."""
+    status = os.stat("/")
+    return status.st_dev, status.st_ino
+
+
+def _report(error: Unexpected, store: Path | None, caller: Caller | None) -> str | None:
+    """The path of the report; None if even writing that fails."""
+    try:
+        from sysenv_ns import report
+
+        return report.write(error, store, caller)
+    except Exception:  # memory or descriptors may have run out
+        return None

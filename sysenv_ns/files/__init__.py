@@ -1,0 +1,1 @@
+"""Files and trees of any origin: read, copied, deleted, merged, replaced; knows no environment."""

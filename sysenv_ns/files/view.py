@@ -1,0 +1,297 @@
+"""Looks at trees as seen by a process whose root they are, and at upper directories as stored; changes nothing.
+
+Others control their contents, even meanwhile: no link is followed out of them (reader.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, Literal, NamedTuple
+
+from sysenv_ns.files import reader
+from sysenv_ns.files.marks import Marks
+from sysenv_ns.files.reader import Root
+
+LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
+# But for those that a program inside has made: they are escaped (overlayfs, nesting).
+_NOTE = re.compile(r"(user|trusted)\.(overlay\.(?!overlay\.)|fuseoverlayfs\.)")
+
+EntryKind = Literal["file", "directory", "whiteout"]
+
+
+class View:
+    """A whole root. Paths are absolute; symbolic links on the way are followed inside, a last one is not."""
+
+    def __init__(self, root: str) -> None:
+        self._top = Root(root)
+        self._root = root.rstrip("/")
+        self._directories: dict[str, str] = {"/": "", "": ""}
+
+    def real(self, path: str) -> str:
+        """The path without symbolic links before its last part."""
+        directory, _, name = path.rstrip("/").rpartition("/")
+        return f"{self._directory(directory)}/{name}" if name else "/"
+
+    def place(self, path: str) -> str:
+        """The same as a path for this process."""
+        return f"{self._root}{self.real(path)}"
+
+    def _directory(self, path: str, depth: int = 0) -> str:
+        known = self._directories.get(path)
+        if known is not None:
+            return known
+        parent, _, name = path.rpartition("/")
+        found = f"{self._directory(parent, depth)}/{name}"
+        try:
+            target = self._top.link(found)
+        except OSError:
+            pass
+        else:
+            if depth < LINKS:
+                whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
+                found = self._directory(whole if whole != "/" else "", depth + 1)
+        self._directories[path] = found
+        return found
+
+    def status(self, path: str) -> os.stat_result | None:
+        """lstat(2), or None if nothing is there."""
+        return self._top.find(self.real(path))
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a regular file; None if there is none."""
+        return self._top.get(self.real(path))
+
+    def stream(self, path: str) -> BinaryIO:
+        """The content of a regular file, to be read piece by piece. Raises OSError."""
+        return self._top.stream(self.real(path))
+
+    def link(self, path: str) -> str | None:
+        """The target of a symbolic link; None if it is not one."""
+        with contextlib.suppress(OSError):
+            return self._top.link(self.real(path))
+        return None
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory; empty if it is not one."""
+        try:
+            return sorted(self._top.names(self._directory(path)))
+        except OSError as error:
+            if reader.is_missing(error):
+                return []
+            raise
+
+
+class UpperEntry(NamedTuple):
+    """Something in an upper directory; `place` is its path for this process, `layer` the upper directory itself."""
+
+    kind: EntryKind
+    place: str
+    status: os.stat_result
+    layer: Root
+    opaque: bool = False
+
+    @property
+    def below(self) -> str:
+        """Its path in the upper directory."""
+        return self.place[len(self.layer.path) :]
+
+    def get(self, limit: int = reader.LIMIT) -> bytes | None:
+        """The content of a regular file; None if it is not one. Raises OSError."""
+        return self.layer.get(self.below, limit)
+
+    def stream(self) -> BinaryIO:
+        """The same, to read piece by piece. Raises OSError, also if it is not a regular file."""
+        return self.layer.stream(self.below)
+
+    def link(self) -> str:
+        """The target of a symbolic link. Raises OSError."""
+        return self.layer.link(self.below)
+
+
+class Upper:
+    """The changes of an environment, by their real paths, parents first; all are read at once.
+
+    What disappears meanwhile, in a running environment, is left out.
+    """
+
+    def __init__(self, layers: Iterable[tuple[str, str]], marks: Marks) -> None:
+        """`layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first."""
+        self._marks = marks
+        self.entries: dict[str, UpperEntry] = {}
+        stacks: dict[str, list[tuple[Root, str]]] = {}
+        for point, directory in layers:
+            with contextlib.suppress(FileNotFoundError):
+                stacks.setdefault(point, []).append((Root(directory), ""))
+        for point, directories in stacks.items():
+            self._scan(point, directories)
+
+    def _scan(self, path: str, directories: Sequence[tuple[Root, str]]) -> None:
+        """The merged content of directories, by upper directory and path in it, as they lie above each other."""
+        found: dict[str, list[UpperEntry]] = {}
+        for layer, directory in directories:
+            for name, entry in entries(layer, directory, self._marks):
+                found.setdefault(name, []).append(entry)
+        for name in sorted(found):
+            target = f"{path}/{name}"
+            stack, hides = shown(found[name])
+            self.entries[target] = stack[0] if stack[0].opaque == hides else stack[0]._replace(opaque=True)
+            if stack[0].kind == "directory":
+                self._scan(target, [(entry.layer, entry.below) for entry in stack])
+
+    def get(self, path: str) -> UpperEntry | None:
+        """The entry at a real path."""
+        return self.entries.get(path)
+
+    def covers(self, path: str) -> list[tuple[str, UpperEntry]]:
+        """The entries above a real path that hide the layers below: whiteouts, files, opaque directories."""
+        found = []
+        parts = path.split("/")
+        for end in range(2, len(parts)):
+            ancestor = "/".join(parts[:end])
+            entry = self.entries.get(ancestor)
+            if entry is None:
+                break
+            if entry.kind != "directory" or entry.opaque:
+                found.append((ancestor, entry))
+        return found
+
+    def below(self, directory: str) -> list[str]:
+        """The names directly in a directory."""
+        prefix = f"{directory}/"
+        return [
+            path[len(prefix) :] for path in self.entries if path.startswith(prefix) and "/" not in path[len(prefix) :]
+        ]
+
+
+def entries(layer: Root, directory: str, marks: Marks) -> Iterator[tuple[str, UpperEntry]]:
+    """The entries of a directory in an upper directory, by the names that they affect: a whiteout may have another.
+
+    What disappears meanwhile is left out. Raises OSError.
+    """
+    try:
+        descriptor = layer.directory(directory)
+    except OSError as error:
+        if reader.is_missing(error):
+            return
+        raise
+    place, holder = f"{layer.path}{directory}", f"/proc/self/fd/{descriptor}"
+    try:
+        with os.scandir(descriptor) as found:
+            for entry in found:
+                if marks.is_mark(entry.name):
+                    continue
+                try:
+                    yield _entry(entry, place, holder, layer, marks)
+                except FileNotFoundError:
+                    continue
+    finally:
+        os.close(descriptor)
+
+
+def _entry(entry: os.DirEntry[str], directory: str, holder: str, layer: Root, marks: Marks) -> tuple[str, UpperEntry]:
+    """`holder`: the open directory, whatever has its name now."""
+    name = entry.name
+    place, status = f"{directory}/{name}", entry.stat(follow_symlinks=False)
+    if (hidden := marks.hidden_name(entry)) is not None:
+        return hidden, UpperEntry("whiteout", place, status, layer)
+    if stat.S_ISDIR(status.st_mode):
+        return name, UpperEntry("directory", place, status, layer, marks.is_opaque(f"{holder}/{name}"))
+    return name, UpperEntry("file", place, status, layer)
+
+
+def shown(entries: Sequence[UpperEntry]) -> tuple[Sequence[UpperEntry], bool]:
+    """Of entries with one name, uppermost first: those that are visible, and whether directories hide all below."""
+    stack: list[UpperEntry] = []
+    for entry in entries:
+        if entry.kind != "directory":
+            return stack or [entry], bool(stack)
+        stack.append(entry)
+        if entry.opaque:
+            return stack, True
+    return stack, False
+
+
+class Own:
+    """The root of an environment: its changes over the layers below."""
+
+    def __init__(self, upper: Upper, below: View) -> None:
+        self._upper, self._below = upper, below
+
+    def _of_upper(self, path: str) -> tuple[bool, UpperEntry | None]:
+        """Whether the environment has changed a path, and the file that it has there."""
+        real = self._below.real(path)
+        entry = self._upper.get(real)
+        if entry is not None:
+            return True, entry if entry.kind == "file" else None
+        return bool(self._upper.covers(real)), None
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a regular file; None if there is none."""
+        decides, entry = self._of_upper(path)
+        return (entry.get() if entry else None) if decides else self._below.read(path)
+
+    def read_above(self, path: str) -> bytes | None:
+        """The content of a regular file of the environment's own."""
+        _, entry = self._of_upper(path)
+        return entry.get() if entry else None
+
+    def link(self, path: str) -> str | None:
+        """The target of a symbolic link; None if it is not one."""
+        decides, entry = self._of_upper(path)
+        if not decides:
+            return self._below.link(path)
+        with contextlib.suppress(OSError):
+            return entry.link() if entry else None
+        return None
+
+    def status(self, path: str) -> os.stat_result | None:
+        """lstat(2), or None if nothing is there."""
+        real = self._below.real(path)
+        entry = self._upper.get(real)
+        if entry is not None:
+            return entry.status if entry.kind != "whiteout" else None
+        return None if self._upper.covers(real) else self._below.status(path)
+
+    def has(self, path: str) -> bool:
+        """Whether anything is there."""
+        decides, entry = self._of_upper(path)
+        return entry is not None if decides else self._below.status(path) is not None
+
+
+def is_like(one: UpperEntry, tree: View, path: str) -> bool:
+    """Whether something of an environment and what is in a tree are files or symbolic links that have the same type,
+    mode, owner, attributes and content.
+    """
+    first, second = one.status, tree.status(path)
+    if second is None or (first.st_mode, first.st_uid, first.st_gid) != (second.st_mode, second.st_uid, second.st_gid):
+        return False
+    if stat.S_ISLNK(first.st_mode):
+        return one.link() == tree.link(path)
+    if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
+        return False
+    return attributes(one.place) == attributes(tree.place(path)) and same_content(one.stream(), tree.stream(path))
+
+
+def attributes(place: str) -> dict[str, bytes]:
+    """The extended attributes of a file, without those of the overlay."""
+    names = os.listxattr(place, follow_symlinks=False)
+    own = (name for name in names if not is_of_overlay(name))
+    return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
+
+
+def is_of_overlay(name: str) -> bool:
+    """Whether an attribute belongs to an overlay."""
+    return _NOTE.match(name) is not None
+
+
+def same_content(one: BinaryIO, other: BinaryIO) -> bool:
+    """Whether two open files have the same content; closes them."""
+    with one, other:
+        while data := one.read(reader.CHUNK):
+            if data != other.read(reader.CHUNK):
+                return False
+        return not other.read(1)

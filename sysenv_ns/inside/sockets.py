@@ -1,0 +1,26 @@
+"""Shows sockets that the host's daemons have created in /run since the environment was started; removes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from sysenv_ns import policy
+from sysenv_ns.host import layout
+from sysenv_ns.host.layout import RunEntry
+
+
+def show(entries: Iterable[RunEntry]) -> None:
+    """Add what is missing of the host's /run, as a start does it; of what is there nothing is touched."""
+    if not os.path.isdir(policy.RUN_OF_HOST):  # it was started by an earlier version
+        return
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for entry in entries:
+            operation = layout.of_run(entry)
+            if operation is not None and not os.path.lexists(operation.target):
+                with contextlib.suppress(OSError):  # the environment has something else in the place of its directory
+                    operation.attach(root, None)
+    finally:
+        os.close(root)

@@ -1,0 +1,86 @@
+"""A parent that waits for a program, unnoticed by terminal and caller; knows no environments.
+
+It passes on signals to the program, stops and continues with it, and ends with its status. Signals of a
+terminal go to the whole process group (tty_ioctl(4)), so the program gets them anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+from sysenv_ns.kernel import children, syscalls
+
+# What the kernel tells the leader of a session alone, when the terminal is closed.
+_OF_LEADERS = (signal.SIGHUP, signal.SIGCONT)
+# What a process does to itself.
+_OWN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS)
+
+
+def in_child(afterwards: Callable[[], None]) -> None:
+    """Return in a child, which will become a program. The parent calls `afterwards` when that has ended, and ends too.
+
+    Raises OSError when there can be no child.
+    """
+    signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, *_OWN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # The kernel reaps the children of who ignores it. Not later: this discards one that is pending (POSIX, sigaction).
+    ended = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    parent = os.getpid()
+    pid = 0
+    try:
+        pid = os.fork()
+    finally:
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, ended)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if pid == 0:
+        children.end_with(parent)
+        return
+    try:
+        _wait(pid, signals, afterwards)
+    finally:
+        os._exit(1)
+
+
+def _wait(pid: int, signals: set[signal.Signals], afterwards: Callable[[], None]) -> NoReturn:
+    _let_go()
+    # The environment runs until this process has ended, so that others have to see it. It is no more than its program,
+    # and has nothing of the host's by now.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    status = _status_of(pid, signals)
+    with contextlib.suppress(OSError):
+        afterwards()
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the program has left its core dump already
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _let_go() -> None:
+    """Close what others wait for, pipes and locks: they should not wait for this process."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the one that listed them
+            os.close(descriptor)
+
+
+def _status_of(pid: int, signals: set[signal.Signals]) -> int:
+    """The wait status of the program, once it has ended."""
+    while True:
+        told = signal.sigwaitinfo(signals)
+        if told.si_signo == signal.SIGCHLD:
+            ended, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+            if ended and os.WIFSTOPPED(status):
+                os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for this process
+            elif ended:
+                return status
+        elif told.si_code <= 0 or told.si_signo in _OF_LEADERS:  # from a process, not the kernel (sigaction(2))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, told.si_signo)

@@ -1,0 +1,52 @@
+"""Lets root make or remove the mounts and the launcher: through sudo, or as root in this process; decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TypeVar
+
+from sysenv_ns import launcher, sudo
+from sysenv_ns.errors import SysenvError
+from sysenv_ns.kernel import outcome
+from sysenv_ns.mapped import boot, root, trees
+from sysenv_ns.mapped.root import Launcher, Released, Shown
+
+_T = TypeVar("_T")
+
+
+def prepare(uid: int, at_boot: bool = False) -> Shown:
+    """Let root make a user's mounts; only root can name another user than the calling one. Raises SysenvError."""
+    return _ask("prepare-at-boot" if at_boot else "prepare", uid, Shown)
+
+
+def allow(uid: int) -> str:
+    """Let root make the launcher of a user; its path. Raises SysenvError."""
+    return _ask("launcher", uid, Launcher).path
+
+
+def release(uid: int) -> Released:
+    """Let root remove the mounts. Raises SysenvError."""
+    return _ask("release", uid, Released)
+
+
+def has_made(uid: int) -> bool:
+    """Whether there is something that root could take back."""
+    return os.path.isdir(trees.place_of(uid)) or boot.is_enabled(uid) or launcher.is_installed(uid)
+
+
+def _ask(verb: str, uid: int, kind: type[_T]) -> _T:
+    """Root's answer to a verb of root.do, of the type `kind`."""
+    if os.geteuid() == 0:
+        told, _ = outcome.told(lambda: root.do(verb, uid))
+        return outcome.result(told, kind)
+    process = sudo.start(root.__name__, verb)
+    answer = b""
+    with contextlib.suppress(KeyboardInterrupt):  # at the question for a password: sudo ends too
+        answer, _ = process.communicate()
+    status = process.wait()
+    try:
+        return outcome.result(answer, kind)
+    except ValueError:
+        hint = "sudo must let you become root for this; `sysenv-ns doctor` shows what works without it"
+        raise SysenvError(f"nothing was done as root: sudo ended with status {status}", hint) from None

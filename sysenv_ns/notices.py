@@ -1,0 +1,39 @@
+"""Lines to stderr, escaped by text.py; console.py has everything else that prints, with click."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sysenv_ns import text
+
+_INDENTATION = "  "
+QUIET = "SYSENV_NS_QUIET"  # a variable, so that what is run by the tool is as quiet
+
+
+def notice(message: str) -> None:
+    """What the user should know, to stderr, unless nothing shall be said."""
+    if not os.environ.get(QUIET):
+        _tell("sysenv-ns: ", message)
+
+
+def failure(message: str) -> None:
+    """What has failed, to stderr."""
+    _tell("sysenv-ns: ", message)
+
+
+def hint(message: str) -> None:
+    """What the user could do, to stderr."""
+    _tell("hint: ", message)
+
+
+def operation(message: str) -> None:
+    """What is being done, for -v, to stderr."""
+    _tell("+ ", message)
+
+
+def _tell(prefix: str, message: str) -> None:
+    """Lines after the first are indented, as what is quoted in a message shall not look like another message."""
+    if sys.stderr is not None:
+        sys.stderr.write(prefix + text.visible(message).replace("\n", f"\n{_INDENTATION}") + "\n")
+        sys.stderr.flush()

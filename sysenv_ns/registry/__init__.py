@@ -1,0 +1,1 @@
+"""Environments in OCI registries: what push sends and pull fetches, by skopeo."""

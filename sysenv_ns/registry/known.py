@@ -1,0 +1,59 @@
+"""What is known of registries without a query: the blobs of frozen layers, and what was pushed or pulled where.
+
+STORE/layers/ID/blob.json       a layer never changes, so neither does its blob
+STORE/envs/NAME/registry.json   by repository, the digests that this environment had there, the last one last
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from sysenv_ns import documents
+from sysenv_ns.environment import directory
+from sysenv_ns.environment.store import Environment
+from sysenv_ns.files import reader
+from sysenv_ns.files.replacement import write_json
+from sysenv_ns.registry.blobs import Descriptor
+from sysenv_ns.registry.reference import Reference
+
+_KEPT = 100  # digests of a repository
+
+
+def blob_of(layer: Path) -> Descriptor | None:
+    """The blob of a frozen layer, if known."""
+    with contextlib.suppress(OSError, ValueError):  # it is made again
+        data = documents.mapping(reader.read_json(layer / directory.BLOB), "it")
+        return Descriptor(
+            documents.field(data, "digest", documents.text), documents.field(data, "size", documents.integer)
+        )
+    return None
+
+
+def note_blob(layer: Path, blob: Descriptor) -> None:
+    """Record it. Raises OSError."""
+    write_json(layer / directory.BLOB, {"digest": blob.digest, "size": blob.size}, durable=False)
+
+
+def digests(environment: Environment, reference: Reference) -> list[str]:
+    """The digests with which this environment was pushed to, or pulled from, that repository; the last one last."""
+    return _noted(environment).get(reference.place, [])
+
+
+def note_digest(environment: Environment, reference: Reference, digest: str) -> None:
+    """Record one more, unless the environment has been removed meanwhile. Raises OSError."""
+    noted = _noted(environment)
+    earlier = [other for other in noted.get(reference.place, []) if other != digest]
+    noted[reference.place] = [*earlier, digest][-_KEPT:]
+    with contextlib.suppress(FileNotFoundError):
+        write_json(environment.path / directory.REGISTRY, noted, durable=False)
+
+
+def _noted(environment: Environment) -> dict[str, list[str]]:
+    with contextlib.suppress(OSError, ValueError):
+        data = documents.mapping(reader.read_json(environment.path / directory.REGISTRY), "it")
+        return {
+            place: [documents.text(digest, place) for digest in documents.sequence(found, place)]
+            for place, found in data.items()
+        }
+    return {}

@@ -1,0 +1,93 @@
+"""pull: creates an environment from a registry, checked like an archive from a stranger.
+
+Fetched blobs stay in the store, so that an interrupted pull continues, and the next one fetches only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sysenv_ns.archive import compression, import_
+from sysenv_ns.archive.import_ import Imported, Source, Wish
+from sysenv_ns.archive.manifest import LAYERS
+from sysenv_ns.archive.tarball import Damaged
+from sysenv_ns.environment.store import Environment, Store, check_name
+from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.kernel import remedies
+from sysenv_ns.registry import artifact, known, reassembly
+from sysenv_ns.registry.artifact import Artifact, NoArtifact
+from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.registry.reference import Reference
+from sysenv_ns.registry.skopeo import Skopeo
+from sysenv_ns.reporter import ProgressBar, Reporter
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The environment, the digest to pull it again, and notices for the user."""
+
+    environment: Environment
+    digest: str
+    notes: tuple[str, ...]
+
+
+def pull(
+    store: Store, reference: Reference, wish: Wish, skopeo: Skopeo, reporter: Reporter, bar: ProgressBar
+) -> Pulled:
+    """Fetch and create an environment. Raises SysenvError; then only fetched blobs are left."""
+    if wish.name is not None:
+        import_.check_free(store, check_name(wish.name), wish)
+    chosen = import_.choose_for(store, wish, reporter)  # before anything is fetched; root may be asked for
+    cache = BlobCache(store)
+    try:
+        cache.prepare()
+        described, found = _fetch(cache, reference, skopeo)
+        result = import_.import_from(store, Source(_pieces(found, cache)), wish, reporter, bar, chosen)
+        _note(store, reference, described, found, result)
+    except NoArtifact as error:
+        raise SysenvError(f"{reference} is not an environment: {error}", "push one with: sysenv-ns push") from error
+    except OSError as error:
+        hint = remedies.storage(error, store.path)
+        raise SysenvError(f"pulling {reference} failed: {located(error)}", hint) from error
+    return Pulled(result.environment, described.digest, result.notes)
+
+
+def _fetch(cache: BlobCache, reference: Reference, skopeo: Skopeo) -> tuple[Descriptor, Artifact]:
+    """Fetch everything that a reference names into the cache. Raises OSError, SysenvError, NoArtifact."""
+    with cache.layout() as layout:
+        skopeo.fetch(reference, layout, cache.path)
+        try:
+            described, found = artifact.read_layout(layout, cache)
+        except Damaged as error:
+            raise NoArtifact(str(error)) from error
+    if reference.digest not in (None, described.digest):
+        raise NoArtifact(f"it has the digest {described.digest}")
+    return described, found
+
+
+def _pieces(found: Artifact, cache: BlobCache) -> Iterator[tuple[bytes, float]]:
+    """The archive rebuilt from the blobs. Raises Damaged, OSError."""
+    description = cache.read(found.config, artifact.MANIFEST_LIMIT)
+    total = sum(tree.blob.size for tree in found.trees)
+    done = 0
+
+    def trees() -> Iterator[tuple[str, BinaryIO]]:
+        nonlocal done
+        for tree in found.trees:
+            with cache.opened(tree.blob) as stream:
+                yield tree.name, compression.reader(stream)
+            done += tree.blob.size
+
+    for data in reassembly.archive(description, trees()):
+        yield data, done / (total + 1)
+
+
+def _note(store: Store, reference: Reference, described: Descriptor, found: Artifact, result: Imported) -> None:
+    """Record what the new environment was made from, so that a push sends only what is new. Raises OSError."""
+    blobs = {tree.name: tree.blob for tree in found.trees}
+    for number, ident in result.layers.items():
+        if result.exact:
+            known.note_blob(store.layers / ident, blobs[f"{LAYERS}/{number}"])
+    known.note_digest(result.environment, reference, described.digest)

@@ -1,0 +1,172 @@
+"""push: sends an environment to a registry, each frozen layer once; what is there is neither packed nor sent again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from sysenv_ns.archive import compression, export, manifest
+from sysenv_ns.archive.export import Content
+from sysenv_ns.archive.manifest import LAYERS, ORIGINS
+from sysenv_ns.archive.packer import Packer
+from sysenv_ns.environment import history, layers, rest
+from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.kernel import children, remedies
+from sysenv_ns.registry import artifact, blobs, known
+from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
+from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.registry.reference import Reference
+from sysenv_ns.registry.skopeo import Skopeo
+from sysenv_ns.reporter import Progress, ProgressBar, Reporter
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was sent, and where; `digest` identifies it permanently. Sizes are bytes."""
+
+    name: str
+    reference: str
+    digest: str
+    size: int
+    sent: int  # what the repository had not, as far as was known
+    blobs: int  # how many that were
+    notes: tuple[str, ...]
+
+
+def push(
+    store: Store, name: str, reference: Reference, force: bool, skopeo: Skopeo, reporter: Reporter, bar: ProgressBar
+) -> Pushed:
+    """Freeze the changes of an environment and send it. Raises SysenvError; then the tag is unchanged.
+
+    `force`: replace what somebody else has put there.
+    """
+    environment = store.load(name)
+    environment.require_root()
+    tagged = skopeo.manifest(reference)
+    earlier = known.digests(environment, reference)
+    if not force:
+        _check_tag(name, reference, tagged, earlier)
+    there = _blobs_of(tagged) | _blobs_of(skopeo.manifest(reference.at(earlier[-1])) if earlier else None)
+    cache = BlobCache(store)
+    try:
+        cache.prepare()
+        made, devices = _made(store, name, cache, there, bar)
+        described = cache.add(made.encode())
+        missing = {tree.blob for tree in made.trees} - there
+        if tagged is None or blobs.of_bytes(tagged) != described:
+            for blob in missing:
+                reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
+            with cache.layout() as layout:
+                artifact.write_layout(layout, described, skopeo.tag)
+                skopeo.send(layout, cache.path, reference)
+        cache.remove(missing)
+        known.note_digest(environment, reference, described.digest)
+    except OSError as error:
+        hint = remedies.storage(error, store.path)
+        raise SysenvError(f"pushing {name} failed: {located(error)}", hint) from error
+    notes = (
+        (f"device nodes become empty files in it, as in environments of other drivers: {devices}",) if devices else ()
+    )
+    size, sent = (sum(blob.size for blob in found) for found in ({tree.blob for tree in made.trees}, missing))
+    return Pushed(name, str(reference), described.digest, size, sent, len(missing), notes)
+
+
+def _made(store: Store, name: str, cache: BlobCache, there: set[Descriptor], bar: ProgressBar) -> tuple[Artifact, int]:
+    """The artifact, with its blobs in the cache or `there`; and how many device nodes became files in new blobs.
+
+    Raises OSError, SysenvError.
+    """
+    with rest.at_rest(store, name, "the push") as changed, bar() as progress:
+        environment = _frozen(store, changed)
+        content = export.content_of(store, environment)
+        trees, devices = _BlobMaker(environment, content, cache, there).trees(progress)
+    return Artifact(cache.add(manifest.encode(content.manifest)), trees), devices
+
+
+def _blobs_of(manifest: bytes | None) -> set[Descriptor]:
+    """The blobs of artifacts in a repository, which it surely has."""
+    with contextlib.suppress(NoArtifact):
+        return {tree.blob for tree in artifact.decode(manifest).trees} if manifest is not None else set()
+    return set()
+
+
+def _check_tag(name: str, reference: Reference, tagged: bytes | None, known_digests: Sequence[str]) -> None:
+    """Raise SysenvError if a tag names something that was never this environment: it may be a colleague's work."""
+    if tagged is not None and blobs.of_bytes(tagged).digest not in known_digests:
+        raise SysenvError(
+            f"{reference} has changed since {name} was last pushed or pulled there",
+            "somebody may need it: push to another tag, or replace it with --force",
+        )
+
+
+def _frozen(store: Store, environment: Environment) -> Environment:
+    """The environment with all its changes in frozen layers. Raises OSError, SysenvError."""
+    with layers.locked(store):
+        ident, chain = history.freeze(store, environment)
+        if chain != environment.layers:
+            layers.succeed(store, environment, replace(environment, layers=chain), ident)
+    return store.load(environment.name)
+
+
+class _BlobMaker:
+    """Makes the blobs of an environment at rest that neither the registry nor the cache has."""
+
+    def __init__(self, environment: Environment, content: Content, cache: BlobCache, there: set[Descriptor]) -> None:
+        self._environment, self._content, self._cache, self._there = environment, content, cache, there
+        self._devices = 0
+
+    def trees(self, progress: Progress) -> tuple[tuple[NamedTree, ...], int]:
+        """All trees, and how many device nodes became files. Raises OSError, SysenvError."""
+        found = []
+        for number, tree in enumerate(self._all()):
+            found.append(tree)
+            progress((number + 1) / (len(self._content.origins) + len(self._content.layers)))
+        return tuple(found), self._devices
+
+    def _all(self) -> Iterator[NamedTree]:
+        content = self._content
+        for number in range(len(content.origins)):
+            blob = self._make(partial(content.pack_origin, number=number, name=artifact.TREE))
+            yield NamedTree(f"{ORIGINS}/{number}", blob)
+        for number, path in enumerate(content.layers):
+            yield NamedTree(f"{LAYERS}/{number}", self._layer(number, Path(path)))
+
+    def _layer(self, number: int, path: Path) -> Descriptor:
+        blob = known.blob_of(path) if number else None  # 0 is no frozen one
+        if blob is not None and (blob in self._there or self._cache.has(blob)):
+            return blob
+        blob = self._make(lambda packer: self._content.pack_layer(packer, number, artifact.TREE))
+        if number:
+            known.note_blob(path, blob)
+        return blob
+
+    def _make(self, pack: Callable[[Packer], None]) -> Descriptor:
+        return self._cache.write(lambda stream: self._write(pack, stream))
+
+    def _write(self, pack: Callable[[Packer], None], file: BinaryIO) -> None:
+        """Read a tree in a process in the namespace, and compress it."""
+
+        def inside(stream: BinaryIO) -> int:
+            export.enter(self._environment)
+            try:
+                packer = Packer(stream)
+                pack(packer)
+                packer.end()
+                return packer.devices
+            except OSError as error:
+                raise SysenvError(f"the files of {self._environment.name} cannot be read: {located(error)}") from error
+
+        def compress(stream: BinaryIO) -> None:
+            with compression.writer(file) as compressed:
+                while data := stream.read(_CHUNK):
+                    compressed.write(data)
+
+        devices, _ = children.drained(inside, int, "sysenv-ns-push", compress)
+        self._devices += devices

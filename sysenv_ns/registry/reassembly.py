@@ -1,0 +1,60 @@
+"""Rebuilds the archive that export would have written from an environment's description and trees; checks nothing.
+
+The reader of the archive checks it like one from a stranger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+from sysenv_ns.archive import manifest, tarball
+from sysenv_ns.archive.tarball import Damaged, Member, Reader, shown
+from sysenv_ns.registry.artifact import TREE
+
+_TREE = os.fsencode(TREE)
+
+
+def archive(description: bytes, trees: Iterable[tuple[str, BinaryIO]]) -> Iterator[bytes]:
+    """The bytes of an archive, from the name and a stream of members of each tree. Raises Damaged, OSError."""
+    digest = hashlib.sha256()
+    for data in _members(description, trees):
+        digest.update(data)
+        yield data
+    yield _file(manifest.END, json.dumps({"sha256": digest.hexdigest()}).encode())
+    yield tarball.END
+
+
+def _members(description: bytes, trees: Iterable[tuple[str, BinaryIO]]) -> Iterator[bytes]:
+    yield _file(manifest.NAME, description)
+    for name, stream in trees:
+        yield from _renamed(Reader(stream.read), os.fsencode(name))
+
+
+def _file(name: str, data: bytes) -> bytes:
+    head = tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data)))
+    return head + data + tarball.padding(len(data))
+
+
+def _renamed(reader: Reader, tree: bytes) -> Iterator[bytes]:
+    """All members of a blob, under the name of its tree in the archive."""
+    while member := reader.next():
+        target = _moved(member.target, tree) if member.kind == "link" else member.target
+        moved = replace(member, name=_moved(member.name, tree), target=target)
+        try:
+            yield tarball.encode(moved)
+        except tarball.TooLarge:
+            raise Damaged(f"{shown(member.name)} has too many attributes") from None
+        for _, data in reader.data():
+            yield data
+        yield tarball.padding(moved.stored)
+
+
+def _moved(name: bytes, tree: bytes) -> bytes:
+    if name != _TREE and not name.startswith(_TREE + b"/"):
+        raise Damaged(f"the member {shown(name)} belongs to no layer")
+    return tree + name[len(_TREE) :]

@@ -1,1 +1,0 @@
-"""Frozen changes: snapshot, history, rollback, clone."""

@@ -1,1 +1,0 @@
-"""apply: carries an environment's packages and files over to this system, and takes that back."""

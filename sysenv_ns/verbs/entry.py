@@ -1,0 +1,96 @@
+"""What shell and exec have in common: entering an environment, creating a missing or a throwaway one."""
+
+from __future__ import annotations
+
+import click
+
+from sysenv_ns import session
+from sysenv_ns.command import Command
+from sysenv_ns.environment import ephemeral, transaction
+from sysenv_ns.environment.store import Environment, Ephemeral
+from sysenv_ns.errors import NameTaken, SysenvError
+from sysenv_ns.kernel import children
+from sysenv_ns.notices import notice
+from sysenv_ns.packages import origin
+from sysenv_ns.verbs.context import Context, is_here, refuse_inside
+from sysenv_ns.verbs.create import New, make, meant
+
+ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
+ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
+EPHEMERAL = click.option(
+    "--ephemeral", "throwaway", is_flag=True, help="In a throwaway environment, on top of NAME or of none."
+)
+ON_DISK = click.option("--on-disk", is_flag=True, help="Keep its changes on disk, not in memory.")
+
+
+def place(throwaway: bool, on_disk: bool) -> Ephemeral | None:
+    """Where to keep the changes of a throwaway environment; None for one that stays."""
+    if on_disk and not throwaway:
+        raise click.UsageError("--on-disk needs --ephemeral.")
+    if not throwaway:
+        return None
+    return "disk" if on_disk else "memory"
+
+
+def enter(context: Context, name: str | None, command: Command, new: New) -> None:
+    """Become the command in an environment; without a name, in a new throwaway one. Raises SysenvError."""
+    if command.arguments is not None and name is not None and new.throwaway is None and is_here(context.store, name):
+        session.run_here(command, name)
+    refuse_inside("enter an environment")
+    if any(ephemeral.ended(context.store)):
+        from sysenv_ns import lifecycle
+
+        lifecycle.remove_ended(context.store)
+    if transaction.abandoned(context.store.trash):
+        _empty_trash(context)
+    environment = _load_or_make(context, name, command, new)
+    environment.require_root()
+    if origin.may_be_drifted(environment):
+        from sysenv_ns.packages import drift
+
+        if line := drift.notice(context.store, environment):
+            notice(line)
+    if name is not None and new.throwaway is not None:
+        from sysenv_ns.environment import history
+
+        environment = history.clone(context.store, name, ephemeral.new_name(context.store), new.throwaway)
+    session.run(context.store, environment, command, context.reporter)
+
+
+def _empty_trash(context: Context) -> None:
+    """Delete what interrupted commands have left, in the background: on some disks it takes minutes."""
+
+    from sysenv_ns.manifest import trial
+
+    def empty() -> None:
+        children.leave_session(set(), "sysenv-ns-trash")
+        trial.end_left(context.store)
+        transaction.empty_trash(context.store.trash)
+
+    children.reap(children.start_detached(empty))
+
+
+def _load_or_make(context: Context, name: str | None, command: Command, new: New) -> Environment:
+    if name is None:
+        return make(context, ephemeral.new_name(context.store), new)
+    if new.throwaway is None and command.identity != "linked":
+        name = meant(context, name, new)
+    if new.throwaway is None and not context.store.exists(name):
+        if command.identity == "linked":
+            hint = f"this command is a leftover link: delete it, or create {name} again: sysenv-ns create {name}"
+            raise SysenvError(f"there is no environment {name}", hint)
+        try:
+            environment = make(context, name, new)
+        except NameTaken:  # of sessions that begin together one makes it, and the others enter what it has made
+            pass
+        else:
+            notice(f"created the environment {name}")
+            return environment
+    environment = context.store.load(name)
+    kind = environment.id_map.kind if environment.id_map else "auto"
+    if new.driver not in (None, "auto", environment.driver) or new.id_map not in (None, "auto", kind):
+        raise SysenvError(
+            f"{name} already exists, with the driver {environment.driver} and the id map {kind}",
+            "driver and id map are chosen when an environment is created: leave the options out, or use another name",
+        )
+    return environment

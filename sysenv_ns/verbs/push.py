@@ -1,0 +1,45 @@
+"""push: sends an environment to a registry, for pull."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from sysenv_ns import units
+from sysenv_ns.console import progress, show_json
+from sysenv_ns.notices import notice
+from sysenv_ns.registry import push, reference, skopeo
+from sysenv_ns.text import count, size
+from sysenv_ns.verbs.context import Context, refuse_inside
+from sysenv_ns.verbs.options import JSON, NAME, examples
+
+
+@click.command("push", epilog=examples("sysenv-ns push proj registry.example.org/team/proj:1"))
+@NAME
+@click.argument("where", metavar="REGISTRY/REPOSITORY[:TAG]")
+@click.option("--force", is_flag=True, help="Replace what somebody else has pushed there.")
+@JSON
+@click.pass_obj
+def command(context: Context, name: str, where: str, force: bool, as_json: bool) -> None:
+    """Send an environment to a registry, for pull on other machines.
+
+    It sends what export writes: its changes and its snapshots. The changes are frozen first, as by a snapshot, and what
+    the registry already has is not sent again. It needs skopeo, which has your credentials (skopeo login REGISTRY).
+    """
+    refuse_inside("push an environment")
+    target = reference.parse(where)
+    if target.digest is not None:
+        raise click.UsageError("A digest names what is there already; push to a tag.")
+    program = skopeo.find(context.caller)
+    with units.paused(context.store, name, context.reporter):
+        result = push.push(
+            context.store, name, target, force, program, context.reporter, lambda: progress(f"Reading {name}")
+        )
+    for note in result.notes:
+        notice(note)
+    if as_json:
+        show_json(asdict(result))
+    sent = f"sent {count(result.blobs, 'blob')} of {size(result.sent)}" if result.blobs else "nothing had to be sent"
+    notice(f"pushed {name} to {target} ({size(result.size)}, {sent})")
+    notice(f"even if the tag moves, this stays {target.registry}/{target.repository}@{result.digest}")
