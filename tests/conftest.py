@@ -1,11 +1,65 @@
-"""The option of the integration tests: pytest asks for options before it looks into directories below this one."""
+"""Rules of the whole suite: its options, what --all alone runs, what no test may do, and how the run ended."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+pytest_plugins = ["integration.workers", "integration.watch", "integration.fixtures", "integration.traces"]
+PURE = ("unit", "cli")  # directories of tests that need no namespaces
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The driver of the environments that ordinary users make."""
+    """Pytest asks for options before it looks into directories below this one."""
     help_ = "run all tests with this driver that can be run with it (stub)"
-    parser.addoption("--driver", choices=("stub", "reflink", "copy", "fuse", "root"), default="stub", help=help_)
+    parser.addoption(
+        "--driver", choices=("stub", "reflink", "idmap", "copy", "fuse", "root"), default="stub", help=help_
+    )
+    parser.addoption("--all", action="store_true", help="every test in all its modes, and loops at their full length")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what --all alone runs; what takes long comes first, so that no worker is left with it in the end."""
+    left_out = [item for item in items if not config.getoption("--all") and item.get_closest_marker("matrix")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    if config.getoption("--all"):  # "-m matrix" is then what it adds to the suite
+        for item in items:
+            if "whole" in getattr(item, "fixturenames", ()):
+                item.add_marker("matrix")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _stays_itself(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test that calls the tool in this process finds sudo, or makes this process another program."""
+    if request.path.parent.name in PURE:
+        monkeypatch.setattr("sysenv_ns.sudo.find_program", lambda name: None)
+        for name in ("execv", "execve"):  # all others call these
+            monkeypatch.setattr(os, name, _of_children(getattr(os, name)))
+
+
+def _of_children(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for the children of this process."""
+    owner = os.getpid()
+
+    def guarded(path: Any, *arguments: Any) -> Any:
+        is_program = os.path.isfile(path) and os.access(path, os.X_OK)
+        assert os.getpid() != owner or not is_program, f"the test would have become {path}"
+        return function(path, *arguments)
+
+    return guarded
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Tell helpers/test that pytest came to its end: a test that became another program would have ended silently."""
+    mark = os.environ.get("SYSENV_TEST_ENDED")
+    if mark and not hasattr(config, "workerinput"):
+        Path(mark).write_text("ended\n")

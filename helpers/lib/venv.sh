@@ -18,13 +18,15 @@ find_program() {
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1"
 }
 
-# prepare_venv [EXTRA]: sets $venv to a virtual environment that has the project's dependencies (with those of EXTRA) and
-# the checkout itself, and makes or updates it when needed.
+# prepare_venv [EXTRA [lowest]]: sets $venv to a virtual environment that has the project's dependencies (with those of
+# EXTRA) and the checkout itself, and makes or updates it when needed. lowest: another one, with the lowest versions of
+# the dependencies that pyproject.toml allows.
 prepare_venv() {
     extra=${1-}
+    versions=${2-}
     ready=.ready${extra:+-$extra}
     checkout=$(cd -- "$helpers/.." && pwd -P)
-    venv=$checkout/.venv
+    venv=$checkout/.venv${versions:+-$versions}
     if _is_ready; then
         return
     fi
@@ -35,7 +37,7 @@ prepare_venv() {
         /*) ;;
         *) cache=${HOME:?}/.cache ;;
         esac
-        venv=$cache/sysenv-ns/venv-$(printf %s "$checkout" | sha256sum | cut -c1-12)
+        venv=$cache/sysenv-ns/venv-$(printf %s "$checkout" | sha256sum | cut -c1-12)${versions:+-$versions}
         if _is_ready; then
             return
         fi
@@ -67,9 +69,6 @@ _build_venv() {
         _need_system_packages
         say "setting up $venv, this takes a moment"
         _need_python_packages
-        if [ "$(id -u)" != 0 ] && ! find_program newuidmap >/dev/null; then
-            say "with the package uidmap, environments have all users, not only root; it is recommended"
-        fi
     fi
     exec 9>&-
     umask "$previous_umask"
@@ -81,23 +80,22 @@ _need_python_packages() {
         find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
         : >"$venv/.unfinished"
         # By the name with its version: after an upgrade of Python it is gone, and the environment is made anew.
-        _logged "$("$python" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')" -m venv "$venv"
+        _logged "$("$python" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')" -m venv --without-pip "$venv"
     fi
     : >"$venv/.unfinished"
     # Not `pip install -e`: that writes into the checkout, which may belong to somebody else.
-    "$venv/bin/python" -I - "$checkout" "$extra" >"$venv/requirements.txt" <<'END' || fail "$venv is damaged" "rm -r $venv"
-import pathlib
-import sys
-import sysconfig
-import tomllib
-
-checkout, extra = sys.argv[1:]
-project = tomllib.loads(pathlib.Path(checkout, "pyproject.toml").read_text())["project"]
-pathlib.Path(sysconfig.get_path("purelib"), "sysenv-ns-checkout.pth").write_text(checkout + "\n")
-print(*project["dependencies"], *project["optional-dependencies"].get(extra, ()), sep="\n")
-END
-    _logged "$venv/bin/python" -I -m pip --disable-pip-version-check install --quiet -r "$venv/requirements.txt"
+    _fill_venv || {
+        [ $? = 3 ] || fail "$venv cannot be set up; the reason is above" "repair the cause and run this again"
+        _need_compiler
+        _fill_venv compile || fail "$venv cannot be set up; the reason is above" "repair the cause and run this again"
+    }
+    say "$output"
     cp "$checkout/pyproject.toml" "$venv/$ready" && rm "$venv/.unfinished"
+}
+
+# _fill_venv [compile]: sets $output to a sentence about what was done
+_fill_venv() {
+    output=$("$venv/bin/python" -I "$helpers/lib/dependencies.py" "$checkout" "$extra" $versions "$@" </dev/null)
 }
 
 # _logged COMMAND...: quiet unless it fails
@@ -107,7 +105,7 @@ _logged() {
     fail "$(basename "$1") failed; its messages are above" "repair the cause and run this again"
 }
 
-# Sets $python; installs, or says how to install, what the build of the dependencies needs.
+# Sets $python; asks for what cannot be had without root.
 _need_system_packages() {
     if ! _find_python; then
         if [ -e /usr/bin/python3 ]; then
@@ -117,18 +115,21 @@ _need_system_packages() {
         fi
         _find_python || fail "there is no Python 3.11 or later here" "install one, as /usr/bin/python3.11 for example"
     fi
+    "$python" -I -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || install_packages libseccomp2
+}
+
+# For what there is no wheel of, on machines of a rare kind.
+_need_compiler() {
     package=python3
     case $python in
     /usr/bin/python3.*) package=${python##*/} ;;
     esac
     missing=
-    "$python" -I -c 'import ensurepip, venv' 2>/dev/null || missing="$missing $package-venv"
     find_program gcc >/dev/null || find_program cc >/dev/null || missing="$missing gcc"
     [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
-    [ -e /usr/include/sys/capability.h ] || missing="$missing libcap-dev"
     "$python" -I -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
         missing="$missing $package-dev"
-    "$python" -I -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || missing="$missing libseccomp2"
+    # shellcheck disable=SC2086 # several words
     [ -z "$missing" ] || install_packages $missing
 }
 
@@ -136,27 +137,39 @@ _need_system_packages() {
 _find_python() {
     for python in /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 \
         /usr/local/bin/python3 "$(command -v python3)"; do
-        if [ -x "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        # Debian's python3-minimal lacks most of the library.
+        if [ -x "$python" ] &&
+            "$python" -I -c 'import ctypes, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             return 0
         fi
     done
     return 1
 }
 
-# install_packages NAME...: with apt-get where that is allowed without asking, else an error that says what to install
+# install_packages NAME...: with apt-get, after a question or with --yes ($yes); else an error that says what to install
 install_packages() {
+    need="this needs packages that are not installed: $*"
     if ! command -v apt-get >/dev/null; then
-        fail "this needs packages that are not installed (Debian's names): $*" "install your system's packages for these"
+        fail "$need (Debian's names)" "install your system's packages for these"
     fi
-    if [ "$(id -u)" = 0 ]; then
-        as_root=
-    elif sudo -n true 2>/dev/null; then
-        as_root="sudo -n"
-    else
-        fail "this needs packages that are not installed: $*" "sudo apt-get install -y $*"
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        as_root=sudo
+        [ -n "$(find_program sudo)" ] || fail "$need" "let root install them: apt-get install -y $*"
+    fi
+    if [ -z "${yes-}" ]; then
+        [ -t 0 ] && [ -t 2 ] || fail "$need" "${as_root:+$as_root }apt-get install -y $*, or say --yes to let this do it"
+        say "$need"
+        printf 'Install them on this system with %sapt-get? [y/N] ' "${as_root:+$as_root }" >&2
+        read -r answer || answer=
+        case $answer in
+        [yY] | [yY][eE][sS]) ;;
+        *) fail "nothing was installed" "${as_root:+$as_root }apt-get install -y $*" ;;
+        esac
     fi
     say "installing with apt-get: $*"
     set -- env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"
+    # sudo asks for a password on the terminal.
     if _has_package_lists && output=$($as_root "$@" 2>&1 </dev/null); then
         return
     fi

@@ -8,11 +8,11 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.oci import image
 from sysenv_ns.oci.image import Image
 from sysenv_ns.packages import origin
-from sysenv_ns.store import Store
 
 from .conftest import Run
 
@@ -41,12 +41,12 @@ def test_what_is_told(run: Run, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout, file.read_bytes()) == (0, "", b"image")
     lines = result.stderr.splitlines()
     assert [line for line in lines if not line.startswith("sysenv-ns: ")] == []
-    assert "1 files and directories that not everybody may read" in lines[0]
-    assert "/.wh.\\udcff" in lines[1]
-    assert "whole has changed it: /k" in lines[2]
+    assert "1 files and directories are empty, as they are not world-readable" in lines[0]
+    assert "/.wh.\\xff" in lines[1]
+    assert "whole has changed it, but not world-readable here: /k" in lines[2]
     assert f"podman load -i {file}; run it with: podman run --rm -it localhost/whole:latest" in lines[-1]
     verbose = run("-v", "export", "whole", str(file), "--format", "oci", "--force")
-    assert "empty there: /etc/shadow" in verbose.stderr
+    assert "not world-readable here: /etc/shadow" in verbose.stderr
 
 
 def test_json_alone_is_on_stdout(run: Run, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_failure_leaves_nothing(run: Run, tmp_path: Path, environments: Store)
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (("unknown", "x", "--format", "oci"), 1, "there are: damaged, whole"),
+        (("unknown", "x", "--format", "oci"), 1, "existing ones: damaged, whole"),
         (("damaged", "x", "--format", "oci"), 1, "is damaged"),
         (("whole", "/", "--format", "oci"), 1, "hint: "),
         (("whole", "/nowhere/x", "--format", "oci"), 1, "ENOENT"),

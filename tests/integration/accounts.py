@@ -10,15 +10,19 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from . import disks
-from .support import USER_PREFIX, Account, processes_of
+from .support import ROOT_STORES, USER_PREFIX, Account, processes_of
+from .workers import locked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SUBORDINATE_IDS = 65536
+_DATABASES = Path("/etc")  # locked while accounts come and go: useradd and usermod do not wait for each other
+_FOR_EVERYBODY = ("/tmp", "/var/tmp", "/dev/shm")
 _BOUND = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$1" "$2"; shift 2; exec "$@"', "sh")
 
 
@@ -31,9 +35,11 @@ def group_name() -> str:
 def throwaway_users() -> Iterator[dict[str, Account]]:
     """A user with subordinate ids ("full") and one without ("single"), who vanish with all their files."""
     _remove_left_over()
-    _run("groupadd", group_name())
     try:
-        yield {kind: _add(kind) for kind in ("full", "single")}
+        with locked(_DATABASES):
+            _run("groupadd", group_name())
+            made = {kind: _add(kind) for kind in ("full", "single")}
+        yield made
     finally:
         _remove(f"{USER_PREFIX}{os.getpid()}-")
 
@@ -71,11 +77,12 @@ def _remove_left_over() -> None:
     for match in filter(None, map(pattern.match, names)):
         if not Path("/proc", match[1]).exists():
             _remove(match[0])
-    for path in (*Path("/dev/shm").glob("sysenv-*-*"), *Path("/var/tmp").glob("sysenv-disk-*")):
+    memory, temporary = Path("/dev/shm").glob("sysenv-*-*"), Path(tempfile.gettempdir()).glob("sysenv-suite-*")
+    for path in (*memory, *temporary, *Path("/var/tmp").glob("sysenv-disk-*")):
         number = path.name.split("-")[2]
         if number.isdecimal() and not Path("/proc", number).exists():
             disks.remove_left_over(number)
-            shutil.rmtree(path, ignore_errors=True)
+            subprocess.run(["rm", "-rf", path], check=False)  # not shutil.rmtree: a tree may be deeper than it gets
 
 
 def _group_names() -> list[str]:
@@ -83,6 +90,15 @@ def _group_names() -> list[str]:
 
 
 def _remove(prefix: str) -> None:
+    with locked(_DATABASES):
+        homes = _remove_accounts(prefix)
+    for home in homes:  # others need not wait for what can take minutes
+        subprocess.run(["rm", "-rf", home], check=False, capture_output=True)
+
+
+def _remove_accounts(prefix: str) -> list[str]:
+    """What is left of their files; of accounts that are still there: another run may have seen the same ones."""
+    homes = []
     for entry in pwd.getpwall():
         if entry.pw_name.startswith(prefix):
             owned = [range(entry.pw_uid, entry.pw_uid + 1)]
@@ -90,10 +106,30 @@ def _remove(prefix: str) -> None:
             _end_processes(owned)
             # Not --remove: that fails where there is no mail spool.
             _run("userdel", entry.pw_name)
-            subprocess.run(["rm", "-rf", entry.pw_dir], check=False, capture_output=True)
+            _remove_mount_points(Path("/run/sysenv-ns", str(entry.pw_uid)))
+            homes += [entry.pw_dir, str(ROOT_STORES / str(entry.pw_uid)), *_scratch_of(owned)]
     for name in _group_names():
         if name.startswith(prefix):
             _run("groupdel", name)
+    return homes
+
+
+def _scratch_of(owned: list[range]) -> list[str]:
+    """What programs have left for these users in the directories where everybody may write."""
+    found = []
+    for directory in _FOR_EVERYBODY:
+        for path in Path(directory).iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if any(path.lstat().st_uid in uids for uids in owned):
+                    found.append(str(path))
+    return found
+
+
+def _remove_mount_points(directory: Path) -> None:
+    """What a killed session left of the driver idmap; the mounts have ended with it."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in (*directory.iterdir(), directory):
+            path.rmdir()
 
 
 def _end_processes(owned: list[range]) -> None:
@@ -121,13 +157,23 @@ def with_sudo(account: Account, directory: Path) -> tuple[str, ...]:
     return (*_BOUND, str(sudoers), "/etc/sudoers", *account.setpriv())
 
 
-def copy_of_checkout(directory: Path) -> Path:
-    """A copy that everybody may use, wherever the checkout itself lies; gives its helpers/sysenv-ns, set up.
+def prepare_mounts(launcher: Path, account: Account, *prefix: str) -> None:
+    """Let root make a user's idmapped mounts, which the driver idmap needs; `prefix` leads to another system's root."""
+    _run(*prefix, str(launcher), "host", "prepare", "--user", account.name)
 
-    SYSENV_IN_PLACE=1 says that the checkout is such a one already.
-    """
-    if os.environ.get("SYSENV_IN_PLACE") == "1":
-        return CHECKOUT / "helpers" / "sysenv-ns"
+
+def release_mounts(launcher: Path, account: Account) -> None:
+    """Take them away, and what was made for them."""
+    _run(str(launcher), "host", "release", "--user", account.name)
+
+
+def launcher(directory: Path) -> Path:
+    """helpers/sysenv-ns of a checkout."""
+    return directory / "helpers" / "sysenv-ns"
+
+
+def copy_checkout(directory: Path) -> None:
+    """Make a copy that everybody may use, wherever the checkout itself lies, and set it up."""
     directory.mkdir()
     for name in ("sysenv_ns", "helpers", "pyproject.toml"):
         source = CHECKOUT / name
@@ -136,11 +182,9 @@ def copy_of_checkout(directory: Path) -> Path:
         else:
             shutil.copy(source, directory / name)
     _run("chmod", "-R", "u=rwX,go=rX", str(directory))
-    launcher = directory / "helpers" / "sysenv-ns"
-    _run(str(launcher), "--version")
+    _run(str(launcher(directory)), "--version")
     # The users cannot write there: without this each of their commands would compile what it imports.
     _run(str(directory / ".venv" / "bin" / "python"), "-m", "compileall", "-q", str(directory / "sysenv_ns"))
-    return launcher
 
 
 def _run(*command: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sysenv_ns.archive import compression, manifest, tarball
-from sysenv_ns.archive.manifest import Layer, Manifest
+from sysenv_ns.archive.manifest import ArchivedLayer, ArchiveManifest
 from sysenv_ns.archive.tarball import Member
 
 from .machines import Machine
@@ -92,13 +92,17 @@ def imported(tool: Tool, file: Path, name: str, *options: str) -> Environment:
     return tool.environment(name)
 
 
-def description(**changes: Any) -> Manifest:
+def description(**changes: Any) -> ArchiveManifest:
     """That of an environment with one layer, made here."""
-    whole = Manifest("forged", "stub", "full", 1.0, manifest.machine(), (Layer(None, None),), (0,), (), 0)
+    whole = ArchiveManifest(
+        "forged", "stub", "full", 1.0, manifest.machine(), (ArchivedLayer(None, None),), (0,), (), 0
+    )
     return replace(whole, **changes)
 
 
-def forged(file: Path, members: Iterable[tuple[Member, bytes]], found: Manifest | None = None, end: str = "") -> None:
+def forged(
+    file: Path, members: Iterable[tuple[Member, bytes]], found: ArchiveManifest | None = None, end: str = ""
+) -> None:
     """Write an archive with these members in its layer; `end`: another checksum than the right one."""
     root = Member(b"layers/0", "directory", 0o755)
     said = manifest.encode(found or description())
@@ -120,3 +124,10 @@ def _own(name: str, content: bytes) -> tuple[Member, bytes]:
 
 def _member(member: Member, content: bytes) -> bytes:
     return tarball.encode(member) + content + tarball.padding(member.stored)
+
+
+def blob(directory: Path, data: bytes) -> dict[str, Any]:
+    """Put a blob into the directory of an OCI layout; what a descriptor says of it."""
+    digest = hashlib.sha256(data).hexdigest()
+    (directory / digest).write_bytes(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .support import BASE_LIMIT, Argument, Environment, Tool, succeeded
+from . import accounts
+from .support import BASE_LIMIT, Argument, Environment, Tool, succeeded, wait_for
 
 # What the tool and the tests run; with what they depend on and the essential packages some 120.
 _PACKAGES = (
@@ -18,6 +21,7 @@ _PACKAGES = (
     "attr",
     "e2fsprogs",
     "fuse-overlayfs",
+    "libcap2-bin",
     "libseccomp2",
     "mount",
     "python3",
@@ -32,6 +36,10 @@ _LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Some of what the packages of a system with an un-merged /usr have in /bin and /lib.
 _IN_BIN = ("bash", "cat", "cp", "dash", "echo", "ls", "mkdir", "mount", "mv", "rm", "sh", "sleep", "touch", "true")
 _IN_LIB = ("libselinux.so.*", "libtinfo.so.*")
+
+_ACCOUNTS = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+_SIZE = 2 << 30  # bytes; images are sparse
+_numbers = itertools.count(1)
 
 _START = """
 root=$1
@@ -64,7 +72,9 @@ class Machine:
         return self.tool.environment("test")
 
     def create(self) -> Environment:
-        """Make it."""
+        """Make it, when all disks are mounted."""
+        if self.tool.driver == "idmap":
+            accounts.prepare_mounts(self.tool.launcher, self.tool.account, *self.prefix)
         succeeded(self.tool.run("create", *self.tool.options, "test", limit=BASE_LIMIT))
         return self.environment
 
@@ -90,9 +100,90 @@ def started(root: Path, tool: Tool) -> Iterator[Machine]:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "ready\n"
             prefix = ("nsenter", f"--target={holder.pid}", "--mount", "--")
+            if tool.driver == "idmap":
+                accounts.prepare_mounts(tool.launcher, tool.account, *prefix)
             yield Machine(root, prefix, replace(tool, prefix=(*prefix, *tool.account.setpriv())))
         finally:
             holder.kill()
+
+
+def build_image(path: Path) -> None:
+    """Make the disk of a small host; its files are below /root there."""
+    with path.open("wb") as stream:
+        stream.truncate(_SIZE)
+    # Without a journal: nobody relies on it after a crash.
+    output("mkfs.ext4", "-q", "-m", "0", "-N", "100000", "-O", "^has_journal", path)
+    with mounted(path) as directory:
+        build(directory / "root")
+    _wait_until_written(path)
+
+
+def with_accounts(image: Path) -> Path:
+    """A copy of a small host's disk that has the users of this host of today."""
+    copy = image.with_name(f"{image.stem}-{os.getpid()}.img")
+    output("cp", image, copy)
+    with mounted(copy) as directory:
+        for name in _ACCOUNTS:
+            output("cp", "-a", f"/etc/{name}", directory / "root/etc" / name)
+    _wait_until_written(copy)
+    return copy
+
+
+def with_base(image: Path, tool: Tool) -> Path:
+    """A copy of a small host's disk on which the tool has been used once, in its mode."""
+    copy = image.with_name(f"{image.stem}-{tool.mode}.img")
+    with copied(image, tool, copy) as machine:
+        machine.create()
+        succeeded(machine.tool.run("remove", machine.environment.name))
+    _wait_until_written(copy)
+    return copy
+
+
+@contextlib.contextmanager
+def copied(image: Path, tool: Tool, copy: Path | None = None) -> Iterator[Machine]:
+    """Run a small host from a copy of its disk, with stores on the same disk; a copy that is named here is kept.
+
+    As the copy has all inode numbers and times, it is for a base the host that this was made of.
+    """
+    disk = copy or image.with_name(f"machine-{os.getpid()}-{next(_numbers)}.img")
+    output("cp", image, disk)
+    try:
+        with mounted(disk) as directory:
+            stores = directory / "stores"
+            stores.mkdir(exist_ok=True)
+            stores.chmod(0o1777)
+            with started(directory / "root", tool.at(stores / "store")) as machine:
+                yield machine
+    finally:
+        if copy is None:
+            disk.unlink()
+
+
+@contextlib.contextmanager
+def mounted(image: Path, *options: str) -> Iterator[Path]:
+    """Mount a disk beside its image."""
+    directory = Path(tempfile.mkdtemp(prefix="mounted-", dir=image.parent))
+    directory.chmod(0o755)
+    output("mount", "-o", ",".join(("loop", *options)), image, directory)
+    try:
+        yield directory
+    finally:
+        output("umount", "--lazy", directory)  # what a test has left running may be using it
+        directory.rmdir()
+
+
+def _wait_until_written(image: Path) -> None:
+    """Wait until nobody has a disk mounted any more: then all of it is in its image."""
+    backing = [path for path in Path("/sys/block").glob("loop*/loop/backing_file") if _text(path) == f"{image}\n"]
+    for path in backing:
+        wait_for(lambda path=path: _text(path) != f"{image}\n")  # type: ignore[misc]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the device is gone
+        return ""
 
 
 def build(root: Path) -> None:

@@ -126,7 +126,7 @@ def test_exact_for_other_users_maps_and_drivers(machine: Machine, users: dict[st
     tool = other(machine, users[mode], mode)
     result = succeeded(tool.run("import", str(file), "test"))
     assert trees(tool.environment("test")) == _of_root(expected)
-    for words in ("files belonged to others than root; in the single", "1 file lost entries of access control lists"):
+    for words in ("files belonged to users other than root; in the single", "1 file lost access control list entries"):
         assert (words in result.stderr) == (mode == "single")
 
 
@@ -192,7 +192,7 @@ def test_what_is_imported_is_an_environment(machine: Machine, file: Path) -> Non
     subprocess.run(["rm", "-rf", tool.store / "origins"], check=True)
     result = succeeded(tool.run("import", str(file), "new", "--json", *tool.options))
     assert [json.loads(result.stdout)[key] for key in ("name", "snapshots")] == ["new", ["one", "two", "three"]]
-    assert 'its settings are taken over: bind = ["/media"], shell = "/bin/dash"\n' in result.stderr
+    assert 'its settings are imported: bind = ["/media"], shell = "/bin/dash"\n' in result.stderr
     new = tool.environment("new")
     assert new.sh("cat /etc/debian_chroot; echo $SYSENV_NS; cat /etc/own") == "new\nnew\n1\n"
     assert json.loads(succeeded(tool.run("diff", "new", "--files", "--json")).stdout)["changes"] == changes
@@ -214,18 +214,20 @@ def test_pipes_and_what_is_printed(environment: Environment, file: Path) -> None
     tool, name = environment.tool, environment.name
     environment.sh("echo 1 > /usr/local/state")
     data = json.loads(succeeded(tool.run("export", name, str(file), "--json")).stdout)
-    assert data == {"name": name, "file": str(file), "format": "environment", "size": file.stat().st_size, "notes": []}
-    refused(tool.run("export", name, str(file)), 1, f"{file} exists already", "--force")
+    size = file.stat().st_size
+    expected = {"name": name, "file": str(file), "format": "environment", "size": size, "notes": []}
+    assert data == {"version": 1, **expected}
+    refused(tool.run("export", name, str(file)), 1, f"{file} already exists", "--force")
     told = succeeded(tool.run("export", name, str(file), "--force", "--format", "environment")).stderr
     assert told.startswith(f"sysenv-ns: exported {name} to {file} (")
     pipe = f"{tool.launcher} export {name} - | {tool.launcher} import - piped"
     succeeded(tool.run(prefix=(*tool.account.setpriv(), "sh", "-ec", pipe, "sh"), limit=300))
     assert tool.environment("piped").sh("cat /usr/local/state /etc/debian_chroot") == "1\npiped\n"
-    refused(tool.run("import", str(file), "piped"), 1, "piped exists already", "sysenv-ns import")
-    refused(tool.run("import", str(file)), 1, f"{name} exists already")
+    refused(tool.run("import", str(file), "piped"), 1, "piped already exists", "sysenv-ns import")
+    refused(tool.run("import", str(file)), 1, f"{name} already exists")
     tool.end("piped")
     terminal = terminals.spawn(environment, str(tool.launcher), "export", name, "-")
-    terminal.expect("an archive is nothing for a terminal")
+    terminal.expect("refusing to write an archive to a terminal")
     terminals.close(terminal)
     terminal = terminals.spawn(environment, str(tool.launcher), "export", "--force", name, str(file))
     terminal.expect(f"Exporting {name} .*%")
@@ -240,8 +242,8 @@ def test_mistakes_are_told(environment: Environment, file: Path) -> None:
     refused(tool.run("export", name, str(file)), 1, f"{name} is running: {session.pid} (", f"sysenv-ns stop {name}")
     end(session)
     refused(tool.run("export", "none", str(file)), 1, "there is no environment none")
-    refused(tool.run("export", name, str(directory), "--force"), 1, f"{directory} exists and is no file")
-    refused(tool.run("export", name, "/dev/null", "--force"), 1, "/dev/null exists and is no file")
+    refused(tool.run("export", name, str(directory), "--force"), 1, f"{directory} exists and is not a file")
+    refused(tool.run("export", name, "/dev/null", "--force"), 1, "/dev/null exists and is not a file")
     refused(tool.run("export", name, "/nowhere/file"), 1, "/nowhere/file cannot be written", "ENOENT")
     refused(tool.run("export", name, "/etc/sysenv-no-such-file"), 1, "cannot be written", "EACCES")
     refused(tool.run("import", str(file)), 1, f"{file} cannot be read", "ENOENT")
@@ -331,7 +333,9 @@ def test_changes_to_another_disk(machine: Machine, file: Path) -> None:
     environment.sh("echo 1 > /opt/state")
     export(environment, file)
     machine.sh('mount -o loop "$1" /opt', machine.image("disk", "ext4", size="64M"))
-    refused(tool.run("import", str(file), "new", *tool.options), 1, "it has changes to /opt, a disk of its own here")
+    refused(
+        tool.run("import", str(file), "new", *tool.options), 1, "it has changes to /opt, a separate file system here"
+    )
     assert environment.sh("ls /opt; echo 2 > /opt/state") == "lost+found\n"
-    refused(tool.run("export", "test", str(file), "--force"), 1, "it has changes to /opt, a disk of its own here")
+    refused(tool.run("export", "test", str(file), "--force"), 1, "it has changes to /opt, a separate file system here")
     assert not (tool.store / "envs/new").exists()

@@ -13,6 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from .mirror import Mirror
 from .support import (
     APT_LIMIT,
     ROOT_RUN,
@@ -25,6 +26,12 @@ from .support import (
     succeeded,
     wait_for,
 )
+
+
+@pytest.fixture
+def environment(shared_environment: Environment) -> Environment:
+    """One for all tests of this file: most only read."""
+    return shared_environment
 
 
 @pytest.mark.parametrize(
@@ -47,14 +54,15 @@ def test_exit_status(environment: Environment, command: tuple[str, ...], status:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_exec_runs_as_root(environment: Environment) -> None:
     assert environment.sh("id -u; id -g; echo $HOME").split() == ["0", "0", _home_of_root(environment)]
     assert "/usr/sbin" in environment.sh("echo $PATH").split("\n")[0].split(":")
 
 
 def _home_of_root(environment: Environment) -> str:
-    # With the driver root the caller is root and stays at home.
-    return str(environment.tool.account.home) if environment.tool.mode == "root" else "/root"
+    # With the driver root the caller is root, in the single map root is the caller: they stay at home.
+    return "/root" if environment.tool.mode == "full" else str(environment.tool.account.home)
 
 
 def test_name_of_the_environment_is_known_inside(environment: Environment) -> None:
@@ -64,7 +72,8 @@ def test_name_of_the_environment_is_known_inside(environment: Environment) -> No
 def test_environment_variables_are_the_callers(environment: Environment) -> None:
     inside = dict(line.split("=", 1) for line in environment.exec("env").stdout.splitlines())
     # PWD and _ are set by the shell that runs helpers/sysenv-ns.
-    changed = {"SYSENV_NS", "SYSTEMD_OFFLINE", "PATH", "HOME", "USER", "LOGNAME", "PWD", "_"}
+    changed = {"SYSENV_NS", "SYSTEMD_OFFLINE", "TMUX_TMPDIR", "PATH", "HOME", "USER", "LOGNAME", "PWD", "_"}
+    changed |= {"SUDO_UID", "SUDO_GID", "SUDO_USER"}
     expected = {k: v for k, v in environment.tool.variables().items() if k not in changed}
     assert {k: v for k, v in inside.items() if k not in changed} == expected
 
@@ -73,19 +82,19 @@ def test_environment_variables_are_the_callers(environment: Environment) -> None
     ("closed", "numbers"),
     [("<&-", ["0"]), (">&-", ["1"]), ("<&- >&-", ["0", "1"]), ("<&- >&- 2>&-", ["0", "1", "2"])],
 )
-def test_closed_streams_stay_closed(environment: Environment, closed: str, numbers: list[str]) -> None:
-    tool = environment.tool
+def test_closed_streams_stay_closed(new_environment: Environment, closed: str, numbers: list[str]) -> None:
+    tool = new_environment.tool
     script = f'"$@" {closed}; echo status=$?'
     inside = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] || touch /opt/closed$n; done"
-    command = ["sh", "-c", script, "sh", str(tool.launcher), "exec", environment.name, "--", "sh", "-c", inside]
+    command = ["sh", "-c", script, "sh", str(tool.launcher), "exec", new_environment.name, "--", "sh", "-c", inside]
     result = subprocess.run(
         command, capture_output=True, text=True, check=True, env=tool.variables(), cwd="/", **tool.account.become()
     )
     assert result.stdout == "status=0\n", result.stderr
-    assert environment.sh("cd /opt; ls -d closed* | tr -d a-z").split() == numbers
+    assert new_environment.sh("cd /opt; ls -d closed* | tr -d a-z").split() == numbers
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_an_ignored_sigchld_is_handed_down(environment: Environment) -> None:
     """As cron jobs and children of some servers have it; not by the launcher, whose shell would set it right."""
     tool = environment.tool
@@ -132,13 +141,14 @@ def test_current_directory_is_kept(environment: Environment) -> None:
     assert (result.stdout, result.stderr) == (f"{directory}\n", "")
 
 
-def test_current_directory_that_is_not_there_inside(environment: Environment) -> None:
-    environment.sh("rm -r /usr/share/doc")
-    result = succeeded(environment.exec("pwd", cwd=Path("/usr/share/doc")))
+def test_current_directory_that_is_not_there_inside(new_environment: Environment) -> None:
+    new_environment.sh("rm -r /usr/share/doc")
+    result = succeeded(new_environment.exec("pwd", cwd=Path("/usr/share/doc")))
     assert "/usr/share/doc does not exist inside" in result.stderr
-    assert result.stdout == f"{_home_of_root(environment)}\n"
+    assert result.stdout == f"{_home_of_root(new_environment)}\n"
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_files_in_the_home_are_the_hosts(environment: Environment) -> None:
     home = environment.tool.account.home
     identity = "--me" if environment.tool.mode == "full" else "--root"
@@ -148,6 +158,7 @@ def test_files_in_the_home_are_the_hosts(environment: Environment) -> None:
     assert written.stat().st_uid == environment.tool.account.uid
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_shell_takes_commands_from_stdin(environment: Environment) -> None:
     result = environment.tool.run("shell", environment.name, stdin="id -un\necho $0\nexit 3\n")
     user = environment.tool.account.name if environment.tool.mode == "full" else "root"
@@ -183,6 +194,7 @@ def _terminal(environment: Environment, *arguments: str) -> Any:
     )
 
 
+@pytest.mark.modes("full", "single", more=("root",))
 def test_prompt_on_a_terminal(environment: Environment) -> None:
     user = environment.tool.account.name if environment.tool.mode == "full" else "root"
     prompt = rf"\({environment.name}\){user}@[^$#]*[$#] "
@@ -201,16 +213,17 @@ def test_prompt_on_a_terminal(environment: Environment) -> None:
     assert terminal.exitstatus == 5
 
 
-@pytest.mark.modes("full", "single")
-def test_transcript_of_the_documentation(environment: Environment) -> None:
+@pytest.mark.modes("full", more=("single",))
+def test_transcript_of_the_documentation(new_environment: Environment, mirror: Mirror) -> None:
     """sudo apt-get install, sudo make install, a file in the home; on a terminal, from the first word to the last."""
-    home = environment.tool.account.home
+    mirror.provide(new_environment, "hello")
+    home = new_environment.tool.account.home
     (home / "Makefile").write_text("install:\n\tinstall -D -m 755 /bin/true /usr/local/bin/made-here\n")
-    terminal = _terminal(environment, "shell", environment.name)
-    prompt = rf"\({environment.name}\)[a-z0-9-]+@[^$#]*[$#] "
+    terminal = _terminal(new_environment, "shell", new_environment.name)
+    prompt = rf"\({new_environment.name}\)[a-z0-9-]+@[^$#]*[$#] "
     terminal.expect(prompt)
     for line, limit in (
-        (f"[ $SYSENV_NS = {environment.name} ] || exit 99", 30),
+        (f"[ $SYSENV_NS = {new_environment.name} ] || exit 99", 30),
         ("sudo apt-get update", APT_LIMIT),
         ("sudo DEBIAN_FRONTEND=noninteractive apt-get -y install hello", APT_LIMIT),
         ("sudo make install || sudo install -m 755 /bin/true /usr/local/bin/made-here", 60),
@@ -230,7 +243,7 @@ def test_transcript_of_the_documentation(environment: Environment) -> None:
     assert not Path("/usr/local/bin/made-here").exists()
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_nothing_stays_behind(environment: Environment) -> None:
     account = environment.tool.account
     before = set(processes_of(range(account.uid, account.uid + 1)))
@@ -240,13 +253,13 @@ def test_nothing_stays_behind(environment: Environment) -> None:
     assert environment.tool.status(environment.name)["processes"] == []
 
 
-@pytest.mark.modes("full", "single")
-def test_the_supervisor_is_nobodys_child_and_holds_nothing(environment: Environment) -> None:
+@pytest.mark.modes("full", more=("single",))
+def test_the_supervisor_is_nobodys_child_and_holds_nothing(new_environment: Environment) -> None:
     """A program may wait for all its children, and whoever reads a pipe for its end."""
     script = "ps -o pid= --ppid $$ | wc -l; sleep 300 > /dev/null 2>&1 < /dev/null &"
-    children = environment.sh(script)  # would wait for the end of the pipe
+    children = new_environment.sh(script)  # would wait for the end of the pipe
     assert int(children) == 2  # ps and wc
-    processes = environment.tool.status(environment.name)["processes"]
+    processes = new_environment.tool.status(new_environment.name)["processes"]
     assert [process["command"] for process in processes] == ["sleep 300"]
 
 
@@ -256,6 +269,7 @@ def test_mounts_stay_out_of_the_hosts_table(environment: Environment) -> None:
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_doctor(tool: Tool) -> None:
     assert "works" in succeeded(tool.run("doctor")).stdout
     report = json.loads(succeeded(tool.run("doctor", "--json")).stdout)

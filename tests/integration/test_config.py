@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Tool, refused, succeeded
+from .support import BASE_LIMIT, START_LIMIT, Environment, Tool, refused, succeeded
 
 
 @pytest.fixture
-def configured(machine: Machine) -> Machine:
+def configured(new_machine: Machine) -> Machine:
     """A machine whose user has a policy file; `say` writes it."""
+    machine = new_machine
     home = machine.root / "mnt" / "config" / "sysenv-ns"
     home.mkdir(parents=True)
     prefix = (*machine.tool.prefix, "env", "XDG_CONFIG_HOME=/mnt/config")
@@ -30,6 +32,7 @@ def _say_in_environment(machine: Machine, text: str) -> None:
     os.chown(path, machine.tool.account.uid, machine.tool.account.gid)
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_bound_paths_are_the_hosts_own(configured: Machine) -> None:
     uid = str(configured.tool.account.uid)
     configured.sh(
@@ -63,6 +66,7 @@ def test_bound_paths_are_the_hosts_own(configured: Machine) -> None:
     assert configured.sh("find /opt /usr/local /etc /var/lib -name x") == ""
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_overlaid_paths_are_the_environments_own(configured: Machine) -> None:
     image = configured.image("disk", "ext4", size="64M")
     configured.sh(
@@ -92,6 +96,7 @@ def test_overlaid_paths_are_the_environments_own(configured: Machine) -> None:
     assert environment.sh(script) == configured.sh(script)
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_the_usual_treatment_comes_back_without_the_file(configured: Machine) -> None:
     configured.sh("mkdir /data /opt/vendor; echo host > /data/file; echo host > /opt/vendor/file; chmod 777 /data")
     _say(configured, 'overlay = ["/data"]\nbind = ["/opt/vendor"]\n')
@@ -104,7 +109,7 @@ def test_the_usual_treatment_comes_back_without_the_file(configured: Machine) ->
     assert configured.sh("ls /opt/vendor") == "file\n"
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_environments_with_other_paths_do_not_renew_each_others_base(configured: Machine) -> None:
     tool = configured.tool
     configured.sh("mkdir -p /opt/vendor; echo host > /opt/vendor/file")
@@ -118,7 +123,7 @@ def test_environments_with_other_paths_do_not_renew_each_others_base(configured:
             succeeded(each.exec("true"))
     assert _layers(tool) == made
     succeeded(tool.run("remove", "--base", "test"))
-    assert len(list((tool.store / "base").iterdir())) == 1
+    assert len(list((tool.store / "base").glob("*/"))) == 1
     assert other.sh("cat /opt/vendor/file") == "host\n"
 
 
@@ -127,7 +132,7 @@ def _layers(tool: Tool) -> dict[str, int]:
     return {str(path): path.lstat().st_ctime_ns for path in found if path.name != "lock"}
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_driver_and_id_map(configured: Machine) -> None:
     _say(configured, 'driver = "copy"\nid-map = "single"\n')
     tool = configured.tool
@@ -158,7 +163,7 @@ def test_what_cannot_be(configured: Machine) -> None:
     configured.sh("mkdir -p /data/inner")
     environment = configured.create()
     _say(configured, 'overlay = ["/data/inner"]\n')
-    refused(environment.exec("true"), 125, "/data/inner in overlay lies in /data", "overlay /data as a whole")
+    refused(environment.exec("true"), 125, "/data/inner in overlay is inside /data", "overlay /data as a whole")
     _say(configured, 'bind = ["/opt/gone"]\n')
     refused(environment.exec("true"), 125, "/mnt/config/sysenv-ns/config.toml: /opt/gone in bind does not exist")
     _say(configured, "")
@@ -166,3 +171,56 @@ def test_what_cannot_be(configured: Machine) -> None:
     refused(environment.exec("true"), 125, "envs/test/config.toml: bind is not a list")
     _say_in_environment(configured, "")
     succeeded(environment.exec("true"))
+
+
+# Tells what is opened: a file named by the first argument gets a line for each.
+_WATCH = """
+import sys
+log = open(sys.argv.pop(1), "a")
+opened = lambda event, path: event == "open" and str(path).endswith("config.toml") and print(path, file=log, flush=True)
+sys.addaudithook(lambda event, arguments: opened(event, arguments[0] if arguments else ""))
+from sysenv_ns.__main__ import main
+main()
+"""
+
+
+@pytest.mark.modes("full", "single")
+@pytest.mark.parametrize("verb", ["exec", "shell"])
+def test_the_files_are_read_once_for_a_start(new_environment: Environment, verb: str) -> None:
+    tool, path = new_environment.tool, new_environment.tool.store / "envs" / new_environment.name
+    (path / "config.toml").write_text('shell = "/bin/sh"\n')
+    os.chown(path / "config.toml", tool.account.uid, tool.account.gid)
+    log = tool.account.home / "opened"
+    python = tool.launcher.parents[1] / ".venv" / "bin" / "python"
+    command = [str(python), "-I", "-c", _WATCH, str(log), verb, new_environment.name]
+    command += ["--", "true"] if verb == "exec" else []
+    done = subprocess.run(
+        command,
+        env=tool.variables(),
+        cwd=tool.account.home,
+        check=False,
+        input="true\n",
+        text=True,
+        capture_output=True,
+        timeout=START_LIMIT,
+        **tool.account.become(),
+    )
+    assert done.returncode == 0, done.stderr
+    opened = log.read_text().splitlines()
+    log.unlink()
+    assert opened == [str(tool.account.home / ".config/sysenv-ns/config.toml"), str(path / "config.toml")]
+
+
+def test_variables_of_sessions(configured: Machine) -> None:
+    environment = configured.create()
+    _say(configured, '[env]\nEDITOR = "vim"\nLANG = "C"\nSHELL = "/bin/dash"\n')
+    _say_in_environment(configured, '[env]\nLANG = "C.UTF-8"\n')
+    script = 'echo "$EDITOR $LANG"'
+    started = environment.sh(f"sleep 300 >/dev/null 2>&1 & {script}", identity="--me")
+    joined = environment.sh(script)
+    by_shell = succeeded(environment.tool.run("shell", environment.name, stdin=f"{script}\n")).stdout
+    assert started == joined == by_shell == "vim C.UTF-8\n"
+    given = environment.tool.run("exec", "--env", "LANG=C", environment.name, "--", "sh", "-c", script)
+    assert succeeded(given).stdout == "vim C\n"
+    _say_in_environment(configured, '[env]\nSYSENV_NS = "other"\n')
+    refused(environment.tool.run("exec", environment.name, "--", "true"), 125, "SYSENV_NS in env")

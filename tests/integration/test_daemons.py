@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from .mirror import Mirror
 from .support import Environment, Result, finish, succeeded, wait_for
 
 _PACKAGES = (
     *("postgresql", "redis-server", "nginx-light", "mariadb-server", "openssh-server", "openssh-client"),
-    *("cron", "curl"),
+    *("cron", "curl", "uuid-runtime", "logrotate"),
 )
 # How an administrator takes the user of a daemon; in the single map this is make-believe.
 _AS = 'as() { user=$1; shift; setpriv --reuid "$user" --regid "$user" --init-groups -- "$@"; }\n'
@@ -28,9 +29,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def equipped(shared_environment: Environment) -> Environment:
+def equipped(shared_environment: Environment, mirror: Mirror) -> Environment:
     """An environment with all daemons installed."""
-    shared_environment.install(*_PACKAGES)
+    mirror.install(shared_environment, *_PACKAGES)
     return shared_environment
 
 
@@ -116,7 +117,7 @@ def test_redis(servers: Environment, port: str) -> None:
     assert servers.sh('redis-cli -p "$1" get greeting', port) == "hello\n"
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_nginx(servers: Environment, port: str) -> None:
     servers.sh(
         """
@@ -138,7 +139,7 @@ def test_nginx(servers: Environment, port: str) -> None:
     assert not Path("/srv/www").exists()
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_mariadb(servers: Environment) -> None:
     # In the single map a daemon may be told to be another user, or to stay root.
     for user in ("mysql",) if servers.tool.mode == "full" else ("mysql", "root"):
@@ -295,7 +296,7 @@ def test_ssh_login_as_root(servers: Environment, scratch: Path, port: str) -> No
     assert not Path("/usr/share/by-ssh").exists()
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_cron(servers: Environment) -> None:
     servers.sh(
         """
@@ -311,3 +312,152 @@ def test_cron(servers: Environment) -> None:
     owners = f"{_own_name(servers)}:{_owner(servers, 'crontab')}\n"
     assert servers.sh("stat -c %U:%G /var/spool/cron/crontabs/*") == owners
     assert any(process["command"] == "cron" for process in servers.tool.status(servers.name)["processes"])
+
+
+# The same by their units: systemctl and the environment's own enabled services.
+
+
+@pytest.mark.modes("full", "single")
+def test_redis_as_a_service(servers: Environment, port: str) -> None:
+    servers.sh('sed -i "s/^port .*/port $1/" /etc/redis/redis.conf; systemctl enable --now redis-server 2>&1', port)
+    status = servers.tool.status(servers.name)
+    [service] = status["services"]
+    assert (service["name"], service["active"]) == ("redis-server.service", "active")
+    assert servers.sh(_OWNER_OF_PROCESS, str(service["main"])).strip() == _owner(servers, "redis")
+    servers.sh('redis-cli -p "$1" set kept value', port)
+    # It is ended as its unit says, so it saves; and is back with what is enabled.
+    succeeded(servers.tool.run("stop", servers.name))
+    servers.sh("systemctl disable nginx mariadb postgresql cron ssh uuidd.socket logrotate.timer 2>&1")
+    succeeded(servers.tool.run("start", servers.name, "--services"))
+    assert servers.sh('redis-cli -p "$1" get kept; systemctl is-active redis', port) == "value\nactive\n"
+    servers.sh('kill -9 "$(systemctl show -p MainPID --value redis-server)"')  # Restart=always
+    answers = 'redis-cli -p "$1" ping 2>&1 | grep -q PONG'
+    wait_for(lambda: servers.exec("sh", "-c", answers, "sh", port).returncode == 0)
+
+
+@pytest.mark.modes("full")
+def test_postgresql_as_a_service(servers: Environment, port: str) -> None:
+    servers.sh(_POSTGRES + 'sed -i "s/^port = .*/port = $1/" "/etc/postgresql/$version/main/postgresql.conf"', port)
+    query = 'su postgres -c "psql -qAt -p $1 postgres"'
+    servers.sh("systemctl start postgresql")
+    servers.sh(query, port, stdin="CREATE TABLE kept (n INT); INSERT INTO kept VALUES (42);")
+    stopped = succeeded(servers.tool.run("stop", servers.name)).stderr
+    assert "stopped postgresql@" in stopped
+    servers.sh("service postgresql start")
+    assert servers.sh(query, port, stdin="SELECT n FROM kept;") == "42\n"
+    servers.sh(_POSTGRES + 'systemctl is-active "postgresql@$version-main"; systemctl reload postgresql')
+    servers.sh("systemctl stop postgresql")
+    assert servers.exec("sh", "-c", query, "sh", port).returncode != 0
+    # A cluster by the name of its instance.
+    servers.sh(_POSTGRES + 'systemctl start "postgresql@$version-main"')
+    assert servers.sh(query, port, stdin="SELECT n FROM kept; DROP TABLE kept;") == "42\n"
+
+
+@pytest.mark.modes("full")
+def test_postgresql_where_the_cluster_of_the_host_cannot_be_read(servers: Environment, port: str) -> None:
+    """Then there is its configuration, as far as all may read it, and an empty directory."""
+    script = """
+        conf=/etc/postgresql/$version/main
+        sed -i "s/^port = .*/port = $1/" "$conf/postgresql.conf"
+        rm -rf "/var/lib/postgresql/$version/main"; install -d -m 700 "/var/lib/postgresql/$version/main"
+        : > "$conf/pg_hba.conf"; : > "$conf/pg_ident.conf"
+        systemctl start postgresql
+        su postgres -c "createdb -p $1 trial; psql -qAt -p $1 -c 'SELECT 42' trial"
+    """
+    assert servers.sh(_POSTGRES + script, port) == "42\n"
+
+
+@pytest.mark.modes("single")
+def test_postgresql_as_a_service_is_refused_where_nobody_else_exists(servers: Environment) -> None:
+    result = servers.exec("systemctl", "start", "postgresql")
+    assert (result.returncode, "postgresql@" in result.stderr) == (1, True)
+    assert servers.tool.status(servers.name)["running"] is False
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_nginx_and_mariadb_and_cron_as_services(servers: Environment, port: str) -> None:
+    start = "systemctl start nginx mariadb cron; systemctl is-active nginx mariadb cron"
+    servers.sh(
+        """
+        echo "server { listen 127.0.0.1:$1; root /srv/www; }" > /etc/nginx/sites-available/default
+        mkdir -p /srv/www; echo page > /srv/www/index.html
+        printf '[mysqld]\\nskip-networking\\nuser=mysql\\n' > /etc/mysql/mariadb.conf.d/99-own.cnf
+        """,
+        port,
+    )
+    servers.sh(f"{start}; systemctl reload nginx")
+    servers.sh("mysql -e 'CREATE DATABASE kept; CREATE TABLE kept.t (n INT); INSERT INTO kept.t VALUES (42)'")
+    questions = "curl -s --noproxy '*' \"http://127.0.0.1:$1/\"; mysql -Ne 'SELECT n FROM kept.t'"
+    assert servers.sh(questions, port) == "page\n42\n"
+    stopped = succeeded(servers.tool.run("stop", servers.name)).stderr
+    assert [line.split()[-1] for line in stopped.splitlines()] == ["cron.service", "mariadb.service", "nginx.service"]
+    servers.sh("tail -n 3 /var/log/mysql/error.log 2>/dev/null || journalctl -u mariadb | grep -q 'Shutdown complete'")
+    servers.sh(start)
+    assert servers.sh(f"{questions}; mysql -e 'DROP DATABASE kept'", port) == "page\n42\n"
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_sshd_as_a_service(servers: Environment, scratch: Path, port: str) -> None:
+    key = _make_key(servers, scratch)
+    if servers.tool.mode == "single":  # see test_ssh_login
+        servers.sh("usermod --non-unique --uid 0 --gid 0 sshd")
+    configuration = f"Port {port}\nListenAddress 127.0.0.1\nAuthorizedKeysFile /etc/ssh/test-keys\n"
+    servers.sh("cat > /etc/ssh/sshd_config.d/own.conf; systemctl start ssh; systemctl reload ssh", stdin=configuration)
+    client = _ssh(servers, key, port)
+    said = succeeded(servers.exec(*client, "systemctl is-active ssh; echo $SYSENV_NS", identity=_user(servers))).stdout
+    assert said.split()[0] == "active"
+    servers.sh("rm /etc/ssh/sshd_config.d/own.conf")
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_sshd_by_its_socket(servers: Environment, scratch: Path, port: str) -> None:
+    key = _make_key(servers, scratch)
+    if servers.tool.mode == "single":  # see test_ssh_login
+        servers.sh("usermod --non-unique --uid 0 --gid 0 sshd")
+    servers.sh(
+        """
+        cd /etc/systemd/system; mkdir -p ssh.socket.d
+        printf '[Socket]\\nListenStream=\\nListenStream=127.0.0.1:%s\\n' "$1" > ssh.socket.d/own.conf
+        echo 'AuthorizedKeysFile /etc/ssh/test-keys' > /etc/ssh/sshd_config.d/own.conf
+        systemctl start ssh.socket
+        """,
+        port,
+    )
+    assert servers.sh("systemctl is-active ssh.socket ssh || :") == "active\ninactive\n"
+    client = _ssh(servers, key, port)
+    for _ in range(2):
+        said = succeeded(servers.exec(*client, "cat /etc/debian_chroot", identity=_user(servers))).stdout
+        assert said == f"{servers.name}\n"
+    servers.sh("rm -r /etc/ssh/sshd_config.d/own.conf /etc/systemd/system/ssh.socket.d")
+
+
+@pytest.mark.modes("full", "single")
+def test_uuidd_by_its_socket(servers: Environment) -> None:
+    servers.sh("systemctl enable --now uuidd.socket 2>&1; ! systemctl is-active uuidd")
+    first, second = (servers.sh("uuidd -t").strip() for _ in range(2))
+    assert len(first) == len(second) == 36
+    assert first != second
+    pid = servers.sh("systemctl is-active uuidd > /dev/null; systemctl show -p MainPID --value uuidd").strip()
+    assert servers.sh(_OWNER_OF_PROCESS, pid).strip() == _owner(servers, "uuidd")
+    # The service requires its socket, which is there before it.
+    servers.sh("systemctl stop uuidd.socket; systemctl start uuidd; systemctl is-active uuidd.socket")
+    assert len(servers.sh("uuidd -t").strip()) == 36
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_logrotate_by_its_timer(servers: Environment) -> None:
+    servers.sh(
+        """
+        mkdir -p /etc/systemd/system/logrotate.timer.d /var/lib/systemd/timers
+        echo line > /var/log/own.log
+        printf '/var/log/own.log {\\n rotate 2\\n daily\\n}\\n' > /etc/logrotate.d/own
+        printf '"/var/log/own.log" 2020-1-1-0:0:0\\n' > /var/lib/logrotate/status
+        touch -d '2 days ago' /var/lib/systemd/timers/stamp-logrotate.timer
+        sed -i '1s/.*/logrotate state -- version 2\\n&/' /var/lib/logrotate/status
+        systemctl start logrotate.timer
+        """
+    )
+    # Once a day; what has been missed is made up for.
+    wait_for(lambda: servers.exec("test", "-e", "/var/log/own.log.1").returncode == 0)
+    [row] = servers.sh("systemctl list-timers --no-legend").splitlines()
+    assert row.split()[-2:] == ["logrotate.timer", "logrotate.service"]

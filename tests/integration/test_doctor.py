@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, Tool, describe, refused, succeeded
+from .support import ROOT_RUN, Environment, Tool, describe, refused, succeeded
 
 # unshare(2) and clone(2) fail as under a container engine's usual filter (libseccomp's seccomp_rule_add(3)).
 _FILTER = """
@@ -86,6 +86,40 @@ def test_what_works_is_what_is_chosen(tool: Tool) -> None:
     for finding in report["findings"]:
         assert finding["works"] or finding["detail"], finding
     assert _tree(tool) == before
+
+
+@pytest.mark.modes("full")
+def test_what_no_new_privs_takes_away(environment: Environment) -> None:
+    """newuidmap is there and has no effect: installing it is no advice."""
+    if not ROOT_RUN:
+        pytest.skip("only root can become the user so")
+    confined = replace(environment.tool, prefix=(*environment.tool.account.setpriv(), "--no-new-privs"))
+    for status, *arguments in (
+        ("125", "exec", environment.name, "--", "true"),
+        ("1", "create", "--id-map", "full", "x"),
+    ):
+        result = confined.run(*arguments)
+        refused(result, int(status), "newuidmap refused the id map", "no_new_privs is set here", "--id-map single")
+        assert "install" not in result.stderr
+    assert "no_new_privs is set here" in confined.run("doctor").stdout
+    succeeded(confined.run("exec", "confined", "--", "true", limit=300))  # which has the single one
+    succeeded(confined.run("remove", "confined"))
+
+
+@pytest.mark.modes("full")
+def test_it_says_how_ports_below_1024_are_had(tool: Tool) -> None:
+    """By the setting of this system, which a server inside depends on, as one outside does."""
+    bind = "import socket; socket.socket().bind(('127.0.0.1', 81))"
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    said = tool.run("doctor").stdout
+    succeeded(tool.run("create", *tool.options, "server"))
+    try:
+        opened = tool.run("exec", "server", "--", "python3", "-c", bind).returncode == 0
+    finally:
+        tool.end("server")
+    assert opened == (first <= 81)
+    assert ("sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80" in said) == (first > 80)
+    assert ("low ports       works" in said) == (first <= 80)
 
 
 def _tree(tool: Tool) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import machines
+from . import accounts, machines
 from .debs import Deb, change
 from .disks import disk
 from .machines import Machine
@@ -53,7 +53,7 @@ dpkg-query --show --showformat='${Version}\\n' dash test-package; test-program; 
 """
 
 
-@pytest.fixture(params=["ext4", "xfs", "btrfs"])
+@pytest.fixture(params=["ext4", "xfs", pytest.param("btrfs", marks=pytest.mark.matrix)])
 def host_on_a_disk(request: pytest.FixtureRequest, small_host: Path, tool: Tool) -> Iterator[Machine]:
     """A small host, its store on the same disk as its system, where everybody may open /dev/fuse."""
     with disk(request.param, tool.account) as place:
@@ -70,15 +70,17 @@ def host_on_a_disk(request: pytest.FixtureRequest, small_host: Path, tool: Tool)
             yield machine
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("single", more=("full",))
 def test_every_driver_on_every_file_system(host_on_a_disk: Machine, request: pytest.FixtureRequest) -> None:
     machine, tool = host_on_a_disk, host_on_a_disk.tool
+    if tool.mode == "full":
+        accounts.prepare_mounts(tool.launcher, tool.account, *machine.prefix)
     library = machine.sh("realpath /usr/lib/*/libc.so.6").strip()
     files = {"/usr/bin/test-program": "#!/bin/sh\necho two\n", "/etc/test.conf": "2\n"}
     path = Deb("test-package", "2", files=files).build(tool.account.home)
     shell = machine.sh("dpkg-query --show --showformat='${Version}' dash")
     before = machine.sh("find /usr /etc /opt /var -exec stat -c '%n %s %Y %a' {} +")
-    drivers = ["stub", "copy", *(["fuse"] if tool.mode == "single" else [])]
+    drivers = ["stub", "copy", "fuse" if tool.mode == "single" else "idmap"]
     if request.node.callspec.params["host_on_a_disk"] == "ext4":
         refused(tool.run("create", "--driver", "reflink", "x", limit=BASE_LIMIT), 1, "reflink", "SYSENV_NS_HOME")
     else:

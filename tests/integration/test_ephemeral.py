@@ -32,7 +32,7 @@ exit 7
 
 
 def _names(tool: Tool) -> list[str]:
-    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)]
+    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
 
 
 def _frozen(tool: Tool) -> list[str]:
@@ -46,7 +46,7 @@ def _assert_nothing_is_left(tool: Tool) -> None:
     assert _frozen(tool) == []
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", "root", more=("single",))
 def test_a_throwaway_environment(machine: Machine) -> None:
     """Its changes are in memory or on the disk, and gone afterwards; the status is the command's own."""
     tool = machine.tool
@@ -63,7 +63,7 @@ def test_a_throwaway_environment(machine: Machine) -> None:
     refused(tool.run("create", "ephemeral-12"), 2, "throwaway")
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
     """It is listed and can be joined; what was killed is removed by the next command."""
     tool = machine.tool
@@ -110,7 +110,7 @@ def _assert_stays_what_it_is(source: Environment) -> None:
     assert (tool.store / "layers" / _frozen(tool)[0] / "upper/usr/own/file").exists()
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", "root", more=("single",))
 def test_on_top_of_another(machine: Machine) -> None:
     """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
     source = _source(machine)
@@ -126,7 +126,7 @@ def test_on_top_of_another_that_a_program_serves(environment: Environment) -> No
     _assert_stays_what_it_is(environment)
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
     """Though the environment below is removed meanwhile."""
     tool, source = machine.tool, _source(machine)

@@ -38,10 +38,9 @@ rm -r /opt/h/deep; mkdir /opt/h/deep; echo new > /opt/h/deep/new; rm -r /etc/apt
 mkdir /usr/share/doc/dpkg; echo mine > /usr/share/doc/dpkg/mine; echo 3 > /usr/share/common-licenses/GPL-3
 """
 _CHANGES = Path(__file__).parents[1] / "unit" / "changes.py"
-# rename(2) of a directory that lies in a layer below is refused; mv copes with that.
+# Directories that lie in a layer below are renamed too.
 _CHANGE = """
-import subprocess, sys
-Path.rename = lambda path, target: subprocess.run(["mv", "-T", path, target], check=True)
+import sys
 Changes(Path("/srv"), int(sys.argv[1]), True).make(60)
 """
 
@@ -98,7 +97,7 @@ def copy(tool: Tool) -> Iterator[Environment]:
         tool.end(environment.name)
 
 
-@pytest.mark.modes("full", "single", "root", "disk", "fuse")
+@pytest.mark.modes("full", "root", "fuse", more=("single", "disk"))
 def test_states_come_back_exactly(environment: Environment) -> None:
     """Content, modes, owners, times, links, attributes; of what was made, changed, deleted and replaced."""
     environment.sh(_FIRST)
@@ -125,7 +124,7 @@ def test_states_come_back_exactly(environment: Environment) -> None:
     assert len(_frozen(environment.tool)) == 1  # those that only the present state needs are one
 
 
-@pytest.mark.modes("full", "root", "fuse")
+@pytest.mark.modes("full", "fuse", more=("root",))
 def test_random_changes_merged(environment: Environment) -> None:
     """Whatever lies above whatever: the states are those that they were, and merged layers show the same."""
     source = f"{_CHANGES.read_text()}\n{_CHANGE}"
@@ -147,7 +146,7 @@ def test_random_changes_merged(environment: Environment) -> None:
     assert environment.sh("ls -A /srv") == "x\n"
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_a_clone_is_the_same_and_apart(environment: Environment, copy: Environment) -> None:
     tool = environment.tool
     environment.sh(_FIRST)
@@ -182,7 +181,39 @@ def test_a_clone_is_the_same_and_apart(environment: Environment, copy: Environme
     succeeded(tool.run("create", *tool.options, environment.name))  # for the fixture
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("single", "root", "fuse"))
+def test_another_name(environment: Environment, copy: Environment) -> None:
+    """It has the files, the history and the prompt of before, also where the prompt's file is frozen."""
+    tool = environment.tool
+    environment.sh(_FIRST)
+    _snapshot(environment, "first")
+    environment.sh("touch /etc/of-this-environment")
+    expected = _picture(environment)
+    session = sleeper(environment)
+    refused(tool.run("rename", environment.name, copy.name), 1, f"{environment.name} is running")
+    end(session)
+    succeeded(tool.run("rename", environment.name, copy.name))
+    assert not tool.store.joinpath("envs", environment.name).exists()
+    assert (_picture(copy), _labels(copy)) == (expected, ["first"])
+    listed = json.loads(succeeded(tool.run("list", "--size", "--json")).stdout)["environments"]
+    history = _json(tool, "history", copy.name)
+    parts = [history["size"], *(snapshot["size"] for snapshot in history["snapshots"])]
+    assert [found["size"] for found in listed if found["name"] == copy.name] == [sum(parts)]
+    assert copy.sh("cat /etc/debian_chroot; echo $SYSENV_NS; stat -c %a /etc /etc/debian_chroot") == (
+        f"{copy.name}\n{copy.name}\n755\n644\n"
+    )
+    _rollback(copy, "first")
+    assert copy.sh("cat /etc/debian_chroot") == f"{copy.name}\n"
+    succeeded(tool.run("rename", copy.name, environment.name))  # for the fixture
+    assert environment.sh("cat /etc/debian_chroot") == f"{environment.name}\n"
+    refused(tool.run("rename", environment.name, environment.name), 1, "already exists")
+    environment.sh("echo mine > /etc/debian_chroot")
+    succeeded(tool.run("rename", environment.name, copy.name))
+    assert copy.sh("cat /etc/debian_chroot") == "mine\n"
+    succeeded(tool.run("rename", copy.name, environment.name))
+
+
+@pytest.mark.modes("full", more=("root",))
 def test_refused_while_it_runs(environment: Environment, copy: Environment) -> None:
     """What would be wrong then; the history can be looked at, and a snapshot be forgotten."""
     tool, name = environment.tool, environment.name
@@ -206,10 +237,12 @@ def test_mistakes_are_told(environment: Environment) -> None:
     tool, name = environment.tool, environment.name
     refused(tool.run("rollback", name, "none"), 1, f"{name} has no snapshot none", f"sysenv-ns snapshot {name}")
     _snapshot(environment, "one")
-    refused(tool.run("snapshot", name, "one"), 1, "has a snapshot one already", "--delete")
-    refused(tool.run("snapshot", "--delete", name, "two"), 1, f"{name} has no snapshot two", "there are: one")
-    refused(tool.run("clone", "--snapshot", "none", name, "new"), 1, f"{name} has no snapshot none", "there are: one")
-    refused(tool.run("clone", name, name), 1, f"the environment {name} exists already")
+    refused(tool.run("snapshot", name, "one"), 1, "already has a snapshot one", "--delete")
+    refused(tool.run("snapshot", "--delete", name, "two"), 1, f"{name} has no snapshot two", "existing ones: one")
+    refused(
+        tool.run("clone", "--snapshot", "none", name, "new"), 1, f"{name} has no snapshot none", "existing ones: one"
+    )
+    refused(tool.run("clone", name, name), 1, f"the environment {name} already exists")
     for command in (("snapshot", "none"), ("history", "none"), ("rollback", "none", "one"), ("clone", "none", "new")):
         refused(tool.run(*command), 1, "there is no environment none")
     assert not (tool.store / "envs/new").exists()
@@ -224,7 +257,10 @@ def test_what_is_printed(environment: Environment) -> None:
     unnamed = succeeded(run("snapshot", name))
     assert unnamed.stdout == ""
     label = _labels(environment)[1]
-    assert unnamed.stderr == f"sysenv-ns: {name} can go back to this state with: sysenv-ns rollback {name} {label}\n"
+    assert (
+        unnamed.stderr
+        == f"sysenv-ns: created the snapshot {label}; to go back to it: sysenv-ns rollback {name} {label}\n"
+    )
     environment.sh("head -c 3000000 /dev/urandom > /usr/local/big")
     assert succeeded(run("rollback", name, "one")).stderr.endswith(f"sysenv-ns rollback {name} before-rollback\n")
     found = _json(environment.tool, "history", name)
@@ -239,7 +275,7 @@ def test_what_is_printed(environment: Environment) -> None:
     assert f"one, {label}, before-rollback" in succeeded(run("status", name)).stdout
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_killed_at_any_moment(environment: Environment, copy: Environment) -> None:
     """A command has done all or nothing, the environment opens, and what was begun is gone after the next one."""
     tool, name, rng = environment.tool, environment.name, random.Random(7)
@@ -276,7 +312,7 @@ def test_killed_at_any_moment(environment: Environment, copy: Environment) -> No
     succeeded(tool.run("create", *tool.options, name))  # for the fixture
 
 
-@pytest.mark.modes("single", "root")
+@pytest.mark.modes("single", more=("root",))
 def test_sessions_and_snapshots_at_once(environment: Environment) -> None:
     """Each comes before the other or after it: nothing that was written is lost."""
     tool, name = environment.tool, environment.name
@@ -330,7 +366,21 @@ def test_of_a_damaged_one_nothing_is_freed(environment: Environment, copy: Envir
     succeeded(tool.run("create", *tool.options, environment.name))  # for the fixture
 
 
-@pytest.mark.modes("root", "disk")
+@pytest.mark.modes("full", "single")
+def test_a_layer_with_a_damaged_description_is_deleted(environment: Environment) -> None:
+    """Whose ids its files have, their owner tells."""
+    tool = environment.tool
+    environment.sh("mkdir -p /usr/local/state/inner; echo 1 > /usr/local/state/x; chmod -R go= /usr/local/state/")
+    _snapshot(environment, "one")
+    assert _frozen(tool)
+    for path in (tool.store / "layers").glob("*/env.json"):
+        path.write_text("{")
+    tool.end(environment.name)
+    assert _frozen(tool) == []
+    succeeded(tool.run("create", *tool.options, environment.name))  # for the fixture
+
+
+@pytest.mark.modes("root", more=("disk",))
 def test_lost_layers(environment: Environment) -> None:
     """It is told which, nothing is mounted without them, and what is left can be removed."""
     tool, name = environment.tool, environment.name

@@ -12,6 +12,13 @@ from .debs import Deb
 from .machines import Machine, output, unmerge_usr
 from .support import Argument, Environment, finish, stays_on_its_file_system, succeeded
 
+
+@pytest.fixture
+def machine(new_machine: Machine) -> Machine:
+    """What is tested here is the building of the base."""
+    return new_machine
+
+
 # What is mounted on the directory $1. Guests are bound: whoever could not write there on the host cannot do it inside.
 _GUESTS = {
     "tmpfs": 'memory "$1"',
@@ -45,6 +52,7 @@ _NAMES: tuple[Argument, ...] = (
 )
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_guests_show_and_are_the_hosts(machine: Machine) -> None:
     machine.image("small", "ext4", size="16M")
     _mount(machine, "/opt", _GUESTS, "guest")
@@ -56,6 +64,7 @@ def test_guests_show_and_are_the_hosts(machine: Machine) -> None:
     _writable(environment, "/opt", "/usr/bin")
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_disks_are_overlaid(machine: Machine) -> None:
     for number in ("", "-2", "-3", "-4"):
         machine.image(f"ext4{number}", "ext4", size="16M")
@@ -120,6 +129,7 @@ def _path(parent: str, name: Argument) -> Argument:
     return os.path.join(os.fsencode(parent), os.fsencode(name))
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_mounted_files(machine: Machine) -> None:
     machine.sh("""
         echo guest > /mnt/source
@@ -147,6 +157,7 @@ _SYSTEM_DISKS = {
 }
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_every_system_directory_on_a_disk_of_its_own(machine: Machine, shared: Path) -> None:
     stays_on_its_file_system(machine.tool)
     machine.sh("for d in /usr/local/lib /opt/app /var/log/app; do mkdir $d; head -c 9999 /dev/urandom > $d/data; done")
@@ -210,7 +221,7 @@ def _is_a_whole_system(machine: Machine, shared: Path) -> Environment:
     environment = machine.create()
     inside = environment.sh(listing, limit=300)
     assert set(outside.splitlines()) <= set(inside.splitlines())
-    directory = shared / f"whole-{machine.root.name}"
+    directory = shared / f"whole-{machine.tool.store.parent.parent.name}"
     directory.mkdir()
     files = {"/usr/bin/test-program": "#!/bin/sh\necho works\n", "/var/log/test/log": "x", "/opt/test/data": "x"}
     package = Deb("test-package", files=files).build(directory)
@@ -232,7 +243,7 @@ def _state(machine: Machine) -> str:
     """)
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_mounts_that_the_user_cannot_reach(machine: Machine) -> None:
     image = machine.image("disk", "ext4", size="16M")
     machine.sh(
@@ -365,7 +376,7 @@ def test_a_disk_that_is_exchanged_deep_below_usr(machine: Machine) -> None:
     assert environment.sh(f"head -1 {point}/data").split() == ["two"]
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_a_mount_among_very_many_directories(machine: Machine) -> None:
     """overlayfs takes 500 layers: not every sibling of a mount can be a data-only lower."""
     machine.sh("""
@@ -379,6 +390,7 @@ def test_a_mount_among_very_many_directories(machine: Machine) -> None:
     assert environment.sh(listing) == machine.sh(listing)
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_mounts_that_come_and_go_while_a_session_runs(machine: Machine) -> None:
     machine.sh("mkdir /opt/app /opt/guest /opt/disk /mnt/stick; head -c 9999 /dev/urandom > /opt/app/data")
     image = machine.image("disk", "ext4", size="16M")

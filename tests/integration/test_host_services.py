@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .debs import Deb, change
+from .machines import Machine
 from .support import ROOT_RUN, Environment, describe, succeeded
 
 # A host with a system bus on which somebody listens, in a mount namespace of its own: this machine may have none.
@@ -54,6 +55,12 @@ udevadm trigger
 """
 
 
+@pytest.fixture
+def environment(shared_environment: Environment) -> Environment:
+    """One for all tests of this file: they look at the bus of a host of their own."""
+    return shared_environment
+
+
 class Host:
     """Runs commands of an environment on that host; `heard` is what was said on its bus meanwhile."""
 
@@ -93,13 +100,11 @@ def host(environment: Environment) -> Iterator[Host]:
         subprocess.run(["rm", "-r", directory], check=True)
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", "root", more=("single",))
 @pytest.mark.parametrize(
     "script",
     [
-        _ORDERS,
-        "sudo -n systemctl restart ssh; sudo -n sh -c 'systemctl stop ssh'",
-        "su - root -c 'systemctl restart ssh; systemctl is-active ssh'",
+        f"export DPKG_MAINTSCRIPT_NAME=postinst; {_ORDERS}",
         "deb-systemd-invoke restart ssh.service || [ $? = 101 ]",
         "mkdir -p /etc/init.d; invoke-rc.d --try-anyway no-such-service restart || true",
         "systemctl enable systemd-networkd.service; systemctl mask systemd-networkd; systemctl preset-all 2>&1 || true",
@@ -111,23 +116,46 @@ def test_root_gives_no_orders(environment: Environment, host: Host, script: str)
     assert host.heard() == []
 
 
-@pytest.mark.modes("full")
-def test_you_give_no_orders(environment: Environment, host: Host) -> None:
-    """On the host these would ask for a password."""
-    succeeded(environment.exec("sh", "-ec", _ORDERS, identity="--me", prefix=host.prefix()))
+@pytest.mark.modes("full", "root", more=("single",))
+@pytest.mark.parametrize(
+    "script",
+    [
+        "systemctl restart ssh.service",
+        "sudo -n systemctl restart ssh",
+        "sudo -n sh -c 'systemctl stop ssh'",
+        "su - root -c 'systemctl restart ssh'",
+        "service ssh restart",
+        "/bin/sh -lc 'systemctl start ssh'",
+    ],
+)
+def test_orders_are_for_services_of_the_environment(environment: Environment, host: Host, script: str) -> None:
+    """There is no such service in it, and nobody pretends that one has been started."""
+    result = environment.exec("sh", "-ec", script, prefix=host.prefix())
+    assert result.returncode != 0, describe(result)
+    assert "ssh" in result.stderr
     assert host.heard() == []
 
 
-@pytest.mark.modes("full", "single", "root")
-def test_scripts_of_packages_give_no_orders(environment: Environment, host: Host, shared: Path) -> None:
+@pytest.mark.modes("full")
+@pytest.mark.parametrize("order", ["restart ssh.service", "stop cron", "reload ssh", "daemon-reload"])
+def test_you_give_no_orders(environment: Environment, host: Host, order: str) -> None:
+    """On the host these would ask for a password."""
+    result = environment.exec("sh", "-ec", f"systemctl {order}", identity="--me", prefix=host.prefix())
+    assert (result.returncode, "sudo systemctl" in result.stderr) == (1, True), describe(result)
+    assert host.heard() == []
+
+
+@pytest.mark.modes("full", "root", more=("single",))
+def test_scripts_of_packages_give_no_orders(new_environment: Environment, host: Host, shared: Path) -> None:
+    _need_systemd(new_environment)
     deb = Deb("ordered", files={"/lib/systemd/system/ordered.service": _UNIT}, scripts={"postinst": _POSTINST})
     package = deb.build(shared)
-    change(environment, 'apt-get -q -y install "$1"', str(package), prefix=host.prefix())
+    change(new_environment, 'apt-get -q -y install "$1"', str(package), prefix=host.prefix())
     assert host.heard() == []
-    environment.sh("test -L /etc/systemd/system/multi-user.target.wants/ordered.service")
+    new_environment.sh("test -L /etc/systemd/system/multi-user.target.wants/ordered.service")
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_the_bus_is_the_hosts(environment: Environment, host: Host) -> None:
     """It answers inside, and what is said to its services is heard: what the other tests do not hear was not said."""
     call = ("busctl", "call", *_STOP_UNIT, "ss", "ssh.service", "replace")
@@ -138,7 +166,7 @@ def test_the_bus_is_the_hosts(environment: Environment, host: Host) -> None:
     assert any("org.freedesktop.systemd1" in line for line in host.heard())
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_apt_says_nothing_of_the_bus(environment: Environment, host: Host, shared: Path) -> None:
     """The host's configuration of apt may tell PackageKit of each change, by a bus that root inside is no one on."""
     package = Deb("quiet").build(shared)
@@ -148,6 +176,7 @@ def test_apt_says_nothing_of_the_bus(environment: Environment, host: Host, share
     assert host.heard() == []
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_the_environment_is_told_by_sudo_too(environment: Environment) -> None:
     identity = "--me" if environment.tool.mode == "full" else "--root"
     said = environment.sh("sudo -n sh -c 'echo $SYSTEMD_OFFLINE $SYSENV_NS'", identity=identity)
@@ -160,3 +189,35 @@ def test_tmpfiles_says_nothing(environment: Environment) -> None:
     _need_systemd(environment)
     result = succeeded(environment.exec("systemd-tmpfiles", "--create"))
     assert (result.stdout, result.stderr) == ("", "")
+
+
+_HOOKS = """
+mkdir -p /etc/apt/apt.conf.d /etc/.git
+chmod 700 /etc/.git
+cd /etc/apt/apt.conf.d
+echo 'DPkg::Pre-Invoke {"mount -o remount,exec /tmp";}; DPkg::Post-Invoke {"mount -o remount,noexec /tmp";};' > 00noexec
+echo 'DPkg::Pre-Invoke { "if [ -x /usr/bin/etckeeper ]; then etckeeper pre-install; fi"; };' > 05etckeeper
+echo 'DPkg::Pre-Install-Pkgs {"/usr/sbin/apt-listbugs apt";}; AptListbugs::Severities "critical";' > 10apt-listbugs
+echo 'DPkg::Pre-Invoke {"/usr/bin/timeshift-autosnap-apt";};' > 80-timeshift
+echo 'DPkg::Post-Invoke {"/usr/lib/needrestart/apt-pinvoke";};' > 99needrestart
+echo 'DPkg::Post-Invoke {"echo own hook";};' > 99own
+for program in bin/etckeeper sbin/apt-listbugs bin/timeshift-autosnap-apt lib/needrestart/apt-pinvoke; do
+    mkdir -p /usr/lib/needrestart
+    printf '#!/bin/sh\\necho "$0 was asked" >&2\\nexit 1\\n' > "/usr/$program"
+    chmod 755 "/usr/$program"
+done
+"""
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_hooks_of_a_hardened_host(machine: Machine, shared: Path) -> None:
+    """What looks after the host at each installation is not asked by one inside; what is not known is."""
+    machine.sh(_HOOKS)
+    environment = machine.create()
+    package = Deb("hooked").build(shared)
+    result = environment.exec("sh", "-c", "apt-get -q -y install $0 2>&1", str(package))
+    assert result.returncode == 0, describe(result)
+    assert "was asked" not in result.stdout, describe(result)
+    assert "own hook" in result.stdout
+    environment.sh("dpkg-query --show hooked; apt-config dump | grep -q 'AptListbugs::Severities \"critical\"'")
+    assert succeeded(environment.tool.run("diff", environment.name, "--", "/etc/apt")).stdout == ""

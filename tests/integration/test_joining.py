@@ -65,15 +65,10 @@ def _root_device(mountinfo: str) -> str:
     return match[1]
 
 
-@pytest.mark.modes("full", "single", "root")
-def test_two_hundred_sessions_from_ten_at_once(environment: Environment) -> None:
-    _start_many(environment, 200)
-
-
-@pytest.mark.slow
-@pytest.mark.modes("disk")
-def test_thousand_sessions_from_ten_at_once(environment: Environment) -> None:
-    _start_many(environment, 1000)
+@pytest.mark.modes("full", more=("single", "root", "disk"))
+def test_many_sessions_from_ten_at_once(environment: Environment, whole: bool) -> None:
+    long = 1000 if environment.tool.store.is_relative_to(environment.tool.account.home) else 200
+    _start_many(environment, long if whole else 60)
 
 
 def _start_many(environment: Environment, count: int) -> None:
@@ -91,7 +86,7 @@ def _start_many(environment: Environment, count: int) -> None:
     assert _kernel_complaints(begin) == []
 
 
-@pytest.mark.modes("full", "single", "root", "fuse")
+@pytest.mark.modes("full", "root", "fuse", more=("single",))
 def test_last_one_out_ends_it(environment: Environment) -> None:
     first, second = sleeper(environment), sleeper(environment)
     end(first)
@@ -104,14 +99,14 @@ def test_last_one_out_ends_it(environment: Environment) -> None:
     assert "sysenv-ns:" not in Path("/proc/self/mountinfo").read_text()
 
 
-@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
+@pytest.mark.modes("full", "root", more=("single", "fuse", "sudo"))
 def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
     tool = environment.tool
     succeeded(environment.exec("python3", "-c", _DAEMON))
     wait_for(lambda: len(tool.status(environment.name)["processes"]) == 1)
     (process,) = tool.status(environment.name)["processes"]
     assert process["command"].startswith("python3 -c")
-    listed = json.loads(succeeded(tool.run("list", "--json")).stdout)
+    listed = json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]
     assert [entry["processes"] for entry in listed if entry["name"] == environment.name] == [[process]]
     (line,) = (text for text in succeeded(tool.run("list")).stdout.splitlines() if environment.name in text.split())
     assert "running (1)" in line
@@ -124,7 +119,7 @@ def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
     assert "was not running" in succeeded(tool.run("stop", environment.name)).stderr
 
 
-@pytest.mark.modes("full", "single", "root", "fuse")
+@pytest.mark.modes("full", more=("single", "root", "fuse"))
 def test_stop_kills_what_does_not_end(environment: Environment) -> None:
     tool = environment.tool
     obedient = sleeper(environment)
@@ -149,6 +144,7 @@ def test_stop_ends_a_stopped_process(environment: Environment) -> None:
     assert finish(process).returncode == -signal.SIGTERM
 
 
+@pytest.mark.modes("full", "single", more=("root",))
 def test_stop_ends_what_another_user_of_the_environment_runs(environment: Environment) -> None:
     if environment.tool.mode == "full":
         script = "setpriv --reuid 33 --regid 33 --clear-groups setsid sleep 300 >/dev/null 2>&1 </dev/null &"
@@ -177,6 +173,7 @@ def test_session_joins_while_stop_waits(environment: Environment) -> None:
     succeeded(environment.exec("true"))
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 def test_only_a_sandbox_is_left(environment: Environment) -> None:
     """A process with mount and user namespaces of its own keeps the overlay mounted, and nobody can join it."""
     unshare = ("unshare", "--mount") if environment.tool.mode == "root" else ("unshare", "--map-root-user", "--mount")
@@ -248,6 +245,7 @@ def test_not_inside_an_environment(environment: Environment, known: bool) -> Non
         refused(result, int(status), "inside the environment")
 
 
+@pytest.mark.modes("full", "single", "root")
 def test_sandboxes_work_inside(environment: Environment) -> None:
     environment.sh("unshare --map-root-user true")
     environment.sh("unshare --map-root-user --mount --pid --fork --mount-proc true")
@@ -296,7 +294,7 @@ cp --parents $(ldd /bin/sleep | grep -o '/[^ ]*') /opt/root
 """
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 @pytest.mark.parametrize(("prepare", "root"), [("", "/usr"), (_ROOT_OF_ITS_OWN, "/opt/root")], ids=["part", "mount"])
 def test_a_daemon_in_a_chroot_belongs_to_the_environment(environment: Environment, prepare: str, root: str) -> None:
     """Its mount table has nothing of the environment: daemons of mail, names and time lock themselves up so."""

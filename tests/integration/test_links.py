@@ -75,7 +75,7 @@ def _run(tool: Tool, path: Path | str, *arguments: str, stdin: str = "", **varia
     )
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", more=("single", "root"))
 def test_which(greeter: Environment) -> None:
     """Of the environment or of the host, whether it runs or not; nothing is left running."""
     tool, name = greeter.tool, greeter.name
@@ -132,14 +132,14 @@ def test_what_cannot_be_linked(greeter: Environment) -> None:
     assert not _bin(tool).exists()
     succeeded(tool.run("link", name, "cat"))
     (_bin(tool) / "greet").write_text("mine")
-    refused(tool.run("link", name, "hello-there", "greet"), 1, "greet exists already")
+    refused(tool.run("link", name, "hello-there", "greet"), 1, "greet already exists")
     assert (_bin(tool) / "greet").read_text() == "mine"
     assert sorted(os.listdir(_bin(tool))) == ["cat", "greet"]
     refused(tool.run("unlink", name, "cat", "greet"), 1, "no link greet")
     assert sorted(os.listdir(_bin(tool))) == ["cat", "greet"]
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_links_go_with_the_environment(greeter: Environment) -> None:
     """But for what the user has replaced; and what is left of one that is lost says so."""
     tool = greeter.tool
@@ -158,7 +158,7 @@ def test_links_go_with_the_environment(greeter: Environment) -> None:
     assert "with-links" not in succeeded(tool.run("list")).stdout
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_links_of_snapshots_and_clones(greeter: Environment) -> None:
     """Snapshots and rollbacks leave them; a clone has none, as each command leads into one environment."""
     tool, name = greeter.tool, greeter.name
@@ -181,7 +181,7 @@ def test_links_of_snapshots_and_clones(greeter: Environment) -> None:
     assert sorted(os.listdir(_bin(tool))) == ["greet", "later"]
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_desktop_entries(greeter: Environment) -> None:
     """Only of the program, only what a menu needs, and nothing that is the user's own."""
     tool, name = greeter.tool, greeter.name
@@ -208,7 +208,7 @@ def test_desktop_entries(greeter: Environment) -> None:
     assert "DBus" not in entry
     assert "Icon" not in found[f"applications/sysenv-ns-{name}-climber.desktop"]
     assert {stat.S_IMODE(p.stat().st_mode) & 0o111 for p in share.rglob(f"*{name}*") if p.is_file()} == {0}
-    assert sorted(json.loads(made.stdout)[0]["files"][1:]) == sorted(str(share / path) for path in found)
+    assert sorted(json.loads(made.stdout)["links"][0]["files"][1:]) == sorted(str(share / path) for path in found)
     succeeded(tool.run("link", name, "hello-there"))
     assert not [p for p in share.rglob(f"*{name}*") if p.is_file()]
 

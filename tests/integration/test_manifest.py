@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from .support import (
 from .terminals import spawn
 from .upgrades import asking
 
+_VARIABLES = "/var/lib/sysenv-ns/variables.json"
 _STATES = "dpkg-query -W -f '${Package} ${db:Status-Abbrev}${Version}\n' 'm-*' 2>/dev/null || true"
 _PICTURE = f"""
 {_STATES}
@@ -166,14 +167,15 @@ link = "bin/m-tool"
 """
 
 
-@pytest.mark.modes("full", "single", "root")
+@pytest.mark.modes("full", "single", more=("root",))
 def test_an_environment_is_made_and_kept_in_step(project: Project) -> None:
     """Only what differs is done; what is given up goes with what it needed; all as often as you like."""
     (project.directory / "files").mkdir()
     (project.directory / "files/data").write_bytes(b"data \xff\n")
     project.write(_FULL)
+    store = [*project.tool.store.rglob("*")]
     assert project.sync("--check").returncode == 1
-    assert not (project.tool.store / "envs").exists()
+    assert [*project.tool.store.rglob("*")] == store
     kinds = [kind for kind, _ in project.done()]
     assert {"repository", "answer", "install", "remove", "hold", "file", "script"} == {*kinds}
     environment = project.environment
@@ -208,6 +210,78 @@ def test_an_environment_is_made_and_kept_in_step(project: Project) -> None:
     assert left == ["/etc/apt/sources.list.d/local.list", "/opt/note"]
 
 
+@pytest.mark.modes("full", more=("single", "root"))
+def test_variables(project: Project) -> None:
+    """They are set for sessions, but not against the user's own; they go along, and away with the line."""
+    project.write('[env]\nSTAGE = "of the project"\nTOOL = "a\\nb"')
+    assert "STAGE" in project.sync("--check").stdout
+    assert ("file", _VARIABLES) in project.done()
+    project.assert_matches()
+    environment, tool = project.environment, project.tool
+    assert environment.sh('echo "$STAGE $TOOL"') == "of the project a\nb\n"
+    succeeded(tool.run("snapshot", project.name, "one"))
+    asked = tool.run("exec", "--env", "STAGE=asked for", project.name, "--", "printenv", "STAGE")
+    assert succeeded(asked).stdout == "asked for\n"
+    settings = tool.store / "envs" / project.name / "config.toml"
+    if tool.mode != "root":
+        settings.write_text('[env]\nSTAGE = "mine"\n')
+        assert environment.sh('echo "$STAGE"') == "mine\n"
+        settings.unlink()
+    frozen = succeeded(tool.run("freeze", project.name)).stdout
+    assert 'STAGE = "of the project"' in frozen
+    assert "variables.json" not in frozen
+    environment.sh("""echo '{"STAGE": 1, "SYSENV_NS": "x", "a b": "x", "LEFT": "y"}' > "$1" """, _VARIABLES)
+    assert environment.sh('echo "${STAGE-none} $SYSENV_NS $LEFT"') == f"none {project.name} y\n"
+    environment.sh('rm "$1"; ln -s /etc/passwd "$1"', _VARIABLES)
+    assert environment.sh('echo "${STAGE-none}"') == "none\n"
+    assert project.done() == [("file", _VARIABLES)]
+    project.write("")
+    assert project.done() == [("file", _VARIABLES)]
+    assert environment.sh('echo "${STAGE-none}"; ls "$1" 2>&1 || true', _VARIABLES).startswith("none\nls: cannot")
+
+
+@pytest.mark.modes("full", more=("single", "root"))
+def test_packages_are_added_and_dropped(project: Project) -> None:
+    """Without a question, in the environment and in its file; or, where they cannot be had, in neither."""
+    project.write('name = "test"  # ours')
+    for path in (project.directory, project.file):
+        os.chown(path, project.tool.account.uid, project.tool.account.gid)
+    project.done()
+    text = project.file.read_text()
+
+    def run(*arguments: str) -> Result:
+        inside = replace(project.tool, prefix=(*project.tool.prefix, "env", f"--chdir={project.directory}"))
+        return inside.run(*arguments, limit=APT_LIMIT)
+
+    succeeded(run("add", "m-a", "m-b=1"))
+    assert project.states() == {"m-a": "ii 1", "m-b": "ii 1", "m-lib": "ii 1", "m-host": "ii 1", "m-nice": "ii 1"}
+    assert project.file.read_text() == text.replace("\n", '\npackages = ["m-a", "m-b=1"]\n', 1)
+    project.assert_matches()
+    added = project.file.read_text()
+    refused(run("add", "m-broken"), 1, "test cannot be synced, nothing was changed")
+    assert project.file.read_text() == added
+    succeeded(run("drop", "m-a", "m-b"))
+    assert project.states() == {"m-host": "ii 1"}
+    assert project.file.read_text() == text.replace("\n", "\npackages = []\n", 1)
+    project.assert_nothing_is_left()
+
+
+@pytest.mark.modes("full", more=("single", "root"))
+def test_own_packages_are_upgraded(project: Project) -> None:
+    """Those of the system are not, and what came because others need it is not asked for now."""
+    project.write('packages = ["m-a", "m-b=1"]')
+    project.done()
+    asked_for = "apt-mark showmanual 'm-*' | sort | tr '\\n' ' '"
+    before = project.environment.sh(asked_for)
+    succeeded(project.tool.run("upgrade", "--yes", project.name, limit=APT_LIMIT))
+    assert project.states() == {"m-a": "ii 1", "m-b": "ii 2", "m-lib": "ii 1", "m-host": "ii 1", "m-nice": "ii 1"}
+    assert project.environment.sh(asked_for) == before
+    project.environment.sh("apt-get -q -y install --allow-downgrades m-b=1")
+    said = succeeded(project.tool.run("upgrade", "--all", "--yes", limit=APT_LIMIT)).stderr
+    assert f"upgrading {project.name}\n" in said
+    assert project.states()["m-b"] == "ii 2"
+
+
 @pytest.mark.modes("full")
 def test_changes_by_hand_are_taken_back(project: Project) -> None:
     project.write('packages = ["m-a"]\n[files]\n"/etc/mine" = "mine\\n"')
@@ -233,7 +307,7 @@ def test_what_packages_exclude_is_not_asked_for_again(project: Project) -> None:
     assert project.states() == {"m-host": "rc 1", "m-rival": "ii 1"}
     project.assert_matches()
     project.write('packages = ["m-rival", "m-host"]')
-    refused(project.sync("--yes"), 1, "test cannot be synced, nothing is changed", "m-host", "exclude each other")
+    refused(project.sync("--yes"), 1, "test cannot be synced, nothing was changed", "m-host", "conflict with others")
     assert project.states() == {"m-host": "rc 1", "m-rival": "ii 1"}
 
 
@@ -242,7 +316,7 @@ def test_a_failure_leaves_the_environment_as_it_was(project: Project) -> None:
     """Wherever it comes; a new one is not there at all."""
     script = '\n[[scripts]]\nname = "bad"\nrun = "echo x > /opt/x; false"\n'
     project.write(f'packages = ["m-b"]{script}')
-    refused(project.sync("--yes"), 1, "test cannot be synced, nothing is changed: script: bad failed with status 1")
+    refused(project.sync("--yes"), 1, "test cannot be synced, nothing was changed: script: bad failed with status 1")
     assert project.tool.run("status", "test").returncode == 1
     project.write('packages = ["m-a"]')
     project.done()
@@ -250,18 +324,18 @@ def test_a_failure_leaves_the_environment_as_it_was(project: Project) -> None:
     picture = project.environment.sh(_PICTURE)
     for text, words in (
         (f'packages = ["m-b"]{script}', ("script: bad",)),
-        ('packages = ["m-broken"]', ("install and remove packages failed with status 100", "what it said is above")),
+        ('packages = ["m-broken"]', ("install and remove packages failed with status 100", "see its output above")),
         ('packages = ["m-none"]', ("fetch packages failed with status 100",)),
-        ('packages = ["m-b=3"]', ("m-b=3 is in no repository; there is: 1 2", "leave out the version")),
+        ('packages = ["m-b=3"]', ("m-b=3 is in no repository; available: 1 2", "leave out the version")),
         ('packages = ["m-b"]\n[files]\n"/opt" = "x"', ("/opt is a directory", "give the path of a file")),
-        ('packages = ["m-b"]\n[files]\n"/home/x" = "x"', ("/home/x would be this system's own file",)),
+        ('packages = ["m-b"]\n[files]\n"/home/x" = "x"', ("/home/x is this system's own",)),
         (
             'packages = ["m-b"]\n[files."/etc/x"]\ntext = ""\nowner = "no-one:root"',
             ("chown no-one:root /etc/x failed",),
         ),
     ):
         project.write(text)
-        refused(project.sync("--yes"), 1, "nothing is changed", *words)
+        refused(project.sync("--yes"), 1, "nothing was changed", *words)
         assert project.environment.sh(_PICTURE) == picture, text
         assert not Path("/home/x").exists()
     project.write('packages = ["m-a", "m-b"]')
@@ -270,10 +344,13 @@ def test_a_failure_leaves_the_environment_as_it_was(project: Project) -> None:
     project.assert_nothing_is_left()
 
 
+_LONG = 987 + os.getpid() / 10**8  # seconds
+
+
 def _sleeping() -> bool:
-    """Whether the script of the test below runs."""
+    """Whether the script of the test below runs, the one of this process."""
     paths = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdecimal())
-    return any(_read(path) == b"sleep\x00987\x00" for path in paths)
+    return any(_read(path) == f"sleep\x00{_LONG}\x00".encode() for path in paths)
 
 
 def _read(path: Path) -> bytes:
@@ -290,14 +367,14 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
     project.write('packages = ["m-a"]')
     project.done()
     picture = project.environment.sh(_PICTURE)
-    project.write('packages = ["m-b"]\n[[scripts]]\nrun = "sleep 987"\n')
+    project.write('packages = ["m-b"]\n[[scripts]]\nrun = "sleep ' + f'{_LONG}"\n')
     process = project.tool.start("sync", "--yes", "test", str(project.file))
     wait_for(_sleeping)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
         result = finish(process)
         assert result.returncode == 130, describe(result)
-        assert "the sync of test was interrupted, nothing is changed" in result.stderr
+        assert "the sync of test was interrupted, nothing was changed" in result.stderr
         wait_for(lambda: not _sleeping())
     else:
         process.kill()  # not its pipes: what is left of it has them, too
@@ -361,8 +438,8 @@ def test_what_was_frozen_makes_the_same(project: Project) -> None:
     )
     for options in ((), ("--exact",)):
         result = succeeded(project.tool.run("freeze", *options, "test"))
-        assert "not carried; they are listed at the end" in result.stderr
-        for line in ("/etc/secret: not everybody may read it", "/opt/large: 20000 bytes", "/srv/many/: 30 files"):
+        assert "left out; see the list at the end" in result.stderr
+        for line in ("/etc/secret: it is not readable by everybody", "/opt/large: 20000 bytes", "/srv/many/: 30 files"):
             assert f"#   {line}" in result.stdout
         project.file.write_text(result.stdout)
         other = Project(project.machine, project.directory, f"other{len(options)}")
@@ -371,8 +448,8 @@ def test_what_was_frozen_makes_the_same(project: Project) -> None:
         packages = [succeeded(project.tool.run("diff", "--packages", name)).stdout for name in ("test", other.name)]
         assert packages[0] == packages[1] != ""
         again = succeeded(project.tool.run("freeze", *options, other.name)).stdout
-        carried, _, left = result.stdout.partition("# Not carried")
-        assert again.partition("# Not carried")[0].rstrip() == carried.replace('"test"', f'"{other.name}"').rstrip()
+        carried, _, left = result.stdout.partition("# Left out")
+        assert again.partition("# Left out")[0].rstrip() == carried.replace('"test"', f'"{other.name}"').rstrip()
         assert left
         check = """
             cat /etc/by-hand /etc/m-a.conf; stat -c %a /etc/by-hand; readlink /usr/local/link; apt-mark showhold
@@ -400,7 +477,7 @@ def test_refused(project: Project) -> None:
     finish(session)
     assert project.states()["m-a"] == "ii 1"
     project.write("packges = []")
-    refused(project.sync("--yes"), 1, "there is no key 'packges' (line 1)", "did you mean packages?")
+    refused(project.sync("--yes"), 1, "unknown key 'packges' (line 1)", "did you mean packages?")
 
 
 @pytest.mark.modes("full")
@@ -438,17 +515,17 @@ def test_a_shell_in_a_directory(made: Environment) -> None:
     file.write_text('name = "made-here"\npackages = ["hello"]\n')
     for path in (file, directory, directory.parent):
         os.chown(path, tool.account.uid, tool.account.gid)
-    refused(tool.run("shell", *tool.options, cwd=directory), 125, "nobody can be asked", "give --yes")
+    refused(tool.run("shell", *tool.options, cwd=directory), 125, "cannot ask for confirmation", "give --yes")
     options = " ".join(tool.options)
     terminal = spawn(made, "sh", "-c", f"cd project/deep && exec {tool.launcher} shell --root {options}")
     terminal.expect("package  hello")
-    terminal.expect("Go on")
+    terminal.expect("Continue")
     terminal.sendline("n")
-    terminal.expect("made-here is left as it is")
+    terminal.expect("made-here was not changed")
     terminal.expect(pexpect.EOF)
     assert tool.run("status", made.name).returncode == 1
     terminal = spawn(made, "sh", "-c", f"cd project/deep && exec {tool.launcher} shell --root {options}")
-    terminal.expect("Go on")
+    terminal.expect("Continue")
     terminal.sendline("y")
     terminal.timeout = BASE_LIMIT
     terminal.expect("made-here matches ")
@@ -459,4 +536,4 @@ def test_a_shell_in_a_directory(made: Environment) -> None:
     assert (same.stdout, same.stderr) == ("Hello, world!\n", "")
     file.write_text('name = "made-here"\npackages = ["hello", "cowsay"]\n')
     changed = succeeded(tool.run("shell", "--root", cwd=directory, stdin="hello\n"))
-    assert changed.stderr == f"sysenv-ns: {file} has changed: sysenv-ns sync\n"
+    assert changed.stderr == f"sysenv-ns: {file} has changed; to apply the changes: sysenv-ns sync\n"

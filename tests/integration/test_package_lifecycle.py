@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from .debs import Archive, Deb, assert_sound, attempt, change, program, states
+from .machines import output
+from .mirror import Mirror
 from .support import Environment, describe, finish, succeeded, wait_for
 
-pytestmark = pytest.mark.modes("full", "single")
+pytestmark = pytest.mark.modes("full", more=("single",))
 
 _AT_ONCE = 40  # packages that apt-cache is asked about in one go: it takes its time for each
 
@@ -70,9 +72,10 @@ def test_marks(environment: Environment, shared: Path) -> None:
     assert_sound(environment)
 
 
-def test_downgrade_to_an_older_version_of_the_archive(environment: Environment) -> None:
-    environment.apt("update")
-    package, newer, older = _package_with_two_versions(environment)
+def test_downgrade_to_an_older_version_of_the_archive(environment: Environment, mirror: Mirror) -> None:
+    package, newer, older = _package_with_two_versions(mirror)
+    for version in (newer, older):
+        mirror.provide(environment, "--reinstall", "--allow-downgrades", f"{package}={version}")
     for version in (newer, older):
         environment.apt("install", "--allow-downgrades", f"{package}={version}")
         assert states(environment, package) == {package: f"ii {version}"}
@@ -82,29 +85,18 @@ def test_downgrade_to_an_older_version_of_the_archive(environment: Environment) 
     assert_sound(environment)
 
 
-def _package_with_two_versions(environment: Environment) -> tuple[str, str, str]:
+def _package_with_two_versions(mirror: Mirror) -> tuple[str, str, str]:
     """A small one of the host that can be exchanged alone, its newest version and another."""
-    rows = environment.sh("dpkg-query -W -f '${Installed-Size} ${Package}\n' | sort -n").splitlines()
+    rows = output("dpkg-query", "-W", "-f", "${Installed-Size} ${Package}\n").splitlines()
     # Below that are metapackages, with nothing in them to exchange.
-    packages = [row.split()[1] for row in rows if row[0].isdecimal() and int(row.split()[0]) >= 100]
+    sizes = sorted((int(size), name) for size, _, name in (row.partition(" ") for row in rows) if size.isdecimal())
+    packages = [name for size, name in sizes if size >= 100]
     for start in range(0, len(packages), _AT_ONCE):
-        for package, (newer, *others) in _versions(environment, packages[start : start + _AT_ONCE]).items():
+        for package, (newer, *others) in mirror.versions(*packages[start : start + _AT_ONCE]).items():
             for older in others:
-                plan = environment.sh('apt-get -s install --allow-downgrades "$1" || true', f"{package}={older}")
-                exchanged = [line for line in plan.splitlines() if line.startswith(("Inst ", "Remv "))]
-                if len(exchanged) == 1:
+                if mirror.exchanged_by(f"{package}={older}") == [package]:
                     return package, newer, older
     pytest.skip("the archive has no second version of any package of the host")
-
-
-def _versions(environment: Environment, packages: list[str]) -> dict[str, list[str]]:
-    """The versions of some packages in the archive, the newest first."""
-    found: dict[str, list[str]] = {}
-    for row in environment.sh('apt-cache madison "$@"', *packages).splitlines():
-        name, version, source = (part.strip() for part in row.split("|"))
-        if source.endswith("Packages") and version not in found.setdefault(name, []):
-            found[name].append(version)
-    return found
 
 
 def test_dpkg_install_of_a_file(environment: Environment, shared: Path) -> None:
@@ -163,10 +155,10 @@ def _started(environment: Environment, script: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_diversion_of_a_file_of_the_host(environment: Environment) -> None:
+def test_diversion_of_a_file_of_the_host(environment: Environment, mirror: Mirror) -> None:
     """It survives a reinstallation of the package that owns the file."""
     size = Path("/usr/bin/cmp").stat().st_size
-    environment.apt("update")
+    mirror.provide(environment, "--reinstall", "diffutils")
     change(
         environment,
         """

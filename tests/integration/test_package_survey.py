@@ -44,7 +44,7 @@ def directory(shared: Path, tool: Tool) -> Path:
     return path
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 @pytest.mark.parametrize("options", [(), ("--together",)], ids=["alone", "together"])
 def test_report(tool: Tool, directory: Path, options: tuple[str, ...]) -> None:
     packages = "# a comment\nhello\nsl\nno-such-package  # not in any archive\nhello\n"
@@ -63,6 +63,20 @@ def test_report(tool: Tool, directory: Path, options: tuple[str, ...]) -> None:
     assert "3/3 done, 0 failed" in result.stderr
     assert "Unpacking hello" in (directory / "logs" / "hello.log").read_text()
     assert "survey-" not in tool.run("list").stdout
+
+
+@pytest.mark.matrix
+@pytest.mark.slow
+@pytest.mark.modes("full")
+def test_sample(tool: Tool, directory: Path) -> None:
+    """Some of the list, from the first to the last."""
+    lines = Path(tool.launcher.parent, "lists", "debian.txt").read_text().splitlines()
+    packages = [line for line in lines if line and not line.startswith("#")]
+    sample = packages[:: max(len(packages) // 12, 1)]
+    result = survey(tool, directory, "\n".join(sample), "--jobs", "1", "--report", "sample.json")
+    report = json.loads((directory / "sample.json").read_text())
+    assert [row for row in report if row["status"] in ("failed", "timeout")] == [], describe(result)
+    assert len(report) == len(sample)
 
 
 @pytest.mark.modes("full")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from .mirror import Mirror
 from .support import IN_MEMORY, Environment, succeeded
 from .terminals import close, inside, spawn
 
@@ -21,11 +22,10 @@ _BROWSER = (
 
 
 @pytest.fixture(scope="module")
-def programs(shared_environment: Environment) -> Environment:
+def programs(shared_environment: Environment, mirror: Mirror) -> Environment:
     """An environment that has them all."""
     if shared_environment.sh("command -v chromium || true") == "":
-        shared_environment.apt("update")
-        shared_environment.apt("install", "--no-install-recommends", *_PACKAGES)
+        mirror.install(shared_environment, "--no-install-recommends", *_PACKAGES)
     return shared_environment
 
 
@@ -68,6 +68,55 @@ def test_job_control_in_a_shell(programs: Environment, shell: str, place: Path) 
     assert session.exitstatus == 5
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_prompt_of_zsh_with_the_users_own_files(programs: Environment, given: bool, place: Path) -> None:
+    files = {name: f"echo read {name} ZDOTDIR=${{ZDOTDIR-none}}.\n" for name in (".zshenv", ".zshrc")}
+    # As themes do: the prompt is made anew each time.
+    files[".zshrc"] += "autoload -U add-zsh-hook; theme() { PROMPT='mine> ' }; add-zsh-hook precmd theme\n"
+    for name, text in files.items():
+        (place / name).write_text(text)
+    home = {"ZDOTDIR": str(place)} if given else {"HOME": str(place)}
+    variables = {"SHELL": "/usr/bin/zsh", "TERM": "dumb", **home}
+    expected = str(place) if given else "none"
+    for more, name in (({}, f"({programs.name}) "), ({"SYSENV_NS_DISABLE_PROMPT": "1"}, "")):
+        session = spawn(programs, str(programs.tool.launcher), "shell", programs.name, variables=variables | more)
+        for read in files:
+            session.expect_exact(f"read {read} ZDOTDIR={expected}.")
+        session.expect_exact("mine> ")
+        session.sendline("echo ${SYSENV_NS_ZDOTDIR-go''ne}")
+        session.expect_exact("gone")
+        session.expect_exact("mine> ")
+        assert session.before.endswith(name)
+        assert name or f"({programs.name})" not in session.before
+        session.sendline("zsh -c 'echo inn''er'")  # other ones are not concerned, and find what there was
+        session.expect_exact(f"read .zshenv ZDOTDIR={expected}.")
+        session.expect_exact("inner")
+        session.sendline("exit")
+        close(session)
+    assert sorted(path.name for path in place.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_prompt_of_fish(programs: Environment, own: bool, place: Path) -> None:
+    """With a prompt of the user's, which sees the status as before, and with fish's own."""
+    (place / "fish").mkdir()
+    os.chown(place / "fish", programs.tool.account.uid, programs.tool.account.gid)
+    theme = 'function fish_prompt; echo -n "[$status] mine> "; end' if own else ""
+    (place / "fish/config.fish").write_text(f"{theme}\n")
+    variables = {"SHELL": "/usr/bin/fish", "TERM": "dumb", "XDG_CONFIG_HOME": str(place)}
+    command = (str(programs.tool.launcher), "shell", programs.name)
+    for more, shown in (({}, f"({programs.name}) "), ({"SYSENV_NS_DISABLE_PROMPT": "1"}, "")):
+        session = spawn(programs, *command, variables=variables | more)
+        if own:
+            session.expect_exact(f"\r{shown}[0] mine> ")
+            session.sendline("false")
+            session.expect_exact(f"\r{shown}[1] mine> ")
+        else:
+            session.expect_exact(f"\r{shown or f'(chroot:{programs.name}) '}{programs.tool.account.name}@")
+        session.sendline("exit")
+        close(session)
+
+
 def test_editor(programs: Environment) -> None:
     session = inside(programs, "vim.tiny", "-u", "NONE", "-N", "-n", "/usr/local/notes")
     session.expect(re.escape("/usr/local/notes"))
@@ -102,7 +151,7 @@ def _no_locks_left() -> Iterator[None]:
     before = set(IN_MEMORY.glob("libpod_*"))
     yield
     for path in set(IN_MEMORY.glob("libpod_*")) - before:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("_no_locks_left")
@@ -114,7 +163,8 @@ def test_podman(programs: Environment, place: Path) -> None:
         printed = programs.me(probe, cwd=place).split()
         assert printed == ["0", "0", str(programs.tool.account.uid), "1", "1", "30000", "20000"]
         # Its pause process stays in namespaces of its own, and with it the environment runs on.
-        assert "podman" in succeeded(programs.tool.run("stop", programs.name)).stderr
+        told = succeeded(programs.tool.run("stop", programs.name)).stderr
+        assert re.search(r"ended [0-9]+ .*(podman|catatonit -P)", told), told
     else:
         programs.sh("podman --root /opt/podman --runroot /run/podman-test info")
 

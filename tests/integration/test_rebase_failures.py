@@ -33,7 +33,7 @@ def _trash(environment: Environment) -> list[str]:
     return sorted(path.name for path in (environment.tool.store / "trash").iterdir())
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_killed_at_any_moment(machine: Machine, packages: Path) -> None:
     environment = first(machine, packages)
     install(environment, packages, OWN_UPGRADED, *ADDED)
@@ -61,27 +61,29 @@ def test_killed_at_any_moment(machine: Machine, packages: Path) -> None:
     assert _trash(environment) == []
 
 
-@pytest.mark.modes("full", "single")
+_LONG = f"sleep {986 + os.getpid() / 10**8}"  # this process's own
+
+
+@pytest.mark.modes("full", more=("single",))
 def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packages: Path) -> None:
     environment = first(machine, packages)
     install(environment, packages, OWN_UPGRADED)
     later(machine, packages)
-    environment.sh("""
+    script = """
         cp /usr/bin/dpkg /usr/local/bin/dpkg.real
-        printf '%s\\n' '#!/bin/sh' '[ "$1" != --audit ] || sleep 986' 'exec dpkg.real "$@"' > /usr/local/bin/dpkg
+        printf '%s\\n' '#!/bin/sh' "[ \"\\$1\" != --audit ] || $1" 'exec dpkg.real "$@"' > /usr/local/bin/dpkg
         chmod 755 /usr/local/bin/dpkg
-    """)
+    """
+    environment.sh(script, _LONG)
     before = _state(environment)
     process = environment.tool.start("rebase", environment.name)
     try:
-        wait_for(
-            lambda: subprocess.run(["pgrep", "-fx", "sleep 986"], check=False, capture_output=True).returncode == 0
-        )
+        wait_for(lambda: subprocess.run(["pgrep", "-fx", _LONG], check=False, capture_output=True).returncode == 0)
         process.kill()  # it alone
         process.wait()
         succeeded(environment.exec("true"))
     finally:
-        subprocess.run(["pkill", "-fx", "sleep 986"], check=True)
+        subprocess.run(["pkill", "-fx", _LONG], check=True)
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             stream.close()
@@ -89,7 +91,8 @@ def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packag
 
 
 @pytest.mark.modes("full")
-def test_a_full_disk(machine: Machine, packages: Path) -> None:
+def test_a_full_disk(new_machine: Machine, packages: Path) -> None:
+    machine = new_machine
     store, account = machine.tool.store, machine.tool.account
     machine.sh(
         'mkdir "$1"; mount -t tmpfs -o size=600M,mode=700,uid="$2",gid="$3" test "$1"',
@@ -209,7 +212,7 @@ def test_databases_that_cannot_be_merged(machine: Machine, database: str, instal
     assert rebase(environment)["operations"] == []
 
 
-@pytest.mark.modes("full", "root")
+@pytest.mark.modes("full", more=("root",))
 def test_what_cannot_be_rebased(machine: Machine, packages: Path) -> None:
     environment = first(machine, packages)
     install(environment, packages, OWN_UPGRADED)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, Environment, Tool, describe, end, finish, refused, sleeper, succeeded
+from .machines import Machine
+from .support import ROOT_RUN, Environment, Tool, describe, end, finish, refused, sleeper, succeeded, wait_for
 
 _HIDE = """
 for path in $1; do mount --bind /dev/null "$path"; done
@@ -30,6 +31,16 @@ open("file", "w").close()
 @pytest.fixture
 def doomed(tool: Tool) -> Iterator[Environment]:
     """An environment with something in it, which a test may remove or damage."""
+    yield from _doomed(tool)
+
+
+@pytest.fixture
+def doomed_there(machine: Machine) -> Iterator[Environment]:
+    """The same on a small host, for tests that need a base for each id map."""
+    yield from _doomed(machine.tool)
+
+
+def _doomed(tool: Tool) -> Iterator[Environment]:
     environment = tool.environment("doomed")
     succeeded(tool.run("create", *tool.options, environment.name))
     environment.sh("cp -r /usr/share/common-licenses /srv/copied; rm -r /usr/share/doc; chown -R 33:33 /srv/copied")
@@ -47,7 +58,7 @@ def _assert_gone(environment: Environment) -> None:
     assert os.listdir(environment.tool.store / "trash") == []
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_deep_trees(doomed: Environment) -> None:
     """As deep as paths can tell, everything works; deeper it is said, and what is so deep can be removed."""
     tool, name = doomed.tool, doomed.name
@@ -160,12 +171,10 @@ def _damage(tool: Tool, path: Path, damage: str) -> None:
 
 @pytest.mark.modes("full")
 @pytest.mark.parametrize("lost", ["/etc/subuid /etc/subgid", "/usr/bin/newuidmap /usr/bin/newgidmap"])
-def test_subordinate_ids_are_gone(doomed: Environment, lost: str) -> None:
+def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, lost: str) -> None:
     """It says what to do and loses nothing: when they are back, everything is."""
-    if not ROOT_RUN:
-        pytest.skip("only root can hide files")
-    tool = doomed.tool
-    hidden = ["unshare", "--mount", "sh", "-ec", _HIDE, "sh", lost, *tool.account.setpriv()]
+    doomed, tool = doomed_there, doomed_there.tool
+    hidden = [*machine.prefix, "unshare", "--mount", "sh", "-ec", _HIDE, "sh", lost, *tool.account.setpriv()]
     for status, *arguments in (
         ("125", "exec", doomed.name, "--", "true"),
         ("125", "shell", doomed.name),
@@ -173,7 +182,7 @@ def test_subordinate_ids_are_gone(doomed: Environment, lost: str) -> None:
         ("1", "create", "--id-map", "full", "another"),
     ):
         refused(tool.run(*arguments, prefix=hidden), int(status), "new", "uidmap", "usermod --add-subuids")
-    listed = json.loads(succeeded(tool.run("list", "--json", prefix=hidden)).stdout)
+    listed = json.loads(succeeded(tool.run("list", "--json", prefix=hidden)).stdout)["environments"]
     assert [entry["problem"] for entry in listed if entry["name"] == doomed.name] == [""]
     # The single map is there for new ones.
     succeeded(tool.run("exec", "another", "--", "true", prefix=hidden, limit=300))
@@ -186,7 +195,7 @@ def test_subordinate_ids_are_gone(doomed: Environment, lost: str) -> None:
     _assert_gone(doomed)
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_a_file_that_only_real_root_can_delete(doomed: Environment) -> None:
     """It is told once, with the place, and is in nobody's way afterwards."""
     if not ROOT_RUN:
@@ -204,16 +213,70 @@ def test_a_file_that_only_real_root_can_delete(doomed: Environment) -> None:
 
 
 @pytest.mark.modes("full")
-def test_what_a_killed_remove_left_of_another_id_map(doomed: Environment) -> None:
-    """Which the map at hand cannot delete; one that can does it later."""
-    tool = doomed.tool
+def test_what_a_killed_remove_left_of_another_id_map(doomed_there: Environment) -> None:
+    """Whoever comes next deletes it, whatever the map of what is made or removed is."""
+    doomed, tool = doomed_there, doomed_there.tool
     left = tool.store / "trash" / f"{doomed.name}.4194304.00000000"  # no process can have that id
     _directory(doomed).rename(left)
-    for id_map in ("single", "full"):
-        assert left.exists()
-        succeeded(tool.run("create", "--id-map", id_map, "other", limit=300))
-        assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
+    succeeded(tool.run("create", "--id-map", "single", "other", limit=300))
+    assert not left.exists()
+    assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
     _assert_gone(doomed)
+
+
+@pytest.mark.modes("full", more=("single",))
+@pytest.mark.parametrize("comes_next", ["exec", "create", "remove", "base"])
+def test_what_a_killed_removal_left(doomed: Environment, comes_next: str) -> None:
+    """Of a process that has ended, be it that its number is another's by now, or that nobody has waited for it."""
+    tool, directory = doomed.tool, _directory(doomed)
+    succeeded(tool.run("create", *tool.options, "other"))
+    zombie = subprocess.Popen(["true"])
+    wait_for(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    lefts = [
+        tool.store / "trash" / name
+        for name in (f"doomed.{os.getpid()}-1.00000000", f"a.b.{zombie.pid}.00000000", "doomed.4194304-7.00000000")
+    ]
+    directory.rename(lefts[0])
+    for left in lefts[1:]:
+        left.mkdir()
+        os.chown(left, tool.account.uid, tool.account.gid)
+    probe = tool.store / "trash" / "probe.4194304.00000000"
+    probe.touch()
+    report = tool.run("doctor").stdout
+    assert "trash" in report
+    assert f"interrupted commands have left 0 MB in {tool.store}/trash" in report
+    if comes_next == "exec":
+        succeeded(tool.run("exec", "other", "--", "true"))
+    elif comes_next == "create":
+        succeeded(tool.run("create", *tool.options, "third"))
+        tool.end("third")
+    elif comes_next == "remove":
+        tool.end("other")
+    else:
+        succeeded(tool.run("remove", "--base"))
+    wait_for(lambda: os.listdir(tool.store / "trash") == [])  # exec has it done beside the session
+    assert "interrupted" not in tool.run("doctor").stdout
+    zombie.wait()
+    if comes_next != "remove":
+        tool.end("other")
+
+
+@pytest.mark.modes("full", more=("single", "root"))
+def test_the_last_removal_leaves_no_state_of_the_host(new_machine: Machine) -> None:
+    """Though it is young: it is kept for whoever is making an environment with it, and for as long."""
+    tool = new_machine.tool
+    origins = tool.store / ("origins-root" if tool.account.uid == 0 else "origins")
+    for name in ("one", "two"):
+        succeeded(tool.run("create", *tool.options, name, limit=300))
+    assert len(os.listdir(origins)) == 1
+    succeeded(tool.run("remove", "one"))
+    assert len(os.listdir(origins)) == 1
+    (tool.store / "envs/two/env.json").write_text("{")
+    succeeded(tool.run("remove", "two"))
+    assert os.listdir(origins) == []
+    if tool.driver != "root":
+        succeeded(tool.run("remove", "--base"))
+        assert list((tool.store / "base").glob("*/")) == []
 
 
 @pytest.mark.parametrize("link", ["to a directory", "to an environment", "dangling"])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from .debs import Archive, assert_sound, attempt, change, program, states
+from .mirror import Mirror
 from .support import Environment, describe
 
-pytestmark = pytest.mark.modes("full", "single")
+pytestmark = pytest.mark.modes("full", more=("single",))
 
 _TOOLS = """
 for pair in gpg:gnupg dpkg-scanpackages:dpkg-dev apt-ftparchive:apt-utils; do
@@ -118,8 +119,8 @@ def test_apt(environment: Environment, shared: Path) -> None:
     assert_sound(environment)
 
 
-def test_aptitude(environment: Environment, shared: Path) -> None:
-    environment.install("aptitude")
+def test_aptitude(environment: Environment, shared: Path, mirror: Mirror) -> None:
+    mirror.install(environment, "aptitude")
     archive = Archive(environment, shared)
     archive.add(program("trip", Depends="trip-map"), program("trip-map"))
     change(environment, "aptitude -y install trip")

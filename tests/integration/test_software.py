@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from .mirror import Mirror
 from .support import APT_LIMIT, Environment, describe
 
-pytestmark = pytest.mark.modes("full", "single")
+pytestmark = pytest.mark.modes("full", more=("single",))
 
 # Stops a script that is about to change another system than the environment's; sudo drops SYSENV_NS.
 _GUARD = 'grep -qx "$NAME" /etc/debian_chroot || exit 99\n'
@@ -30,12 +31,11 @@ def _install(environment: Environment, script: str, **keywords: object) -> str:
     return environment.sh(head + script, identity=_identity(environment), **keywords)
 
 
-def _need(environment: Environment, **packages: str) -> None:
+def _need(environment: Environment, mirror: Mirror, **packages: str) -> None:
     """Programs, from these packages where the host has none."""
     missing = [names for program, names in packages.items() if environment.exec("which", program).returncode]
     if missing:
-        environment.apt("update")
-        environment.apt("install", "--no-install-recommends", *" ".join(missing).split())
+        mirror.install(environment, "--no-install-recommends", *" ".join(missing).split())
 
 
 def _in_next_session(environment: Environment, command: str) -> str:
@@ -64,9 +64,10 @@ done
 """
 
 
-def test_make_install(environment: Environment) -> None:
-    _need(environment, gcc="gcc libc6-dev", make="make", **{"dpkg-source": "dpkg-dev"})
-    environment.apt("update")
+def test_make_install(environment: Environment, mirror: Mirror) -> None:
+    _need(environment, mirror, gcc="gcc libc6-dev", make="make", **{"dpkg-source": "dpkg-dev"})
+    if not environment.sh("apt-cache policy hello"):
+        environment.apt("update")
     environment.sh(_ENABLE_SOURCES)
     environment.apt("update")
     _install(environment, "apt-get -q source hello; cd hello-*/; ./configure -q; make -s -j2", limit=APT_LIMIT)
@@ -79,8 +80,8 @@ def test_make_install(environment: Environment) -> None:
     assert _gone(environment, *paths)
 
 
-def test_pip(environment: Environment) -> None:
-    _need(environment, pip3="python3-pip")
+def test_pip(environment: Environment, mirror: Mirror) -> None:
+    _need(environment, mirror, pip3="python3-pip")
     _install(environment, "sudo -n /usr/bin/pip3 install -q --break-system-packages cowsay", limit=APT_LIMIT)
     assert "| moo |" in _in_next_session(environment, "/usr/local/bin/cowsay -t moo")
     place = environment.sh("cd /; /usr/bin/python3 -c 'import cowsay; print(cowsay.__path__[0])'").strip()
@@ -91,8 +92,8 @@ def test_pip(environment: Environment) -> None:
 
 
 @pytest.mark.slow
-def test_npm(environment: Environment) -> None:
-    _need(environment, npm="npm")
+def test_npm(environment: Environment, mirror: Mirror) -> None:
+    _need(environment, mirror, npm="npm")
     _install(environment, "sudo -n npm install -g --no-audit --no-fund semver@7.6.3", limit=APT_LIMIT)
     assert _in_next_session(environment, "semver -i minor 1.2.3") == "1.3.0\n"
     paths = environment.sh("command -v semver; echo $(npm root -g)/semver").split()
@@ -111,8 +112,8 @@ end
 """
 
 
-def test_gem(environment: Environment) -> None:
-    _need(environment, gem="ruby")
+def test_gem(environment: Environment, mirror: Mirror) -> None:
+    _need(environment, mirror, gem="ruby")
     _install(
         environment,
         "mkdir bin; echo 'puts :hello' > bin/greet-gem; cat > greet.gemspec; gem build greet.gemspec",
@@ -128,8 +129,8 @@ def test_gem(environment: Environment) -> None:
 
 
 @pytest.mark.slow
-def test_cargo(environment: Environment) -> None:
-    _need(environment, cargo="cargo")
+def test_cargo(environment: Environment, mirror: Mirror) -> None:
+    _need(environment, mirror, cargo="cargo")
     main = 'fn main() { println!("hello"); }'
     _install(
         environment,
@@ -150,6 +151,7 @@ def test_cargo(environment: Environment) -> None:
     assert _gone(environment, "/usr/local/bin/greet-crate")
 
 
+@pytest.mark.modes("full", "single")
 def test_archive_with_owners_that_nobody_has(environment: Environment) -> None:
     """Directory servers hand out such ids, and so the archives of their users hold them."""
     _install(environment, "echo hello > file; tar --owner=someone:1203400500 --group=someone:70000 -cf a.tar file")
@@ -161,6 +163,7 @@ def test_archive_with_owners_that_nobody_has(environment: Environment) -> None:
     assert environment.sh("cat /opt/file; stat -c %u:%g /opt/file").splitlines() == ["hello", "0:0"]
 
 
+@pytest.mark.modes("full", "single")
 def test_user_is_removed_with_the_home(environment: Environment) -> None:
     environment.sh("useradd --system --home-dir /srv/sailor --create-home sailor; touch /srv/sailor/file")
     result = environment.exec("userdel", "--remove", "sailor")
@@ -223,6 +226,7 @@ def _installer(environment: Environment) -> str:
     return f"{_WORK}/acme.run"
 
 
+@pytest.mark.modes("full", "single")
 def test_installer_of_a_vendor(environment: Environment) -> None:
     full = environment.tool.mode == "full"
     program = _installer(environment)

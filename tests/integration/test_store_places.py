@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,13 @@ import pytest
 
 from .machines import Machine
 from .support import BASE_LIMIT, Environment, describe, refused, succeeded
+
+
+@pytest.fixture
+def machine(new_machine: Machine) -> Machine:
+    """What is tested here is the building of the base."""
+    return new_machine
+
 
 _CHANGES = """
 cp /bin/true /opt/true
@@ -40,6 +49,7 @@ def test_disks_and_memory_work(machine: Machine, fstype: str) -> None:
     _works(machine, Path("/media/store"))
 
 
+@pytest.mark.modes("full", more=("single", "root"))
 @pytest.mark.parametrize("options", ["nosuid", "nodev", "noexec", "nosuid,nodev,noexec,noatime"])
 def test_the_options_of_its_mount_do_not_matter(machine: Machine, options: str) -> None:
     """An overlay's files are executed, and set-user-id, by the flags of the overlay's own mount."""
@@ -49,6 +59,7 @@ def test_the_options_of_its_mount_do_not_matter(machine: Machine, options: str) 
         assert environment.me("sudo -n id -u") == "0\n"
 
 
+@pytest.mark.modes("full", "root", more=("single",))
 @pytest.mark.parametrize("place", ["/srv/store", "/opt/a/store", "/var/lib/store", "/usr/local/store", "/store"])
 def test_a_store_in_a_system_directory(machine: Machine, place: str) -> None:
     """It is neither mirrored into its own base nor part of a data-only lower."""
@@ -63,7 +74,7 @@ def test_a_store_in_a_system_directory(machine: Machine, place: str) -> None:
     )
 
 
-@pytest.mark.modes("full", "single")
+@pytest.mark.modes("full", more=("single",))
 def test_a_home_in_a_system_directory(machine: Machine) -> None:
     owner = f"{machine.tool.account.uid}:{machine.tool.account.gid}"
     machine.sh('mkdir -p /srv/www/you; chown "$1" /srv/www/you', owner)
@@ -114,6 +125,7 @@ def _unfit(machine: Machine, kind: str) -> Iterator[None]:
         machine.sh("umount /media")  # ends the server, which keeps the machine's mounts
 
 
+@pytest.mark.modes("full", more=("single", "root"))
 @pytest.mark.parametrize("kind", ["overlay", "fuse", "ramfs"])
 def test_what_cannot_hold_an_environment_is_refused(machine: Machine, kind: str) -> None:
     tool = machine.tool.at(Path("/media/store"))
@@ -128,6 +140,7 @@ def test_what_cannot_hold_an_environment_is_refused(machine: Machine, kind: str)
         refused(tool.run("exec", "test", "--", "true"), 125, f"lies on {kind}", "SYSENV_NS_HOME")
         assert machine.sh("ls /media/store/envs /media/store/base /media/store/trash").split() == [
             "/media/store/base:",
+            "CACHEDIR.TAG",
             "/media/store/envs:",
             "/media/store/trash:",
         ]
@@ -140,3 +153,30 @@ def test_a_disk_mounted_read_only_is_refused(machine: Machine) -> None:
     machine.sh("mount -o remount,ro /media")
     result = machine.tool.at(Path("/media/store")).run("create", "test")
     refused(result, 1, "Read-only file system", "set SYSENV_NS_HOME")
+
+
+# linux/posix_acl_xattr.h: version 2; owner rwx, user 33 rwx, group r-x, mask rwx, others nothing
+_CLOSED = b"".join(
+    [struct.pack("=I", 2)]
+    + [struct.pack("=HHI", *entry) for entry in ((1, 7, 2**32 - 1), (2, 7, 33), (4, 5, 2**32 - 1))]
+    + [struct.pack("=HHI", *entry) for entry in ((0x10, 7, 2**32 - 1), (0x20, 0, 2**32 - 1))]
+)
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_a_default_access_list_above_the_store_decides_nothing(machine: Machine) -> None:
+    """Where an administrator has given homes one, all that is made below inherits it."""
+    machine.sh('mkdir -m 755 /srv/above; chown "$1" /srv/above', _uid(machine))
+    os.setxattr(machine.root / "srv/above", "system.posix_acl_default", _CLOSED)
+    there = replace(machine, tool=machine.tool.at(Path("/srv/above/store")))
+    environment = there.create()
+    places = ("/etc", "/etc/passwd", "/usr/bin", "/usr/bin/env", "/var/lib", "/opt")
+    modes = environment.sh('stat -c %a "$@"', *places).split()
+    assert modes == machine.sh('stat -c %a "$@"', *places).split()
+    environment.sh("mkdir /opt/made; echo text > /opt/made/file; test $(stat -c %a /opt/made) = 755")
+    found = environment.sh("python3 -c \"import os; print([os.listxattr(p) for p in ('/etc', '/opt/made')])\"")
+    assert "posix_acl" not in found
+    if there.tool.mode == "full":
+        environment.sh("setpriv --reuid 33 --regid 33 --clear-groups cat /etc/passwd /opt/made/file > /dev/null")
+    succeeded(there.tool.run("remove", "test"))
+    succeeded(there.tool.run("remove", "--base"))

@@ -67,6 +67,12 @@ def _usual_signals() -> Iterator[None]:
 
 
 @pytest.fixture
+def environment(shared_environment: Environment) -> Environment:
+    """One for all tests of this file: they leave nothing."""
+    return shared_environment
+
+
+@pytest.fixture
 def place(environment: Environment) -> Iterator[Path]:
     """A directory of the user that inside is the same."""
     path = environment.tool.account.home / f"sysenv-test-{environment.name}"
@@ -210,10 +216,11 @@ def test_terminal_that_is_closed(environment: Environment) -> None:
     wait_for(lambda: environment.tool.status(environment.name)["running"] is False)
 
 
-@pytest.mark.modes("full", "single", "root", "fuse")
-def test_exit_status_of_every_kind(environment: Environment) -> None:
-    """Each of a session of its own; all of them in one mode, as the way is the same."""
-    statuses = range(256) if environment.tool.mode == "full" else (0, 1, 2, 64, 125, 126, 127, 128, 130, 255)
+@pytest.mark.modes("full", more=("single", "root", "fuse"))
+def test_exit_status_of_every_kind(environment: Environment, whole: bool) -> None:
+    """Each of a session of its own; all of them in one mode at most, as the way is the same."""
+    every = whole and environment.tool.mode == "full"
+    statuses = range(256) if every else (0, 1, 2, 64, 125, 126, 127, 128, 130, 255)
     session = sleeper(environment)  # the others join
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda status: environment.exec("sh", "-c", f"exit {status}"), statuses))
@@ -221,18 +228,22 @@ def test_exit_status_of_every_kind(environment: Environment) -> None:
     end(session)
 
 
-def test_ended_by_a_signal(environment: Environment) -> None:
-    """Each that ends a process; the signal itself, not 128 and its number: the caller's shell makes that."""
+def test_ended_by_a_signal(environment: Environment, whole: bool) -> None:
+    """Each that ends a process, of those without a name the last one at least.
+
+    The signal itself, not 128 and its number: the caller's shell makes that.
+    """
     numbers = sorted(signal.valid_signals() - _NOT_DEADLY)
     assert len(numbers) > 50
-    for number in numbers if environment.tool.mode == "full" else numbers[:25]:
+    every = whole and environment.tool.mode == "full"
+    for number in numbers if every else (*numbers[:25], numbers[-1]):
         result = environment.exec("sh", "-c", f"ulimit -c 0; kill -{int(number)} $$")
         assert (result.returncode, result.stderr) == (-number, ""), number
     result = _outside(environment, '"$TOOL" exec "$NAME" -- sh -c "kill -TERM \\$\\$"; echo $?')
     assert result.stdout == "143\n"
 
 
-@pytest.mark.modes("full", "single", "root", "fuse", "sudo")
+@pytest.mark.modes("full", "sudo", more=("single", "root", "fuse"))
 def test_stdin_is_a_file(environment: Environment, place: Path) -> None:
     (place / "input").write_text("one\ntwo\n")
     script = 'exec 3<"$1"; "$TOOL" exec "$NAME" -- head -c 4 <&3; cat <&3'
@@ -318,10 +329,14 @@ def test_environment_variables_are_kept(environment: Environment, locale: dict[s
     result = succeeded(_run(environment, command, variables))
     inside = dict(entry.split("=", 1) for entry in result.stdout.split("\0") if entry)
     assert (inside.pop("SYSENV_NS"), inside.pop("SYSTEMD_OFFLINE")) == (environment.name, "1")
+    assert inside.pop("TMUX_TMPDIR") == "/run/sysenv-ns/sockets"
     for name in ("PATH", "HOME", "USER", "LOGNAME"):
         inside.pop(name)
         variables.pop(name)
-    assert inside == variables
+    told = {name: value for name, value in inside.items() if name.startswith("SUDO_")}  # whom root works for
+    if environment.tool.mode == "full":
+        assert (told["SUDO_UID"], told["SUDO_USER"]) == (str(tool.account.uid), tool.account.name)
+    assert {name: value for name, value in inside.items() if name not in told} == variables
 
 
 def test_current_directory_that_is_gone(environment: Environment, place: Path) -> None:
@@ -330,7 +345,7 @@ def test_current_directory_that_is_gone(environment: Environment, place: Path) -
     result = succeeded(_outside(environment, script.replace("$HOME", "\\$HOME"), str(place)))
     where, home = result.stdout.split()
     assert where == home
-    assert "does not exist inside; now in" in result.stderr
+    assert "does not exist inside; continuing in" in result.stderr
 
 
 def test_limits_are_kept(environment: Environment) -> None:
@@ -357,16 +372,43 @@ def test_nohup(environment: Environment) -> None:
     assert succeeded(_outside(environment, script)).stdout == "alive\n"
 
 
-def test_orphaned_job_lives_on(environment: Environment) -> None:
-    pid = int(environment.sh("sleep 300 >/dev/null 2>&1 </dev/null & echo $!"))
-    assert [process["pid"] for process in environment.tool.status(environment.name)["processes"]] == [pid]
-    assert environment.sh("kill -0 $1; echo seen", str(pid)) == "seen\n"
-    succeeded(environment.tool.run("stop", environment.name, limit=START_LIMIT))
-    assert environment.tool.status(environment.name)["processes"] == []
+def test_orphaned_job_lives_on(new_environment: Environment) -> None:
+    pid = int(new_environment.sh("sleep 300 >/dev/null 2>&1 </dev/null & echo $!"))
+    assert [process["pid"] for process in new_environment.tool.status(new_environment.name)["processes"]] == [pid]
+    assert new_environment.sh("kill -0 $1; echo seen", str(pid)) == "seen\n"
+    succeeded(new_environment.tool.run("stop", new_environment.name, limit=START_LIMIT))
+    assert new_environment.tool.status(new_environment.name)["processes"] == []
 
 
-def test_job_of_a_closed_shell_lives_on(environment: Environment) -> None:
+def test_job_of_a_closed_shell_lives_on(new_environment: Environment) -> None:
     script = "nohup sleep 300 >/dev/null 2>&1 &\nexit\n"
-    succeeded(environment.tool.run("shell", environment.name, stdin=script))
-    (process,) = environment.tool.status(environment.name)["processes"]
+    succeeded(new_environment.tool.run("shell", new_environment.name, stdin=script))
+    (process,) = new_environment.tool.status(new_environment.name)["processes"]
     assert process["command"] == "sleep 300"
+
+
+@pytest.mark.parametrize(
+    ("shell", "rc", "expected"),
+    [
+        ("dash", "", "({}) $ "),
+        ("bash", "PS1='mine> '", "({}) mine> "),
+        # As starship does it: made anew each time, and of more than a line.
+        ("bash", "theme() { PS1=$'\\nmine> '; }; PROMPT_COMMAND=theme", "\n({}) mine> "),
+    ],
+)
+@pytest.mark.modes("full")
+def test_prompts_show_the_name(environment: Environment, place: Path, shell: str, rc: str, expected: str) -> None:
+    """Where nothing on the host does it, and with the user's own files as they are."""
+    (place / ".bashrc").write_text(f"{rc}\n")
+    (place / ".bashrc").chmod(0o644)
+    variables = {"SHELL": f"/bin/{shell}", "HOME": str(place), "TERM": "dumb"}
+    command = (str(environment.tool.launcher), "shell", environment.name)
+    for more, prompt in (({}, expected.format(environment.name)), ({"SYSENV_NS_DISABLE_PROMPT": "1"}, "")):
+        terminal = spawn(environment, *command, variables={**variables, **more})
+        for _ in range(2):
+            terminal.expect_exact(prompt.replace("\n", "\r\n") or {"dash": "$ ", "bash": "mine> "}[shell])
+            assert prompt or environment.name not in terminal.before
+            terminal.sendline("false")
+        terminal.sendline("exit")
+        close(terminal)
+    assert sorted(path.name for path in place.iterdir() if path.name != ".bash_history") == [".bashrc"]

@@ -1,4 +1,4 @@
-"""A short run of helpers/torture in each mode: it kills at random moments and checks that nothing is broken."""
+"""helpers/torture, which kills at random moments and checks that nothing is broken: short, and longer with --all."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ import pytest
 
 from .support import IN_MEMORY, Tool, fits_in_memory
 
-_LIMIT = 500.0  # seconds, with what comes before the first fault and after the last one
+_LIMIT = 500.0  # seconds for what comes before the first fault and after the last one
 
 
 @pytest.mark.slow
-def test_faults_at_random_moments(tool: Tool) -> None:
+@pytest.mark.modes("full", more=("single", "root"))
+def test_faults_at_random_moments(tool: Tool, whole: bool) -> None:
+    seconds = 180 if whole else 20
     helpers = tool.launcher.parent
     store = IN_MEMORY if fits_in_memory(4 << 30) else tool.account.home
     options = ("--driver", "root") if tool.mode == "root" else ("--id-map", tool.mode)
     result = subprocess.run(
-        ["/usr/bin/python3", str(helpers / "torture"), "--seconds", "20", "--seed", "4", "--store", store, *options],
+        [
+            *("/usr/bin/python3", helpers / "torture", "--seconds", str(seconds), "--seed", "4", "--store", store),
+            *options,
+        ],
         check=False,
         capture_output=True,
         text=True,
         cwd=tool.account.home,
         env=tool.variables(),
-        timeout=_LIMIT,
+        timeout=_LIMIT + seconds,
         **tool.account.become(),
     )
     assert result.returncode == 0, f"{result.stdout}{result.stderr}"

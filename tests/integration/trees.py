@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .machines import output
-from .support import Environment, succeeded
+from .support import BASE_LIMIT, Environment, succeeded
 
 TOP = ("bin", "boot", "etc", "opt", "root", "srv", "usr", "var")
 _PASSED_OVER = ["/var/tmp"]
@@ -17,7 +17,18 @@ _DUMP = r"""
 import hashlib, json, os, stat, sys
 kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
 kinds |= {stat.S_IFSOCK: "socket"}
-found, waiting = {}, sys.argv[2:]
+look, passed_over, end = sys.argv[1], json.loads(sys.argv[2]), 1 << 16
+def content(path, status):
+    if look == "times":
+        return str(status.st_mtime_ns), status.st_size
+    with open(path, "rb") as stream:
+        data, begin = b"", 0
+        if look == "ends" and status.st_size > 2 * end:
+            data = stream.read(end)
+            begin = stream.seek(-end, os.SEEK_END)
+        rest = stream.read()
+    return hashlib.sha256(data + rest).hexdigest(), begin + len(rest)
+found, waiting = {}, sys.argv[3:]
 while waiting:
     path = waiting.pop()
     try:
@@ -26,7 +37,7 @@ while waiting:
         continue
     kind = kinds.get(stat.S_IFMT(status.st_mode), "device")
     what, size = "", 0
-    if path in json.loads(sys.argv[1]):
+    if path in passed_over:
         continue
     try:
         if kind == "directory":
@@ -34,9 +45,7 @@ while waiting:
         elif kind == "symlink":
             what = os.readlink(path)
         elif kind == "file":
-            with open(path, "rb") as stream:
-                data = stream.read()
-            what, size = hashlib.sha256(data).hexdigest(), len(data)
+            what, size = content(path, status)
     except PermissionError:
         what = hashlib.sha256(b"").hexdigest() if kind == "file" else ""
     mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
@@ -44,20 +53,24 @@ while waiting:
 print(json.dumps(found))
 """
 
+# Of each file: all that is in it; of a large one only what is at its ends; nothing, but when it was changed.
+Look = Literal["content", "ends", "times"]
 Tree = dict[str, list[Any]]
 Expected = dict[str, tuple[str, list[Any] | None, list[Any] | None]]
 
 
-def inside(environment: Environment, *paths: str) -> Tree:
+def inside(environment: Environment, *paths: str, look: Look = "content") -> Tree:
     """What an environment has at and below these paths, as its root sees it."""
-    return _parsed(succeeded(environment.exec("python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths)).stdout)
+    command = ("python3", "-B", "-c", _DUMP, look, json.dumps(_PASSED_OVER), *paths)
+    return _parsed(succeeded(environment.exec(*command, limit=BASE_LIMIT)).stdout)
 
 
-def outside(environment: Environment, *paths: str) -> Tree:
+def outside(environment: Environment, *paths: str, look: Look = "content") -> Tree:
     """What the host has there, as the user sees it, with owners as they are to be inside."""
     tool = environment.tool
     prefix = tool.prefix or tool.account.setpriv()
-    tree = _parsed(output(*prefix, "/usr/bin/python3", "-B", "-c", _DUMP, json.dumps(_PASSED_OVER), *paths))
+    command = ("/usr/bin/python3", "-B", "-c", _DUMP, look, json.dumps(_PASSED_OVER), *paths)
+    tree = _parsed(output(*prefix, *command))
     if tool.mode == "single":
         tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
     return tree

@@ -16,12 +16,15 @@ from .support import BASE_LIMIT, Environment, succeeded
 # What dpkg's md5sums say against the files, diverted ones by their other name.
 _VERIFY = r"""
 cd /
-for sums in /var/lib/dpkg/info/*.md5sums; do
-    name=$(basename "$sums" .md5sums)
-    md5sum --quiet --check "$sums" 2>/dev/null | sed 's/: FAILED.*//' | while read -r path; do
-        grep -qxF "/$path" "/var/lib/dpkg/info/$name.list" || continue  # another package has taken it over
+info=/var/lib/dpkg/info
+cat $info/*.md5sums | md5sum --quiet --check 2>/dev/null | sed 's/: FAILED.*//' | sort -u | while read -r path; do
+    for sums in $(grep -lF "  $path" $info/*.md5sums); do
+        name=$(basename "$sums" .md5sums)
+        number=$(cut -c 35- "$sums" | grep -nxF "$path" | cut -d : -f 1)
+        [ -n "$number" ] || continue  # another path only begins like this
+        wanted=$(sed -n "${number}s/ .*//p" "$sums")
+        grep -qxF "/$path" "$info/$name.list" || continue  # another package has taken it over
         real=$(dpkg-divert --truename "/$path")
-        wanted=$(grep -F "  $path" "$sums" | cut -c 1-32)
         [ "$(dpkg-divert --listpackage "/$path")" != "$name" ] || real=/$path
         [ "$wanted" = "$(md5sum < "$real" 2>/dev/null | cut -c 1-32)" ] || echo "$name /$path"
     done

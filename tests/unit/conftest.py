@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from sysenv_ns.store import Store
+from sysenv_ns.environment.store import Store
 
 # No database: whoever runs the tests may be unable to write here. No deadline: machines differ.
 settings.register_profile("everywhere", database=None, deadline=None)

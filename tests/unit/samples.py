@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sysenv_ns.host.layout import Entry, EntryKind, Host, RunEntry
+from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.host.layout import EntryKind, Host, HostEntry, RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.idmap import Extent
 from sysenv_ns.kernel.mountinfo import Mount
-from sysenv_ns.store import Environment, Store
 
 DATA = Path(__file__).parent / "data"
 TABLES = sorted(path.stem for path in DATA.glob("*.mountinfo"))
@@ -28,7 +28,7 @@ def table(name: str) -> tuple[Mount, ...]:
 def host(
     mounts: str | tuple[Mount, ...] = "plain",
     *,
-    extra: tuple[Entry, ...] = (),
+    extra: tuple[HostEntry, ...] = (),
     merged: bool = True,
     home: str = "/home/you",
     stores: tuple[str, ...] = ("/var/tmp",),
@@ -37,8 +37,8 @@ def host(
 ) -> Host:
     """A host with the usual directories in /; `merged` has /bin, /lib and /sbin as links into /usr."""
     kind: EntryKind = "symlink" if merged else "directory"
-    top = [Entry(name, "directory") for name in (*_DIRECTORIES, "usr", "var")]
-    top += [Entry(name, kind) for name in _USR_LINKS]
+    top = [HostEntry(name, "directory") for name in (*_DIRECTORIES, "usr", "var")]
+    top += [HostEntry(name, kind) for name in _USR_LINKS]
     entries = tuple(sorted((*top, *extra), key=lambda entry: entry.path))
     found = table(mounts) if isinstance(mounts, str) else mounts
     return Host(found, entries, home, stores, run, frozenset(mounted_files))
@@ -47,7 +47,7 @@ def host(
 def add_environment(store: Store, name: str, id_map: idmap.IdMap | None = FULL, driver: str = "stub") -> Environment:
     """An environment in the store, as `create` leaves it but for its work directories."""
     store.prepare()
-    environment = Environment(name, "0123abcd", driver, id_map, 1_700_000_000.0, store.envs / name)
+    environment = Environment(name, "0123abcd", driver, id_map, 1_700_000_000.0, store.envs / name, store.path)
     staging = store.trash / f"new-{name}"
     (staging / "upper").mkdir(parents=True)
     store.add(environment, staging)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from sysenv_ns import policy
+from sysenv_ns.drivers import driver
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import refresh
 from sysenv_ns.host.index import Index, signature
 from sysenv_ns.host.layout import LayerPlan, Tree
+from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import base, books, upkeep
 from sysenv_ns.lower.base import Base, Wishes
 from sysenv_ns.policy import TreePolicy
-from sysenv_ns.store import Environment, Store
 
-from .samples import FULL, SINGLE, add_environment
+from .samples import FULL, SINGLE, add_environment, host
 
 POLICY = TreePolicy(weight=1)
 STUBS = TreePolicy(weight=1, watch_stubs=True)
@@ -156,15 +162,34 @@ def test_everything_is_stale_without_a_layer() -> None:
     assert stale_trees(plan, None) == ["/opt", "/usr"]
 
 
-def test_roots_are_in_the_order_of_the_trees(layer: Path) -> None:
-    describe(layer, tree("/opt"), ("/opt",))
-    describe(layer, tree("/usr"), ("/usr/lib", "/opt", "/usr/bin"))
-    plan = LayerPlan("stubs", (tree("/opt"), tree("/usr"), tree("/var")))
-    assert books.roots(plan, layer) == ("/opt", "/usr/lib", "/usr/bin")
+def test_roots_are_those_of_a_tree_that_holds(layer: Path, host_file: Path) -> None:
+    describe(layer, tree("/usr"), ("/usr/lib", "/opt", "/usr/bin"), host_file)
+    assert books.roots(layer, tree("/usr"), watching=True) == ["/usr/lib", "/opt", "/usr/bin"]
+    host_file.write_text("changed!!")
+    assert books.roots(layer, tree("/usr"), watching=True) is None
+    assert books.roots(layer, tree("/usr"), watching=False) == ["/usr/lib", "/opt", "/usr/bin"]
+    assert books.roots(layer, tree("/opt"), watching=False) is None
+
+
+@pytest.mark.parametrize("watched", [None, [], "/usr", "/usr\0", "/usr\x001 2 3", {"/usr": [1, 2, 3]}])
+def test_a_damaged_description_counts_as_missing(layer: Path, watched: object) -> None:
+    path = describe(layer, tree("/usr"), ("/usr",))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"watched": watched}))
+    assert books.roots(layer, tree("/usr"), watching=True) is None
+    assert books.load(layer, tree("/usr")) is None
+
+
+def test_what_is_watched_is_read_as_it_was_written(layer: Path, host_file: Path) -> None:
+    odd = host_file.with_name("a\nb \udcff")
+    describe(layer, tree("/usr"), ("/usr",), host_file, odd)
+    loaded = books.load(layer, tree("/usr"))
+    assert loaded is not None
+    assert loaded.watched == {str(host_file): signature(host_file.stat()), str(odd): None}
 
 
 def base_of(store: Store, id_map: IdMap | None, driver: str = "stub", wishes: Wishes = ((), ())) -> Base:
-    return Base(store, Environment("a", "0123abcd", driver, id_map, 0.0, store.envs / "a"), wishes)
+    environment = Environment("a", "0123abcd", driver, id_map, 0.0, store.envs / "a", store.path)
+    return Base(store, environment, wishes, lambda: "stub")
 
 
 def test_what_bases_are_shared_by(store: Store) -> None:
@@ -196,10 +221,44 @@ def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"), [(28, "make room"), (122, "make room"), (95, "user attributes"), (5, "look at")]
+    ("number", "hint"), [(28, "free some space"), (122, "free some space"), (95, "user attributes"), (5, "look at")]
 )
 def test_a_failed_build_says_what_to_do(number: int, hint: str) -> None:
     error = base._build_error(OSError(number, "reason", "/some/file"), Path("/store"))
     assert isinstance(error, SysenvError)
     assert "/some/file" in error.message
     assert hint in error.hint
+
+
+@pytest.mark.parametrize("record", ['{"version": 1, "id_map": %s}', "{", '{"version": 1, "id_map": null}', None])
+def test_a_base_tells_its_id_map(store: Store, monkeypatch: pytest.MonkeyPatch, record: str | None) -> None:
+    """Without a record, as of earlier versions, the owner of its files does; its name does not matter."""
+    path = store.base / "stub-single-00000000"
+    (path / "own-0" / "tree").mkdir(parents=True)
+    if record is not None:
+        (path / "own-record.json").write_text(record.replace("%s", json.dumps(asdict(FULL))))
+    if record is not None and "%s" in record:
+        assert base.id_map_of(path) == FULL
+        return
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getuid", lambda: owner)
+    found = base.id_map_of(path)
+    assert found is not None
+    assert found.kind == "single"
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    monkeypatch.setattr(idmap, "detect_full", lambda: FULL)
+    assert base.id_map_of(path) == FULL
+
+
+@pytest.mark.parametrize("name", policy.DRIVERS)
+def test_who_has_a_base(store: Store, name: str) -> None:
+    """Without an id map there is none, and nothing is made for an environment that is not there yet."""
+    found = driver.get(name)
+    assert found.name == name
+    id_map = SINGLE if policy.DRIVERS[name] else None
+    environment = Environment("a", "0123abcd", name, id_map, 0.0, store.envs / "a", store.path)
+    assert (found.base(store, environment, ((), ())) is None) == (id_map is None)
+    if id_map is None:
+        found.build_base(store, environment, host("lvm"), contextlib.nullcontext)  # type: ignore[arg-type]
+        assert not environment.path.exists()

@@ -6,6 +6,7 @@ import pytest
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
+from sysenv_ns.packages import versions
 from sysenv_ns.packages.dpkg import Package, parse_status
 
 FILE = Facts("file", 0o644, 0, 0, 10)
@@ -97,9 +98,9 @@ def test_versions_are_sorted_as_dpkg_does() -> None:
         *("1.0a", "1.0+dfsg-1", "1.0.1", "1.9", "1.10", "9.99", "1:0.1", "2:0", "10:0"),
     ]
     for number, version in enumerate(ordered):
-        assert [changes.is_older(version, other) for other in ordered] == [n > number for n in range(len(ordered))]
-    assert not changes.is_older("1.0", "1.0-0")
-    assert not changes.is_older("1.0-0", "1.0")
+        assert [versions.is_older(version, other) for other in ordered] == [n > number for n in range(len(ordered))]
+    assert not versions.is_older("1.0", "1.0-0")
+    assert not versions.is_older("1.0-0", "1.0")
 
 
 def test_whose_info_files_are() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.environment import config
+from sysenv_ns.environment.config import Config
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.host import config
-from sysenv_ns.host.config import Config
-from sysenv_ns.store import Environment, Store
 
 from .samples import add_environment
 
@@ -62,7 +62,7 @@ def test_symbolic_links_are_resolved(user_file: Path, store: Store, tmp_path: Pa
         ("bind = ", ["is not TOML"]),
         ("\xff", ["is not TOML"]),
         ("bind = " + "[" * 5000, ["is not TOML"]),
-        ("binds = []", ["'binds'", "the keys are: bind, overlay, driver, id-map, shell"]),
+        ("binds = []", ["'binds'", "known keys: bind, overlay, driver, id-map, shell, default, env"]),
         ("[bind]\nx = 1", ["bind is not a list of paths", 'bind = ["/opt/vendor"]']),
         ('bind = "/opt"', ["bind is not a list of paths"]),
         ("overlay = [1]", ["overlay is not a list of paths"]),
@@ -81,11 +81,11 @@ def test_symbolic_links_are_resolved(user_file: Path, store: Store, tmp_path: Pa
         ('bind = ["STORE"]', ["in bind cannot be chosen", "the store"]),
         ('bind = ["STORE/envs"]', ["in bind cannot be chosen"]),
         ('overlay = ["STORE"]', ["in overlay cannot be chosen"]),
-        ('bind = ["/usr"]', ["/usr in bind is written to by every installation"]),
-        ('bind = ["/etc"]', ["/etc in bind is written to"]),
-        ('bind = ["/var/log"]', ["/var/log in bind is written to"]),
-        ('overlay = ["HOME"]', ["in overlay meets your home"]),
-        ('overlay = ["HOME/inner"]', ["in overlay meets your home"]),
+        ('bind = ["/usr"]', ["every installation writes to /usr in bind"]),
+        ('bind = ["/etc"]', ["every installation writes to /etc"]),
+        ('bind = ["/var/log"]', ["every installation writes to /var/log"]),
+        ('overlay = ["HOME"]', ["in overlay overlaps your home"]),
+        ('overlay = ["HOME/inner"]', ["in overlay overlaps your home"]),
         ('overlay = ["HOME/.."]', ["without .."]),
         ('overlay = ["/etc/passwd"]', ["/etc/passwd in overlay is not a directory"]),
         ('driver = "other"', ["driver cannot be 'other'", "choose one of: auto, stub"]),
@@ -94,6 +94,12 @@ def test_symbolic_links_are_resolved(user_file: Path, store: Store, tmp_path: Pa
         ("id_map = 'full'", ["'id_map'", "id-map"]),
         ('shell = "fish"', ["shell cannot be 'fish'", "absolute path"]),
         ("shell = true", ["shell cannot be True"]),
+        ("env = 1", ["env is not a table of variables", "env = {"]),
+        ("[env]\nA = 1", ["A in env cannot be 1", 'A = "..."']),
+        ('[env]\nA = "\\u0000"', ["A in env cannot be"]),
+        ('[env]\n"" = "x"', ["'' in env is not a valid variable name"]),
+        ('[env]\n"A=B" = "x"', ["'A=B' in env is not a valid variable name"]),
+        ('[env]\nSYSENV_NS = "x"', ["SYSENV_NS in env is the name of the environment"]),
     ],
 )
 def test_what_is_refused(
@@ -135,6 +141,13 @@ def test_the_environments_keys_win_and_lists_add_up(user_file: Path, store: Stor
     assert config.of_environment(store, environment) == config.of_user(store)
 
 
+def test_variables_add_up_and_the_environments_win(user_file: Path, store: Store, environment: Environment) -> None:
+    user_file.write_text('[env]\nEDITOR = "vim"\nLANG = "C"\n')
+    (environment.path / "config.toml").write_text('env = { LANG = "de_DE.UTF-8", EMPTY = "" }\n')
+    found = config.of_environment(store, environment)
+    assert found.env == (("EDITOR", "vim"), ("LANG", "de_DE.UTF-8"), ("EMPTY", ""))
+
+
 @pytest.mark.parametrize("line", ['driver = "stub"', 'id-map = "full"'])
 def test_what_is_chosen_at_the_making_is_not_for_an_environments_file(
     user_file: Path, store: Store, environment: Environment, line: str
@@ -147,8 +160,29 @@ def test_what_is_chosen_at_the_making_is_not_for_an_environments_file(
     assert str(user_file) in raised.value.hint
 
 
+def test_the_default_is_the_users(user_file: Path, store: Store, environment: Environment) -> None:
+    user_file.write_text('default = "proj"\n')
+    assert config.of_user(store).default == "proj"
+    for value in ("1", '"a/b"', '""'):
+        user_file.write_text(f"default = {value}\n")
+        with pytest.raises(SysenvError, match="default"):
+            config.of_user(store)
+    user_file.write_text("")
+    (environment.path / "config.toml").write_text('default = "proj"\n')
+    with pytest.raises(SysenvError, match="default is no setting of one environment"):
+        config.of_environment(store, environment)
+
+
 def test_a_path_cannot_be_bound_and_overlaid(user_file: Path, store: Store, environment: Environment) -> None:
     user_file.write_text('bind = ["/srv"]\n')
     (environment.path / "config.toml").write_text('overlay = ["/srv"]\n')
-    with pytest.raises(SysenvError, match="/srv is in bind and in overlay"):
+    with pytest.raises(SysenvError, match="/srv is both in bind and in overlay"):
         config.of_environment(store, environment)
+
+
+def test_variables_of_a_manifest_are_those_that_a_program_can_have(environment: Environment) -> None:
+    """Root of the environment writes them; none of them may keep anybody out."""
+    path = environment.upper / "var/lib/sysenv-ns/variables.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(r'{"A": "b", "B": "\ud800", "C": "\u0000", "D": 1, "E=": "x", "SYSENV_NS": "x", "F": "\udcff"}')
+    assert config.of_manifest(environment) == {"A": "b", "F": "\udcff"}

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from sysenv_ns.diff import difference
-from sysenv_ns.snapshots import history
-from sysenv_ns.store import Store
+from sysenv_ns.environment import history
+from sysenv_ns.environment.store import Store
 
 from .samples import add_environment
 

@@ -74,6 +74,38 @@ def test_packages_of_a_status_file() -> None:
     assert dpkg.join(p.paragraph for p in found.values()) == STATUS
 
 
+_PARAGRAPHS = st.sampled_from(dpkg.paragraphs(STATUS.replace(b"Version: 1", b"Version: 2") + STATUS))
+
+
+@given(st.lists(_PARAGRAPHS, unique_by=lambda text: text.split(b"Version")[0]), st.data())
+def test_what_differs_is_what_two_whole_files_say(first: list[bytes], data: st.DataObject) -> None:
+    second = data.draw(st.lists(_PARAGRAPHS, unique_by=lambda text: text.split(b"Version")[0]))
+    files = dpkg.join(first), dpkg.join(second)
+    wholes, parts = [dpkg.parse_status(file) for file in files], dpkg.parse_differing(*files)
+    keys = {*wholes[0], *wholes[1]}
+    different = {key for key in keys if wholes[0].get(key) != wholes[1].get(key)}
+    assert [{key: part.get(key) for key in different} for part in parts] == [
+        {key: whole.get(key) for key in different} for whole in wholes
+    ]
+
+
+def test_the_same_paragraph_is_another_package_where_the_machine_is_another() -> None:
+    foreign = STATUS.replace(b"Architecture: amd64\nVersion: 1.21", b"Architecture: i386\nVersion: 1.21")
+    first, second = dpkg.parse_differing(STATUS, foreign)
+    assert "libfoo:amd64" not in first
+    assert "libfoo:amd64" in second
+
+
+def test_configuration_files_of_all_packages() -> None:
+    assert dpkg.conffiles(STATUS) == {"/etc/dpkg/dpkg.cfg"}
+    assert dpkg.conffiles(b"") == set()
+
+
+@pytest.mark.parametrize("blank", [b"\n\n", b"\n \t\n", b"\n\n\n\n"])
+def test_what_is_between_paragraphs(blank: bytes) -> None:
+    assert dpkg.paragraphs(b"A: 1\n B" + blank + b"C: \xff\n") == [b"A: 1\n B\n", b"C: \xff\n"]
+
+
 def test_an_entry_of_a_package_that_is_not_there() -> None:
     assert dpkg.parse_status(b"Package: a\nStatus: purge ok not-installed\nArchitecture: all\n") == {}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.packages.origin import Origin
-from sysenv_ns.store import Environment, Store
 
 pytestmark = pytest.mark.skipif(not Path(dpkg.STATUS).exists(), reason="no dpkg here")
 
@@ -32,7 +32,7 @@ def environment(store: Store) -> Environment:
     (path / "upper").mkdir(parents=True)
     key = origin.remember(store)
     origin.write(path, Origin(key, key))
-    return Environment("test", "0", "stub", None, 0.0, path)
+    return Environment("test", "0", "stub", None, 0.0, path, store.path)
 
 
 def _older(store: Store, environment: Environment, own_database: bool = True) -> None:
@@ -62,6 +62,28 @@ def test_the_state_of_the_host_is_kept_once(store: Store, environment: Environme
     assert origin.is_current(key)
     assert not origin.may_be_drifted(environment)
     assert drift.measure(store, environment) == drift.Drift()
+
+
+def test_whose_accounts_are_looked_at(store: Store, environment: Environment) -> None:
+    """Of those that are the environment's own, once for each state of the host's; of another host only at a rebase."""
+    known, other = origin.read(environment.path), environment.path.with_name("other")
+    assert known is not None
+    older = Origin(known.packages, "0")
+    origin.write(environment.path, older)
+    assert not origin.follow(store, environment)  # they follow the host
+    assert origin.read(environment.path) == known
+    origin.write(environment.path, older)
+    (environment.upper / "etc").mkdir()
+    (environment.upper / "etc/passwd").write_text("own:x:1700:1700::/:\n")
+    assert origin.follow(store, environment)
+    origin.note_accounts_seen(environment, "0")
+    assert origin.follow(store, environment)
+    origin.note_accounts_seen(environment, origin.current_accounts())
+    assert not origin.follow(store, environment)
+    (environment.path / "accounts-seen").unlink()
+    shutil.copytree(origin.path_of(store, known.packages), other)
+    origin.write(environment.path, Origin(known.packages, origin.adopt(store, other)))
+    assert not origin.follow(store, environment)
 
 
 def test_two_keep_it_at_once(store: Store, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +205,17 @@ def test_what_nobody_names_is_deleted(store: Store, environment: Environment) ->
         os.utime(path, (0, 0))
     origin.collect(store)
     assert [path.name for path in origin.path_of(store, named.packages).parent.iterdir()] == [named.packages]
+
+
+def test_nothing_else_in_the_store_is_deleted(store: Store, environment: Environment) -> None:
+    """However old it is, and whosever it is: snapshots, bases, environments."""
+    (store.layers / "0123456789abcdef").mkdir(parents=True)
+    (store.path / "base" / "stub").mkdir(parents=True)
+    kept = sorted(path for path in store.path.rglob("*") if "origins" not in str(path.relative_to(store.path)))
+    for path in (*store.path.iterdir(), *kept):
+        os.utime(path, (0, 0))
+    origin.collect(store)
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_a_symbolic_link_is_not_followed_out_of_the_store(store: Store, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from sysenv_ns import lifecycle
+from sysenv_ns.environment import history
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.snapshots import history
-from sysenv_ns.store import Environment, Store
 
 from .samples import add_environment
 

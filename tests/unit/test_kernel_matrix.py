@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,23 @@ def test_no_mirror(tmp_path: Path) -> None:
         archive.mirror(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("depends", "expected"),
+    [
+        ("linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1)", ["linux-image-6.1.0-50-cloud-amd64=6.1.176-1"]),
+        ("kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool", []),
+        (
+            "kmod, linux-base (>= 4.5ubuntu1~16.04.1), linux-modules-6.8.0-151-generic",
+            ["linux-modules-6.8.0-151-generic"],
+        ),
+        ("linux-image-7.0.0-44-generic", ["linux-image-7.0.0-44-generic"]),
+        ("linux-main-modules-zfs-7.0.0-44-generic, linux-firmware, wireless-regdb", []),
+    ],
+)
+def test_the_parts_of_a_kernel(depends: str, expected: list[str]) -> None:
+    assert archive.parts(depends) == expected
+
+
 def test_version_is_numbers() -> None:
     assert kernel("6.12.95+deb12-cloud-amd64").version == (6, 12)
     assert kernel("6.9.1").version < (6, 16) < kernel("7.3.4+deb13").version
@@ -59,6 +78,14 @@ def _unpacked(archive: bytes) -> Iterator[tuple[str, int, bytes]]:
 def test_the_members_of_a_cpio_archive() -> None:
     members = [("dir", 0o040755, b""), ("dir/file", 0o100644, b"hello"), ("four", 0o100755, b"1234")]
     assert list(_unpacked(images.newc(members))) == [*members, ("TRAILER!!!", 0, b"")]
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_modules_of_ubuntu_are_compressed(tmp_path: Path) -> None:
+    (tmp_path / "fuse.ko").write_bytes(_module())
+    subprocess.run(["zstd", "-q", "--rm", tmp_path / "fuse.ko"], check=True)
+    (tmp_path / "modules.builtin").write_text("")
+    assert images.modules(Kernel("6.8", tmp_path, tmp_path)) == {"fuse.ko": _module()}
 
 
 def _module(*dependencies: str) -> bytes:
@@ -114,6 +141,7 @@ def test_tests_are_told_apart_by_their_mode() -> None:
         (5, "", "failed"),
         (2, '<testcase name="a[full]"/>', "failed"),
         (124, '<testcase name="a[full]"/>', "failed"),
+        (guest.HOST_CHANGED, '<testcase name="a[full]"/>', "failed"),
     ],
 )
 def test_verdict(code: int, text: str, status: str) -> None:
@@ -129,12 +157,38 @@ _POLICY = {"policy": "user.x=0", "status": "proven", "detail": "sudo sysctl -w u
 
 def test_what_is_impossible_is_a_note() -> None:
     cells = [_cell("stub", "refused", "it needs Linux 6.16"), _cell("copy", "passed")]
-    row = report.row(kernel(), "ext4", {"cells": cells, "policies": [_POLICY]})
+    row = report.row(kernel(), "ext4", [{"cells": cells, "policies": [_POLICY]}])
     assert list(report.failures([row])) == []
     table = report.tables([row], ["stub", "copy"])
     assert "| 6.1.0-50-cloud-amd64 | ext4 | - (1) |" in table
     assert "\n1. it needs Linux 6.16" in table
     assert "`sudo sysctl -w user.x=1`" in table
+
+
+def test_costs_are_a_table_by_driver() -> None:
+    costs = [
+        {"driver": driver, "what": "walk", "ratio": number} for driver, number in (("idmap", 1.5), ("fuse", 34.123))
+    ]
+    rows = [report.row(kernel(), "ext4", [{"costs": [*costs, {"driver": "copy", "error": "no room"}]}])]
+    table = report.tables(rows, ["idmap"])
+    assert "| Linux | what | idmap | fuse |\n|---|---|---|---|\n" in table
+    assert table.endswith("| 6.1.0-50-cloud-amd64 | walk | 1.50 | 34.12 |")
+    assert list(report.failures(rows)) == ["6.1.0-50-cloud-amd64 ext4: no room"]
+    assert "## What it costs" in report.document(rows, ["idmap"], ("-accel", "kvm"))
+
+
+def test_earlier_series_stay_on_the_page() -> None:
+    row = report.row(kernel(), "xfs", [{"cells": [_cell("copy", "passed")]}])
+    page = report.document([row], ["copy"], ("-accel", "kvm"))
+    assert report.earlier(page) == ""
+    kept = "\n## Earlier series\n\n| Linux |\n"
+    assert report.earlier(page + kept) == kept
+
+
+def test_what_was_not_run_says_so() -> None:
+    row = report.row(kernel(), "ext4", [{"cells": [_cell("copy", "passed")]}, {}])
+    assert list(report.failures([row])) == []
+    assert "| ext4 | not run | not run | works | not run |" in report.tables([row], ["reflink", "copy"])
 
 
 @pytest.mark.parametrize(
@@ -143,15 +197,19 @@ def test_what_is_impossible_is_a_note() -> None:
         ("stub", "6.12.1", "ext4", False),
         ("stub", "6.16.1", "ext4", True),
         ("reflink", "6.16.1", "ext4", False),
+        ("idmap", "5.10.0", "ext4", False),
+        ("idmap", "6.1.0", "ext4", True),
         ("reflink", "6.1.0", "xfs", True),
         ("reflink", "6.1.0", "btrfs", True),
+        ("reflink", "5.10.0", "xfs", False),
+        ("copy", "5.10.0", "ext4", False),
         ("copy", "6.1.0", "ext4", True),
         ("fuse", "6.1.0", "ext4", True),
         ("root", "6.1.0", "ext4", True),
     ],
 )
 def test_a_refusal_where_it_has_to_work_is_a_failure(driver: str, release: str, file_system: str, fails: bool) -> None:
-    row = report.row(kernel(release), file_system, {"cells": [_cell(driver, "refused", "no")]})
+    row = report.row(kernel(release), file_system, [{"cells": [_cell(driver, "refused", "no")]}])
     assert bool(list(report.failures([row]))) is fails
 
 
@@ -164,13 +222,13 @@ def test_a_refusal_where_it_has_to_work_is_a_failure(driver: str, release: str, 
     ],
 )
 def test_failures_are_told(content: dict[str, Any]) -> None:
-    row = report.row(kernel(), "xfs", content)
+    row = report.row(kernel(), "xfs", [content])
     assert len(list(report.failures([row]))) == 1
     assert "**failed**" in report.tables([row], ["stub"])
 
 
 def test_the_page_has_the_day_and_no_long_line() -> None:
-    row = report.row(kernel(), "xfs", {"cells": [_cell("copy", "passed")], "policies": [_POLICY]})
+    row = report.row(kernel(), "xfs", [{"cells": [_cell("copy", "passed")], "policies": [_POLICY]}])
     page = report.document([row], ["copy"], ("-accel", "kvm"))
     assert re.search(r"on \d{4}-\d\d-\d\d", page)
     assert "(KVM)" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from sysenv_ns import policy
 from sysenv_ns.host import layout
-from sysenv_ns.host.layout import Entry, Host, LayerPlan
+from sysenv_ns.host.layout import Host, HostEntry, LayerPlan
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import is_below
 
@@ -24,8 +25,8 @@ HOSTS = {
     "plain": host("plain"),
     "btrfs": host("btrfs"),
     "lvm": host("lvm"),
-    "snap_docker": host("snap_docker", extra=(Entry("snap", "directory"),), stores=DOCKER_STORES),
-    "wsl2": host("wsl2", extra=(Entry("init", "file", 2_719_744),), mounted_files=("/init",)),
+    "snap_docker": host("snap_docker", extra=(HostEntry("snap", "directory"),), stores=DOCKER_STORES),
+    "wsl2": host("wsl2", extra=(HostEntry("init", "file", 2_719_744),), mounted_files=("/init",)),
     "container": host(
         "container",
         home="/root",
@@ -54,7 +55,7 @@ def test_overlaid_directories_of_an_unmerged_usr() -> None:
 
 @pytest.mark.parametrize("name", ["data", "nix", "snap", "usrx", "xetc", "bin.old", "lost found"])
 def test_unknown_directories_in_the_root_stay_the_hosts(name: str) -> None:
-    system = host(extra=(Entry(name, "directory"),))
+    system = host(extra=(HostEntry(name, "directory"),))
     assert f"/{name}" not in layout.overlaid_directories(system)
     assert f"/{name}" in layout.bound_paths(system)
 
@@ -89,13 +90,13 @@ def test_bound_paths(name: str, further: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        (Entry("swapfile", "file", 1 << 31), True),
-        (Entry(".autorelabel", "file", 0), False),
-        (Entry("vmlinuz", "symlink"), False),
-        (Entry("socket", "socket"), False),
+        (HostEntry("swapfile", "file", 1 << 31), True),
+        (HostEntry(".autorelabel", "file", 0), False),
+        (HostEntry("vmlinuz", "symlink"), False),
+        (HostEntry("socket", "socket"), False),
     ],
 )
-def test_only_large_files_in_the_root_are_bound(entry: Entry, expected: bool) -> None:
+def test_only_large_files_in_the_root_are_bound(entry: HostEntry, expected: bool) -> None:
     assert (f"/{entry.path}" in layout.bound_paths(host(extra=(entry,)))) is expected
 
 
@@ -236,7 +237,7 @@ def test_what_the_user_wants_overlaid(line: str) -> None:
     outer = f"900 28 {line}\n" if line else ""
     inner = f"901 {900 if line else 28} 0:91 / /data/guest rw - tmpfs guest rw\n"
     mounts = mountinfo.parse(f"{outer}{inner}".encode())
-    system = host((*host().mounts, *mounts), extra=(Entry("data", "directory"),))
+    system = host((*host().mounts, *mounts), extra=(HostEntry("data", "directory"),))
     assert "/data" in layout.bound_paths(system)
     wished = replace(system, overlaid=frozenset({"/data"}))
     assert "/data" not in layout.bound_paths(wished)
@@ -357,7 +358,7 @@ def test_a_mount_elsewhere_does_not_change_a_tree() -> None:
         ("/var/lib", policy.MEBIBYTE),
         ("/var/lib/dpkg/info", policy.UNLIMITED),
         ("/var/cache/apt", policy.UNLIMITED),
-        ("/var/cache/apt/archives/partial", policy.BLOCK),
+        ("/var/cache/dnf/updates-0123", policy.BLOCK),
         ("/usr/lib/sysimage/rpm", policy.UNLIMITED),
     ],
 )
@@ -365,5 +366,56 @@ def test_copy_limit_of_the_longest_prefix(path: str, limit: int) -> None:
     assert layout.copy_limit(path) == limit
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/etc/passwd.lock", True),
+        ("/etc/passwd", False),
+        ("/var/cache/apt/archives/hello_2.10-3_amd64.deb", True),
+        ("/var/cache/apt/archives/partial/hello_2.10-3_amd64.deb", True),
+        ("/var/cache/apt/archives/odd\nname.deb", True),
+        ("/var/cache/apt/archives/lock", False),
+        ("/var/cache/apt/pkgcache.bin", True),
+        ("/var/cache/apt/srcpkgcache.bin", False),  # apt makes the other one of it
+        ("/var/cache/dnf/fedora-0123/packages/hello-2.10-3.x86_64.rpm", True),
+        ("/var/cache/dnf/fedora.solv", False),
+        ("/var/cache/pacman/pkg/hello-2.10-3-x86_64.pkg.tar.zst", True),
+        ("/var/cache/pacman/pkg/hello-2.10-3-x86_64.pkg.tar.zst.sig", True),
+        ("/var/cache/apk/hello-2.10-r0.apk", True),
+        *((f"/var/cache/{name}", False) for name in ("debconf/templates.dat", "man/index.db", "ldconfig/aux-cache")),
+        ("/var/lib/hello.deb", False),
+    ],
+)
+def test_what_is_left_out(path: str, expected: bool) -> None:
+    assert layout.left_out(path) == expected
+
+
 def test_every_saved_table_is_used() -> None:
     assert set(TABLES) == {*HOSTS, "masked", "escapes"}
+
+
+@pytest.mark.parametrize("protected", [False, True])
+def test_what_a_start_needs_is_worked_out_once(monkeypatch: pytest.MonkeyPatch, protected: bool) -> None:
+    """The base, its additions, the mounts and the binds all ask for the same paths."""
+    counted: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        function = getattr(layout, name)
+
+        def counting(system: Host) -> object:
+            counted[name] += 1
+            return function(system)
+
+        monkeypatch.setattr(layout, name, counting)
+
+    for name in ("overlaid_directories", "bound_paths", "further_mounts"):
+        count(name)
+    system = host("lvm", stores=("/var/tmp", "/var/log/journal"))
+    assert layout.layers(system)
+    changes = {
+        point: layout.Changes(f"/e{point}/upper", f"/e{point}/work")
+        for point in ("/", *(m.point for m in system.disks))
+    }
+    assert layout.plan(system, layout.overlays_of_disks(system, "x", changes, "/e/root"), protected)
+    assert system.shown
+    assert counted == {"overlaid_directories": 1, "bound_paths": 1, "further_mounts": 1}

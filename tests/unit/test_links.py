@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.environment import directory, links
+from sysenv_ns.environment.links import NewFile, NewLink
+from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.home import links
-from sysenv_ns.home.links import NewFile, NewLink
-from sysenv_ns.store import Environment, Store
 
 DIRECT = links.acting_for(None)
 
@@ -28,7 +28,7 @@ def environment(tmp_path: Path) -> Environment:
 def _environment(tmp_path: Path, name: str) -> Environment:
     path = tmp_path / "store" / "envs" / name
     path.mkdir(parents=True)
-    return Environment(name, "0", "root", None, 0.0, path)
+    return Environment(name, "0", "root", None, 0.0, path, tmp_path / "store")
 
 
 def _link(tmp_path: Path, environment: Environment, command: str, *others: NewFile) -> NewLink:
@@ -55,11 +55,23 @@ def test_a_link_comes_and_goes(tmp_path: Path, environment: Environment) -> None
 
 def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
     store = Store(tmp_path / "it's a \n$HOME store")
-    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path), "/opt/a 'b'/$(id)")
+    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/opt/a 'b'/$(id)")
     script = tmp_path / "script"
     script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
     said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
     assert said == "-I -m sysenv_ns exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+
+
+def test_a_wrapper_without_the_tool_says_what_it_was(tmp_path: Path, environment: Environment) -> None:
+    content = _link(tmp_path, environment, "rg").files[0].content
+    script = tmp_path / "rg"
+    script.write_bytes(content.replace(sys.executable.encode(), os.fsencode(tmp_path / "gone")))
+    done = subprocess.run(["sh", script], capture_output=True, text=True, check=False, env={})
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == (
+        "rg is of the environment proj, and sysenv-ns is no longer where it was\n"
+        f"hint: install and link it again, or delete it: rm {script}\n"
+    )
 
 
 def test_what_the_user_has_is_not_overwritten(tmp_path: Path, environment: Environment) -> None:
@@ -70,7 +82,7 @@ def test_what_the_user_has_is_not_overwritten(tmp_path: Path, environment: Envir
     (tmp_path / "bin" / "directory").mkdir()
     before = {path.name: path.lstat().st_mtime_ns for path in (tmp_path / "bin").iterdir()}
     for name in ("file", "dangling", "directory", "theirs"):
-        with pytest.raises(SysenvError, match=r"exists already|link to the environment other") as caught:
+        with pytest.raises(SysenvError, match=r"already exists|link to the environment other") as caught:
             links.add(environment, [_link(tmp_path, environment, "a"), _link(tmp_path, environment, name)], DIRECT)
         assert caught.value.hint
     assert {path.name: path.lstat().st_mtime_ns for path in (tmp_path / "bin").iterdir()} == before
@@ -83,7 +95,7 @@ def test_what_the_user_has_replaced_is_left_alone(tmp_path: Path, environment: E
     edited.write_text(edited.read_text() + "# more\n")
     (tmp_path / "bin" / "gone").unlink()
     assert [shown.intact for shown in links.show(environment.path)] == [False, False]
-    with pytest.raises(SysenvError, match="not what sysenv-ns has written"):
+    with pytest.raises(SysenvError, match="was changed after sysenv-ns wrote it"):
         links.add(environment, [_link(tmp_path, environment, "edited")], DIRECT)
     links.remove(environment.path, None, DIRECT)
     assert os.listdir(tmp_path / "bin") == ["edited"]
@@ -149,13 +161,13 @@ def test_killed_in_the_middle(tmp_path: Path, environment: Environment) -> None:
     ],
 )
 def test_a_damaged_record(environment: Environment, text: str) -> None:
-    (environment.path / links.NAME).write_text(text, encoding="latin-1")
+    (environment.path / directory.LINKS).write_text(text, encoding="latin-1")
     with pytest.raises(SysenvError, match="is damaged") as caught:
         links.read(environment.path)
     assert str(environment.path) in caught.value.hint
 
 
 def test_a_record_of_a_later_version(environment: Environment) -> None:
-    (environment.path / links.NAME).write_text('{"version": 2}')
+    (environment.path / directory.LINKS).write_text('{"version": 2}')
     with pytest.raises(SysenvError, match="has format 2"):
         links.read(environment.path)

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from sysenv_ns.archive import manifest, tarball
-from sysenv_ns.archive.manifest import Layer, Machine, Manifest
+from sysenv_ns.archive.manifest import ArchivedLayer, ArchiveManifest, Machine
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
+from sysenv_ns.environment.store import Snapshot
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.store import Snapshot
 
-_WHOLE = Manifest(
+_WHOLE = ArchiveManifest(
     name="proj",
     driver="stub",
     id_map="full",
     created=1.5,
     machine=Machine("debian", "12", "x86_64"),
-    layers=(Layer(0, 1), Layer(None, None), Layer(1, 1)),
+    layers=(ArchivedLayer(0, 1), ArchivedLayer(None, None), ArchivedLayer(1, 1)),
     current=(0, 2, 1),
     snapshots=((Snapshot("one", 2.5, (), "other", automatic=True), (2, 1)), (Snapshot("two", 3, (), "proj"), ())),
     origins=2,
@@ -29,7 +29,7 @@ _WHOLE = Manifest(
 )
 
 
-def _read(content: bytes, name: str = manifest.NAME) -> Manifest:
+def _read(content: bytes, name: str = manifest.NAME) -> ArchiveManifest:
     member = Member(name.encode(), "file", size=len(content))
     data = tarball.encode(member) + content + tarball.padding(len(content)) + tarball.END
     return manifest.read(Reader(io.BytesIO(data).read), "FILE")
@@ -40,15 +40,15 @@ def _changed(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize("found", [_WHOLE, replace(_WHOLE, settings=None, id_map=None, snapshots=())])
-def test_it_is_read_as_it_was_written(found: Manifest) -> None:
+def test_it_is_read_as_it_was_written(found: ArchiveManifest) -> None:
     assert _read(manifest.encode(found)) == found
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", _changed(format="other")])
 def test_that_of_something_else(content: bytes) -> None:
-    with pytest.raises(SysenvError, match="FILE is no export of sysenv-ns"):
+    with pytest.raises(SysenvError, match="FILE was not made by sysenv-ns export"):
         _read(content)
-    with pytest.raises(SysenvError, match="FILE is no export of sysenv-ns"):
+    with pytest.raises(SysenvError, match="FILE was not made by sysenv-ns export"):
         _read(manifest.encode(_WHOLE), "other.json")
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_be(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("changes", [{"name": "../x"}, {"snapshots": [_SNAPSHOT | {"label": "a/b"}]}])
 def test_names_that_cannot_be(changes: dict[str, Any]) -> None:
-    with pytest.raises(SysenvError, match="cannot name"):
+    with pytest.raises(SysenvError, match="is not a valid name"):
         _read(_changed(**changes))
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from sysenv_ns.diff.changes import Change, Facts, FileType, Kind
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import plans, selecting, steps, syncing
-from sysenv_ns.manifest.document import SOURCES, File, Manifest, Script, digest
+from sysenv_ns.host import release as host_release
+from sysenv_ns.manifest import plans, selection, steps, sync
+from sysenv_ns.manifest.document import SOURCES, AddedFile, Manifest, Script, digest
 from sysenv_ns.manifest.plans import Action, Record
-from sysenv_ns.manifest.selecting import Left
-from sysenv_ns.manifest.state import Look, Side, State
+from sysenv_ns.manifest.selection import Left
+from sysenv_ns.manifest.state import InstalledState, Look, Side
 from sysenv_ns.manifest.steps import Delete, Put, Run
 
 _LIST = f"{SOURCES}/local.list"
@@ -48,7 +49,7 @@ HOST = _side("nano 1", "sh 1")
 def _plan(
     manifest: Manifest, own: Side = HOST, record: Record | None = None, host: Side = HOST
 ) -> list[tuple[str, str]]:
-    return [(action.kind, action.subject) for action in plans.make(manifest, State(host, own), record)]
+    return [(action.kind, action.subject) for action in plans.make(manifest, InstalledState(host, own), record)]
 
 
 def _record(manifest: Manifest, *known: str) -> Record:
@@ -66,6 +67,39 @@ def test_packages() -> None:
     assert _plan(Manifest(packages=("a=2",)), own) == [("install", "a=2")]
     assert _plan(Manifest(), own) == [("drop", "a")]  # what it needed goes with it
     assert _plan(Manifest(removed=("nano",)), HOST) == [("remove", "nano")]
+
+
+def test_what_was_pulled_stays() -> None:
+    """A manifest above a base names what it wants besides; without the base, all is said by the manifest again."""
+    lists = f"{SOURCES}/base.list"
+    own = dataclasses.replace(_side("sh 1", "+a 1", "lib 2", auto=("lib",), arch="i386\n"), sources={lists: b"deb x"})
+    record = plans.pulled("localhost/a:1", InstalledState(HOST, own))
+    above = Manifest(base="localhost/a:1")
+    assert _plan(above, own, record) == []
+    assert _plan(dataclasses.replace(above, packages=("b",)), own, record) == [("install", "b")]
+    assert _plan(dataclasses.replace(above, packages=("nano",)), own, record) == [("install", "nano")]
+    assert _plan(dataclasses.replace(above, removed=("a",)), own, record) == [("remove", "a")]
+    assert _plan(dataclasses.replace(above, repositories={lists: "deb y"}), own, record) == [("repository", lists)]
+    later = _side("sh 1", "+a 1", "+c 1", "lib 2", auto=("lib",), arch="i386\n")
+    assert _plan(above, later, record) == [("drop", "c"), ("unhold", "c")]
+    assert _plan(Manifest(), own, record) == [
+        ("no-architecture", "i386"),
+        ("repository", lists),
+        ("install", "nano"),
+        ("drop", "a"),
+        ("unhold", "a"),
+    ]
+
+
+def test_another_base() -> None:
+    """Nothing is done to an environment that began with something else."""
+    record = plans.pulled("localhost/a:1", InstalledState(HOST, HOST))
+    plans.check_base("proj", Manifest(base="localhost/a:1"), record)
+    plans.check_base("proj", Manifest(), record)
+    with pytest.raises(SysenvError, match="was not made from localhost/b:1, but from localhost/a:1"):
+        plans.check_base("proj", Manifest(base="localhost/b:1"), record)
+    with pytest.raises(SysenvError, match=r"was not made from localhost/a:1$"):
+        plans.check_base("proj", Manifest(base="localhost/a:1"), None)
 
 
 def test_what_the_host_has_comes_back() -> None:
@@ -89,7 +123,7 @@ def test_a_virtual_package_is_there_by_another_one() -> None:
 
 def test_versions_of_what_others_need() -> None:
     manifest = Manifest(packages=("a",), versions=("lib=2", "sh=3"))
-    found = plans.make(manifest, State(HOST, _side("nano 1", "sh 1", "a 1", "lib 1", auto=("lib",))), None)
+    found = plans.make(manifest, InstalledState(HOST, _side("nano 1", "sh 1", "a 1", "lib 1", auto=("lib",))), None)
     assert found == (Action("install", "lib=2", b"automatic"), Action("install", "sh=3", b""))
     assert _plan(manifest, _side("nano 1", "sh 3", "a 1", "lib 2", auto=("lib",))) == []
 
@@ -112,7 +146,9 @@ def test_repositories_and_keys() -> None:
     ]
     manifest = Manifest(repositories={_LIST: "2", f"{SOURCES}/b.list": None}, keys={"/k": b"x", "/n": b"n"})
     assert _plan(manifest, own, host=host) == [("repository", f"{SOURCES}/c.list"), ("key", "/n")]
-    (restored,) = plans.make(Manifest(), State(host, dataclasses.replace(host, keys={"/k": b"x"})), _record(manifest))
+    (restored,) = plans.make(
+        Manifest(), InstalledState(host, dataclasses.replace(host, keys={"/k": b"x"})), _record(manifest)
+    )
     assert restored == Action("key", "/k", b"k")
 
 
@@ -128,12 +164,14 @@ def test_answers() -> None:
 def _with_files(manifest: Manifest, record: Record | None = None, single: bool = False, **looks: Look) -> list[str]:
     files = {f"/{name}": look for name, look in looks.items()}
     return [
-        a.subject for a in plans.make(manifest, State(HOST, HOST, files, single=single), record) if a.kind == "file"
+        a.subject
+        for a in plans.make(manifest, InstalledState(HOST, HOST, files, single=single), record)
+        if a.kind == "file"
     ]
 
 
 def test_files() -> None:
-    manifest = Manifest(files={"/a": File(b"text", mode=0o600, owner="me:me"), "/l": File(link="a")})
+    manifest = Manifest(files={"/a": AddedFile(b"text", mode=0o600, owner="me:me"), "/l": AddedFile(link="a")})
     there = Look("file", digest(b"text"), "", 0o600, 7, 7)
     link = Look("symlink", "", "a", 0o777, 0, 0)
     assert _with_files(manifest, a=there, l=link) == []
@@ -149,8 +187,8 @@ def test_files() -> None:
 def test_what_a_package_has_put_below_a_file_cannot_be_brought_back() -> None:
     own = _side("nano 1", "sh 1", "a 1 Conffiles:; /x 0123")
     look = Look("file")
-    record = _record(Manifest(files={"/x": File(b"1"), "/y": File(b"1")}))
-    found = plans.make(Manifest(packages=("a",)), State(HOST, own, {"/x": look, "/y": look}), record)
+    record = _record(Manifest(files={"/x": AddedFile(b"1"), "/y": AddedFile(b"1")}))
+    found = plans.make(Manifest(packages=("a",)), InstalledState(HOST, own, {"/x": look, "/y": look}), record)
     assert [action.subject for action in found] == ["/y"]
 
 
@@ -165,13 +203,13 @@ def test_scripts_run_when_they_or_anything_else_changed() -> None:
 
 
 def test_known_differences_are_none() -> None:
-    manifest = Manifest(packages=("a",), files={"/x": File(b"1")})
+    manifest = Manifest(packages=("a",), files={"/x": AddedFile(b"1")})
     own = _side("nano 1", "sh 1", "a 1", "b 1")
-    left = plans.remaining(manifest, State(HOST, own))
+    left = plans.remaining(manifest, InstalledState(HOST, own))
     assert [action.subject for action in left] == ["b", "/x"]
     record = _record(manifest, *(action.ident for action in left))
     assert _plan(manifest, own, record) == []
-    edited = dataclasses.replace(manifest, files={"/x": File(b"2")})
+    edited = dataclasses.replace(manifest, files={"/x": AddedFile(b"2")})
     assert _plan(edited, own, record) == [("file", "/x")]
 
 
@@ -191,15 +229,16 @@ def test_another_system() -> None:
         ('ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n', "debian/bookworm"),
         ('ID="rocky"\nVERSION_ID="9.3"\n', "rocky/9.3"),
         ("ID=arch\n", "arch"),
+        ('# ID=none\n\nID=\'a\'"b"\\c\nVERSION_ID="1\n', "abc/1"),
         ("", "linux"),
     ],
 )
 def test_release(text: str, release: str) -> None:
-    assert plans.release_of(text) == release
+    assert plans.release_of(host_release.parsed(text)) == release
 
 
 def test_steps_come_in_an_order_that_works() -> None:
-    files = {"/etc/a": File(b"", owner="me:me"), "/etc/apt/preferences.d/x": File(b"")}
+    files = {"/etc/a": AddedFile(b"", owner="me:me"), "/etc/apt/preferences.d/x": AddedFile(b"")}
     manifest = Manifest(scripts=(Script("x"),), files=files)
     actions = [
         *(Action("file", path, file) for path, file in files.items()),
@@ -230,12 +269,12 @@ def test_steps_come_in_an_order_that_works() -> None:
         "configure sh",
         "apt-mark auto lib old",
         "apt-mark hold a",
-        "remove what nothing needs any more",
+        "remove packages that are no longer needed",
         "write /etc/a",
         "chown me:me /etc/a",
         "script: x",
     ]
-    assert found[0] == Put("/k", File(b"k"))
+    assert found[0] == Put("/k", AddedFile(b"k"))
     assert found[3] == Delete("/gone")
     install = next(step for step in found if step.title.startswith("install"))
     assert isinstance(install, Run)
@@ -243,7 +282,7 @@ def test_steps_come_in_an_order_that_works() -> None:
 
 
 def test_without_packages_there_is_no_network() -> None:
-    file = File(b"")
+    file = AddedFile(b"")
     manifest = Manifest(files={"/etc/a": file})
     titles = [s.title for s in steps.compiled([Action("file", "/etc/a", file)], manifest, [], {}, "/")]
     assert titles == ["write /etc/a"]
@@ -275,12 +314,12 @@ def test_which_files_are_carried() -> None:
         _change("/var/cache/x", fold="cache"),
         _change("/etc/apt/sources.list"),
     ]
-    found = selecting.select(changes, {"added"}, {"/etc/apt/sources.list"})
+    found = selection.select(changes, {"added"}, {"/etc/apt/sources.list"})
     assert sorted(change.path for change in found.wanted) == sorted(carried)
     assert set(found.left) == {
         Left("/usr/bin/sh", "modified, of the package sh"),
         Left("/etc/sh", "deleted, of the package sh"),
-        Left("/etc/passwd", selecting.MADE_BY_PACKAGES),
+        Left("/etc/passwd", selection.MADE_BY_PACKAGES),
         Left("/etc/gone", "deleted"),
         Left("/etc/motd", "metadata"),
         Left("/opt/fifo", "a fifo"),
@@ -295,14 +334,14 @@ def test_what_packages_scripts_name_is_theirs() -> None:
         *map(_change, ["/etc/mta/main.cf", "/etc/aliases", "/etc/aliases.mine", "/etc/default/mine"]),
     ]
     scripts = "rm -rf /etc/mta\n[ -e /etc/aliases ] || . /etc/default/mta\n"
-    found = selecting.select(changes, {"mta"}, (), scripts)
+    found = selection.select(changes, {"mta"}, (), scripts)
     assert [change.path for change in found.wanted] == ["/etc/aliases.mine", "/etc/default/mine"]
     assert {row.what for row in found.left} == {"/etc/mta/main.cf", "/etc/aliases"}
 
 
 def test_large_new_directories_are_left_as_a_whole() -> None:
     changes = [_change("/opt/tool", type_="directory"), *(_change(f"/opt/tool/{number}") for number in range(21))]
-    assert selecting.select(changes, (), ()) == selecting.Selection((), (Left("/opt/tool/", "21 files, 210 bytes"),))
+    assert selection.select(changes, (), ()) == selection.Selection((), (Left("/opt/tool/", "21 files, 210 bytes"),))
 
 
 @pytest.mark.parametrize(
@@ -314,15 +353,15 @@ def test_large_new_directories_are_left_as_a_whole() -> None:
         ("/a", b"\0" * 4097, 0o644, "4097 bytes"),
         ("/a", b"\xff" * 4097, 0o644, "beside the manifest"),
         ("/a", b"x", 0o640, "secret"),
-        ("/\udcff", b"x", 0o644, "no text"),
+        ("/\udcff", b"x", 0o644, "not text"),
     ],
 )
 def test_what_cannot_be_carried(path: str, content: bytes, mode: int, word: str) -> None:
-    found = selecting.unfit(path, content, mode, len(content))
+    found = selection.unfit(path, content, mode, len(content))
     assert word in found
     assert bool(found) is bool(word)
 
 
 def test_another_package_manager() -> None:
-    with pytest.raises(SysenvError, match="know packages of dpkg and apt only"):
-        syncing.require_dpkg(Side({}))
+    with pytest.raises(SysenvError, match="work with dpkg and apt only"):
+        sync.require_dpkg(Side({}))

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import finding, parsing, plans, rendering, writing
-from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, File, Manifest, Script
-from sysenv_ns.manifest.plans import Action
-from sysenv_ns.manifest.selecting import TEXT_LIMIT
-from sysenv_ns.manifest.syncing import Result
+from sysenv_ns.manifest import location, parser, plans, writer
+from sysenv_ns.manifest.document import KEY_SUFFIXES, KEYS, SOURCES, AddedFile, Manifest, Script
+from sysenv_ns.manifest.plans import Action, PulledBase
+from sysenv_ns.manifest.selection import TEXT_LIMIT
+from sysenv_ns.manifest.sync import SyncResult
+from sysenv_ns.verbs import sync
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("ab'\"\\\n\r\t\x00#[]=", max_size=20)
 _NAMES = st.from_regex(r"[a-z0-9][a-z0-9+.]{0,8}[a-z0-9]", fullmatch=True)
@@ -31,22 +32,26 @@ def _paths(draw: st.DrawFn) -> str:
 
 _OWNERS = st.sampled_from(["root:root", "www-data:adm", "1000:0"])
 _FILES = (
-    st.builds(File, content=st.binary(max_size=200), mode=st.integers(0, 0o7777), owner=_OWNERS)
-    | st.builds(File, content=_TEXTS.map(str.encode))
-    | st.builds(File, link=st.text("ab/.'\n", min_size=1), owner=_OWNERS)
-    | st.builds(File, source=st.sampled_from(["x", "files/y z"]), mode=st.sampled_from([0o644, 0o755]))
+    st.builds(AddedFile, content=st.binary(max_size=200), mode=st.integers(0, 0o7777), owner=_OWNERS)
+    | st.builds(AddedFile, content=_TEXTS.map(str.encode))
+    | st.builds(AddedFile, link=st.text("ab/.'\n", min_size=1), owner=_OWNERS)
+    | st.builds(AddedFile, source=st.sampled_from(["x", "files/y z"]), mode=st.sampled_from([0o644, 0o755]))
 )
 _KEY_FILES = st.builds("{}/{}{}".format, st.sampled_from(KEYS), _PARTS, st.sampled_from(KEY_SUFFIXES))
 _SOURCE_FILES = st.from_regex(r"[a-z]{1,8}\.(list|sources)", fullmatch=True).map(f"{SOURCES}/{{}}".format)
 MANIFESTS = st.builds(
     Manifest,
     name=st.sampled_from(["", "proj"]),
+    base=st.sampled_from(["", "localhost/a/b:1", f"registry.example.org/a@sha256:{'0' * 64}"]),
     release=st.sampled_from(["", "debian/bookworm", "arch"]),
     architectures=st.lists(st.sampled_from(["i386", "arm64"]), unique=True).map(tuple),
     packages=st.lists(_NAMES | _VERSIONED, max_size=4).map(tuple),
     versions=st.lists(_VERSIONED, max_size=4).map(tuple),
     held=st.lists(_NAMES, max_size=2).map(tuple),
     debconf=st.sampled_from([(), ("a a/b select x y", 'c c/d string "q\\"')]),
+    env=st.dictionaries(
+        st.from_regex(r"[A-Z_][a-z0-9_]{0,8}", fullmatch=True), _TEXTS.filter(lambda t: "\0" not in t), max_size=2
+    ),
     repositories=st.dictionaries(_SOURCE_FILES, st.none() | _TEXTS, max_size=2),
     keys=st.dictionaries(_KEY_FILES, st.binary(max_size=100) | st.just(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n")),
     files=st.dictionaries(_paths(), _FILES, max_size=4),
@@ -58,10 +63,10 @@ MANIFESTS = st.builds(
 
 @given(MANIFESTS)
 def test_what_is_written_is_read_back(manifest: Manifest) -> None:
-    text = writing.render(manifest, ["a comment"])
-    found = parsing.parse(text.encode(), "x")
+    text = writer.render(manifest, ["a comment"])
+    found = parser.parse(text.encode(), "x")
     assert found == manifest
-    assert writing.render(found) == writing.render(manifest)
+    assert writer.render(found) == writer.render(manifest)
 
 
 @given(MANIFESTS)
@@ -72,6 +77,13 @@ def test_a_record_is_read_back(manifest: Manifest) -> None:
     assert record.says(manifest)
 
 
+def test_a_record_knows_what_was_pulled() -> None:
+    base = PulledBase("localhost/a:1", frozenset({"a"}), frozenset({"nano"}), repositories=frozenset({"/x"}))
+    record = plans.decode(plans.encode("/a/sysenv.toml", Manifest(), base=base))
+    assert record is not None
+    assert record.base == base
+
+
 @pytest.mark.parametrize("data", [None, b"", b"{}", b"[]", b'{"file": 1}', b"\xff"])
 def test_a_damaged_record_is_none(data: bytes | None) -> None:
     assert plans.decode(data) is None
@@ -79,14 +91,14 @@ def test_a_damaged_record_is_none(data: bytes | None) -> None:
 
 def test_scripts_are_written_as_people_write_them() -> None:
     script = Script("sed 's/\\//x/' \"$file\"\necho done\n", "edit")
-    assert writing.render(Manifest(scripts=(script,))) == (
+    assert writer.render(Manifest(scripts=(script,))) == (
         "[[scripts]]\nname = \"edit\"\nrun = '''\nsed 's/\\//x/' \"$file\"\necho done\n'''\n"
     )
 
 
 def test_files_with_more_than_a_text_are_tables() -> None:
-    files = {"/a": File(b"#!/bin/sh\n", mode=0o755), "/b": File(b"one\n"), "/c": File(b"\xff")}
-    assert writing.render(Manifest(files=files)) == (
+    files = {"/a": AddedFile(b"#!/bin/sh\n", mode=0o755), "/b": AddedFile(b"one\n"), "/c": AddedFile(b"\xff")}
+    assert writer.render(Manifest(files=files)) == (
         "[files]\n\"/b\" = '''\none\n'''\n\n[files.\"/a\"]\nmode = \"0755\"\ntext = '''\n#!/bin/sh\n'''\n"
         '\n[files."/c"]\nbase64 = "/w=="\n'
     )
@@ -98,54 +110,55 @@ def test_files_with_more_than_a_text_are_tables() -> None:
         ("packages = [", "is not TOML: Invalid value (at end of document)", "toml.io"),
         ("packages = " + "[" * 5000, "is not TOML: ", "toml.io"),
         ("a = 1\n= 2", "(at line 2, column 1)", "toml.io"),
-        ("name = 'x'\n\npackges = ['hello']", "there is no key 'packges' (line 3)", "did you mean packages?"),
-        ("zzz = 1", "there is no key 'zzz'", "there are: name, release"),
-        ("packages = 'hello'", "packages is not a list of strings (line 1)", "docs/manifest.md"),
-        ("packages = [1]", "packages is not a list of strings", "docs/manifest.md"),
-        ("packages = ['-y']", "'-y' in packages is no package", "hello=2.10-3"),
-        ("packages = ['nano-']", "'nano-' in packages is no package", "hello=2.10-3"),
-        ("packages = ['a/b']", "'a/b' in packages is no package", "hello=2.10-3"),
-        ("packages = ['hello=']", "'hello=' in packages is no package", "hello=2.10-3"),
+        ("name = 'x'\n\npackges = ['hello']", "unknown key 'packges' (line 3)", "did you mean packages?"),
+        ("zzz = 1", "unknown key 'zzz'", "known keys: name, from, release"),
+        ("packages = 'hello'", "packages is not a list of strings (line 1)", "docs/sync.md"),
+        ("packages = [1]", "packages is not a list of strings", "docs/sync.md"),
+        ("packages = ['-y']", "'-y' in packages is not a package", "hello=2.10-3"),
+        ("packages = ['nano-']", "'nano-' in packages is not a package", "hello=2.10-3"),
+        ("packages = ['a/b']", "'a/b' in packages is not a package", "hello=2.10-3"),
+        ("packages = ['hello=']", "'hello=' in packages is not a package", "hello=2.10-3"),
         ("removed = ['nano=1']", "'nano=1' in removed has a version", "name alone"),
-        ("versions = ['nano']", "'nano' in versions has none", "nano=1.0-1"),
-        ("packages = ['nano']\nremoved = ['nano']", "nano is in packages and in removed (line 2)", "one of them"),
+        ("versions = ['nano']", "'nano' in versions has no version", "nano=1.0-1"),
+        ("packages = ['nano']\nremoved = ['nano']", "nano is both in packages and in removed (line 2)", "one of them"),
+        ("from = 'proj:1'", "'proj:1' names nothing in a registry (line 1)", "registry.example.org/team/proj:1"),
         ("name = 1", "name is not a string (line 1)", "docs"),
-        ("name = '../x'", "'../x' cannot name an environment", "letters"),
+        ("name = '../x'", "'../x' is not a valid name for an environment", "letters"),
         ("release = 'Debian 12'", "release cannot be 'Debian 12'", "debian/bookworm"),
-        ("architectures = ['i 386']", "'i 386' is no architecture", "i386"),
-        ("debconf = ['a b']", "'a b' in debconf is no answer", "locales"),
-        ("debconf = ['a a/b password x']", "debconf has the answer of a password", "passwords do not belong"),
-        ("debconf = ['a a/b note x']", "'note' in debconf is no type", "string, boolean"),
-        ("[repositories]\n'x.txt' = ''", "'x.txt' names no repository (line 2)", "nodesource.sources"),
-        ("[repositories]\n'../x.list' = ''", "'../x.list' names no repository", "nodesource.sources"),
-        ("[repositories]\n'x.list' = true", "the repository x.list is not a string, nor false (line 2)", "docs"),
-        ("[keys]\n'a.gpg' = 'YQ=='", "'a.gpg' in keys is not an absolute path", "from / on"),
+        ("architectures = ['i 386']", "'i 386' is not an architecture", "i386"),
+        ("debconf = ['a b']", "'a b' in debconf is not an answer", "locales"),
+        ("debconf = ['a a/b password x']", "debconf has an answer of the type password", "passwords do not belong"),
+        ("debconf = ['a a/b note x']", "'note' in debconf is not a type", "string, boolean"),
+        ("[repositories]\n'x.txt' = ''", "'x.txt' is not the name of a repository (line 2)", "nodesource.sources"),
+        ("[repositories]\n'../x.list' = ''", "'../x.list' is not the name of a repository", "nodesource.sources"),
+        ("[repositories]\n'x.list' = true", "the repository x.list is neither a string nor false (line 2)", "docs"),
+        ("[keys]\n'a.gpg' = 'YQ=='", "'a.gpg' in keys is not an absolute path", "in full, from /"),
         ("[keys]\n'/etc/apt/keyrings/a.gpg' = 'Y'", "a.gpg is not base64", "docs"),
-        ("[keys]\n'/etc/apt/apt.conf.d/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", "keyrings"),
-        ("[keys]\n'/etc/apt/keyrings/00x' = 'YQ=='", "00x in keys is no place of a key (line 2)", ".asc, .gpg"),
-        ("[keys]\n'/etc/apt/apt.conf.d/x.asc' = 'YQ=='", "x.asc in keys is no place of a key", "[files]"),
-        ("[keys]\n'/etc/apt/keyrings/../a.gpg' = 'YQ=='", "is not an absolute path", "from / on"),
+        ("[keys]\n'/etc/apt/apt.conf.d/00x' = 'YQ=='", "00x in keys is not a path for a key (line 2)", "keyrings"),
+        ("[keys]\n'/etc/apt/keyrings/00x' = 'YQ=='", "00x in keys is not a path for a key (line 2)", ".asc, .gpg"),
+        ("[keys]\n'/etc/apt/apt.conf.d/x.asc' = 'YQ=='", "x.asc in keys is not a path for a key", "[files]"),
+        ("[keys]\n'/etc/apt/keyrings/../a.gpg' = 'YQ=='", "is not an absolute path", "in full, from /"),
         ("files = []", "files is not a table", "docs"),
-        ("[files]\n'/etc/../x' = ''", "'/etc/../x' in files is not an absolute path", "from / on"),
+        ("[files]\n'/etc/../x' = ''", "'/etc/../x' in files is not an absolute path", "in full, from /"),
         ("[files]\n'/' = ''", "/ in files is a directory", "docs"),
         ("[files]\n'/x' = 1", "/x is neither a string nor a table (line 2)", "text, base64, source, link"),
         ("[files.'/x']\ntext = ''\nlink = 'y'", "/x has text and link (line 1)", "one of"),
         ("[files.'/x']\nmode = '0644'", "/x has no content (line 1)", "one of"),
-        ("[files.'/x']\ntxet = ''", "there is no key 'txet' of /x (line 2)", "did you mean text?"),
+        ("[files.'/x']\ntxet = ''", "unknown key 'txet' of /x (line 2)", "did you mean text?"),
         ("[files.'/x']\ntext = ''\nmode = '9'", "the mode of /x cannot be '9'", "0755"),
         ("[files.'/x']\ntext = ''\nmode = 0o644", "mode of /x is not a string", "docs"),
         ("[files.'/x']\ntext = ''\nowner = 'root'", "the owner of /x cannot be 'root'", "www-data:www-data"),
-        ("[files.'/x']\nsource = '../x'", "does not lie beside the file", "files/x"),
-        ("[files.'/x']\nsource = '/etc/shadow'", "does not lie beside the file", "files/x"),
+        ("[files.'/x']\nsource = '../x'", "is not a path below the directory of the file", "files/x"),
+        ("[files.'/x']\nsource = '/etc/shadow'", "is not a path below the directory of the file", "files/x"),
         ("[files.'/x']\nlink = 'y'\nmode = '0644'", "has a mode", "only an owner"),
         ("scripts = ['x']", "scripts is not an array of tables", "[[scripts]]"),
         ("[[scripts]]\nname = 'x'", "a script has nothing to run", "run = "),
-        ("[[scripts]]\nrun = 'x'\nwhen = 'y'", "there is no key 'when' of a script (line 3)", "name"),
+        ("[[scripts]]\nrun = 'x'\nwhen = 'y'", "unknown key 'when' of a script (line 3)", "name"),
     ],
 )
 def test_mistakes_are_told(text: str, message: str, hint: str) -> None:
     with pytest.raises(SysenvError) as caught:
-        parsing.parse(text.encode(), "sysenv.toml")
+        parser.parse(text.encode(), "sysenv.toml")
     assert message in caught.value.message
     assert hint in caught.value.hint
 
@@ -156,17 +169,21 @@ _LONG = b"x\n" * TEXT_LIMIT
 @pytest.mark.parametrize(
     ("path", "file", "expected"),
     [
-        ("/etc/a", File(b"one\n\x1b[2J\n", mode=0o4755, owner="a:b"), ["mode 4755, owner a:b", "| one", r"| \x1b[2J"]),
-        ("/etc/a", File(link="/x\ny"), [r'| -> "/x\ny"']),
-        ("/etc/a", File(b"\xff\0"), ["| (2 bytes, not shown)"]),
-        ("/etc/a", File(_LONG, source="files/a"), [f"| ({len(_LONG)} bytes of files/a, not shown)"]),
-        ("/etc/apt/apt.conf.d/a", File(b"\0Update {}\xff"), [r"| \x00Update {}\xff"]),
-        ("/etc/apt/apt.conf.d/a", File(_LONG + b"end"), ["| end"]),
-        ("/etc/a\n  +  package", File(), [r"/etc/a\n  +  package"]),
+        (
+            "/etc/a",
+            AddedFile(b"one\n\x1b[2J\n", mode=0o4755, owner="a:b"),
+            ["mode 4755, owner a:b", "| one", r"| \x1b[2J"],
+        ),
+        ("/etc/a", AddedFile(link="/x\ny"), [r'| -> "/x\ny"']),
+        ("/etc/a", AddedFile(b"\xff\0"), ["| (2 bytes, not shown)"]),
+        ("/etc/a", AddedFile(_LONG, source="files/a"), [f"| ({len(_LONG)} bytes of files/a, not shown)"]),
+        ("/etc/apt/apt.conf.d/a", AddedFile(b"\0Update {}\xff"), [r"| \x00Update {}\xff"]),
+        ("/etc/apt/apt.conf.d/a", AddedFile(_LONG + b"end"), ["| end"]),
+        ("/etc/a\n  +  package", AddedFile(), [r"/etc/a\n  +  package"]),
     ],
 )
-def test_a_plan_shows_what_files_hold(path: str, file: File, expected: list[str]) -> None:
-    text = rendering.plan(Result("proj", "/sysenv.toml", (Action("file", path, file),), created=True))
+def test_a_plan_shows_what_files_hold(path: str, file: AddedFile, expected: list[str]) -> None:
+    text = sync.text(SyncResult("proj", "/sysenv.toml", (Action("file", path, file),), created=True))
     for part in expected:
         assert part in text
     assert "\x1b" not in text
@@ -174,19 +191,19 @@ def test_a_plan_shows_what_files_hold(path: str, file: File, expected: list[str]
 
 def test_what_is_no_text_is_told() -> None:
     with pytest.raises(SysenvError, match=r"is not UTF-8 \(at line 2\)"):
-        parsing.parse(b"a = 1\n\xff", "x")
+        parser.parse(b"a = 1\n\xff", "x")
 
 
 def test_sources_lie_beside_the_file(tmp_path: Path) -> None:
     file = tmp_path / "sysenv.toml"
     file.write_text('[files."/x"]\nsource = "files/x"\n')
     with pytest.raises(SysenvError, match=r"the source files/x cannot be read: .*ENOENT"):
-        parsing.load(file)
+        parser.load(file)
     (tmp_path / "files").mkdir()
     (tmp_path / "files/x").write_bytes(b"\xff")
-    assert parsing.load(file).files["/x"].content == b"\xff"
+    assert parser.load(file).files["/x"].content == b"\xff"
     with pytest.raises(SysenvError, match="cannot be read") as caught:
-        parsing.load(tmp_path / "none.toml")
+        parser.load(tmp_path / "none.toml")
     assert "sysenv-ns freeze" in caught.value.hint
 
 
@@ -201,18 +218,18 @@ def test_a_source_is_read_nowhere_else(tmp_path: Path) -> None:
     for target in ("../../secret", str(tmp_path / "secret"), "/dev/zero", "x", str(directory / "sysenv.toml")):
         source.symlink_to(target)
         with pytest.raises(SysenvError, match="the source files/x cannot be read"):
-            parsing.load(file)
+            parser.load(file)
         source.unlink()
     os.mkfifo(source)
-    with pytest.raises(SysenvError, match="it is no file"):
-        parsing.load(file)
+    with pytest.raises(SysenvError, match="not a regular file"):
+        parser.load(file)
     source.unlink()
     (directory / "files/y").write_text("y")
     source.symlink_to("../files/y")
-    assert parsing.load(file).files["/x"].content == b"y"
+    assert parser.load(file).files["/x"].content == b"y"
     os.truncate(directory / "files/y", 1 << 40)
     with pytest.raises(SysenvError, match="more than 256 MiB"):
-        parsing.load(file)
+        parser.load(file)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +239,10 @@ def test_a_source_is_read_nowhere_else(tmp_path: Path) -> None:
 def test_the_name_of_a_directory(directory: str, name: str) -> None:
     assert plans.default_name(directory) == name
     if name:
-        assert finding.name_of(Manifest(), Path(directory, "sysenv.toml")) == name
+        assert location.name_of(Manifest(), Path(directory, "sysenv.toml")) == name
     else:
-        with pytest.raises(SysenvError, match="no name can be made"):
-            finding.name_of(Manifest(), Path(directory, "sysenv.toml"))
+        with pytest.raises(SysenvError, match="is not a valid name for an environment"):
+            location.name_of(Manifest(), Path(directory, "sysenv.toml"))
 
 
 def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +252,10 @@ def test_the_nearest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "sysenv.toml").touch()  # above the home
     monkeypatch.chdir(inner)
     uid = tmp_path.stat().st_uid
-    assert finding.nearest(uid) is None
+    assert location.nearest(uid) is None
     for directory in (tmp_path / "home", tmp_path / "home/a", inner):
         (directory / "sysenv.toml").touch()
-        assert finding.nearest(uid) == directory / "sysenv.toml"
+        assert location.nearest(uid) == directory / "sysenv.toml"
 
 
 def test_where_nobody_may_look_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +269,7 @@ def test_where_nobody_may_look_is_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     try:
         if user == 0:
             os.seteuid(65534)
-        assert finding.nearest(os.geteuid()) is None
+        assert location.nearest(os.geteuid()) is None
     finally:
         os.seteuid(user)
         (tmp_path / "closed").chmod(0o700)
@@ -266,19 +283,19 @@ def test_a_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "link").mkdir()
     (tmp_path / "link/sysenv.toml").symlink_to("../sysenv.toml")
     monkeypatch.chdir(tmp_path / "link")
-    assert finding.nearest(0) == tmp_path / "link/sysenv.toml"
+    assert location.nearest(0) == tmp_path / "link/sysenv.toml"
     os.lchown(tmp_path / foreign, 12345, 12345)
-    with pytest.raises(SysenvError, match="belongs to somebody else"):
-        finding.nearest(0)
-    assert finding.nearest(12345) is not None
+    with pytest.raises(SysenvError, match="belongs to another user"):
+        location.nearest(0)
+    assert location.nearest(12345) is not None
 
 
 def test_the_example_of_the_documentation() -> None:
     """It says what a file can have, so it has to be one."""
-    text = (Path(__file__).parents[2] / "docs/manifest.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/sync.md").read_text()
     lines = text.partition("## The file")[2].partition("\n|")[0].splitlines()
     example = "".join(f"{line[4:]}\n" for line in lines if line.startswith("    ") or not line)
-    manifest = parsing.parse(example.encode(), "docs/manifest.md")
+    manifest = parser.parse(example.encode(), "docs/sync.md")
     fields = (getattr(manifest, field.name) for field in dataclasses.fields(manifest))
     assert all(fields)
-    assert manifest.files["/usr/local/bin/tool"] == File(source="files/tool", mode=0o755)
+    assert manifest.files["/usr/local/bin/tool"] == AddedFile(source="files/tool", mode=0o755)

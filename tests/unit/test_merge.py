@@ -111,6 +111,13 @@ def test_the_environment_keeps_a_number_that_both_sides_gave() -> None:
     assert renumbered == own + b"host:x:1:5::/:\n"
 
 
+def test_with_no_number_left_it_is_shared() -> None:
+    """Root of an environment can use them all up, and starts must go on."""
+    own = b"".join(f"own{number}:x:{number}:0::/:\n".encode() for number in range(1000))
+    merged = own + b"host:x:999:998::/:\n"
+    assert merge.resolve_ids(merged, own, ()) == (merged, ())
+
+
 def test_users_who_share_a_number_on_one_side_keep_it() -> None:
     data = b"root:x:0:0::/:\ntoor:x:0:0::/:\n"
     assert merge.resolve_ids(data, data, ()) == (data, ())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import policy
-from sysenv_ns.host import survey
+from sysenv_ns.host import layout, survey
 from sysenv_ns.host.index import Index, signature
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import Extent
@@ -123,6 +123,17 @@ def test_locks_of_the_host_are_left_out(source: Path, target: Path, monkeypatch:
     monkeypatch.setattr(policy, "LEFT_OUT", frozenset({str(source / "group.lock")}))
     mirror = Mirror(tree(source)).write(target)
     assert sorted(path.name for path in mirror.iterdir() if path.name.startswith("group")) == ["group"]
+
+
+def test_only_files_are_left_out(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("archives/a.deb", "archives/lock", "x.deb/file"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(name)
+    monkeypatch.setattr(layout, "left_out", lambda path: path.endswith(".deb"))
+    mirror = Mirror(tree(source)).write(target)
+    assert {str(path.relative_to(mirror)) for path in mirror.rglob("*")} == {
+        *("archives", "archives/lock", "x.deb", "x.deb/file")
+    }
 
 
 def test_the_root_of_the_target_changes_hands(source: Path, target: Path) -> None:

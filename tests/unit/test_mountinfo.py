@@ -47,7 +47,9 @@ def test_saved_tables_have_one_root(name: str) -> None:
 
 def test_fields_are_found_behind_any_number_of_optional_ones() -> None:
     line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime %s- ext3 /dev/root rw,errors=continue\n"
-    expected = Mount(36, 35, "98:0", "/mnt1", "/mnt2", ("rw", "noatime"), "ext3", "/dev/root")
+    expected = Mount(
+        36, 35, "98:0", "/mnt1", "/mnt2", ("rw", "noatime"), "ext3", "/dev/root", ("rw", "errors=continue")
+    )
     for optional in (b"", b"master:1 ", b"shared:2 master:1 propagate_from:7 "):
         assert mountinfo.parse(line % optional) == (expected,)
 

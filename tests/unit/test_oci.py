@@ -16,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.files.marks import OF_USERS
+from sysenv_ns.files.view import Upper
 from sysenv_ns.host.records import Addition
-from sysenv_ns.oci import archive, contents, deflate, image, layer, platform
+from sysenv_ns.oci import archive, contents, deflate, image, layer
 from sysenv_ns.oci.archive import Archive
-from sysenv_ns.oci.contents import Contents
-from sysenv_ns.oci.members import Walk
-from sysenv_ns.upper.view import Upper, signs
+from sysenv_ns.oci.contents import ImageRules
+from sysenv_ns.oci.members import ImageWalk
 
 from .samples import host
 
-_RULES = Contents(frozenset({"/tmp"}), {"/etc/added": b"added"})
+_RULES = ImageRules(frozenset({"/tmp"}), {"/etc/added": b"added"})
 
 
 @given(st.integers(0, 2**50), st.sampled_from([hashlib.sha256(b"").hexdigest(), ""]))
@@ -100,11 +101,11 @@ def test_the_time_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_platform_is_that_of_programs() -> None:
     little, big = b"\x7fELF\x02\x01", b"\x7fELF\x02\x02"
-    assert platform.of_program(little.ljust(18, b"\0") + b"\x3e\0") == {"architecture": "amd64", "os": "linux"}
+    assert image.platform_of(little.ljust(18, b"\0") + b"\x3e\0") == {"architecture": "amd64", "os": "linux"}
     arm = {"architecture": "arm64", "os": "linux", "variant": "v8"}
-    assert platform.of_program(little.ljust(18, b"\0") + b"\xb7\0") == arm
-    assert platform.of_program(big.ljust(18, b"\0") + b"\0\x16")["architecture"] == "s390x"
-    assert platform.current()["os"] == "linux"
+    assert image.platform_of(little.ljust(18, b"\0") + b"\xb7\0") == arm
+    assert image.platform_of(big.ljust(18, b"\0") + b"\0\x16")["architecture"] == "s390x"
+    assert image.current_platform()["os"] == "linux"
 
 
 def test_rules() -> None:
@@ -141,7 +142,7 @@ def test_a_walk(tmp_path: Path) -> None:
         (root / path).write_text("added" if path == "etc/added" else "mine")
     (root / "opt/link").symlink_to("a")
     os.link(root / "opt/a", root / "opt/z")
-    walk = Walk(str(root), Upper([("", str(root))], signs("stub")), _RULES)
+    walk = ImageWalk(str(root), Upper([("", str(root))], OF_USERS), _RULES)
     assert [member.path for member in walk.members()] == [
         *("/etc", "/etc/b", "/etc/b/c", "/opt", "/opt/a", "/opt/a.b", "/opt/link", "/opt/z", "/opt/\u00e9"),
         *("/opt/\udcff", "/tmp"),
@@ -159,7 +160,7 @@ def test_a_walk(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("longer")
-    walk = Walk(str(tmp_path), Upper([("", str(tmp_path))], signs("stub")), _RULES)
+    walk = ImageWalk(str(tmp_path), Upper([("", str(tmp_path))], OF_USERS), _RULES)
     (member,) = walk.members()
     for text in ("short", "longer than before"):
         (tmp_path / "file").write_text(text)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
+from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
+from sysenv_ns.kernel.overlay import Overlay
 
 
 @pytest.mark.parametrize(
     ("operation", "text"),
     [
         (
-            Overlay("/", "sysenv-ns:x", ("/a", "/b"), ("/usr", "/opt"), "/e/upper", "/e/work", unprivileged=True),
+            Overlay("/", "sysenv-ns:x", ("/a", "/b"), "/e/upper", "/e/work", ("/usr", "/opt")),
             "overlay / lower=/a:/b::/usr::/opt upper=/e/upper,userxattr,index=on",
         ),
         (
-            Overlay("/var", "sysenv-ns:x", ("/var",), (), "/e/upper", "/e/work", unprivileged=False),
+            Overlay("/var", "sysenv-ns:x", ("/var",), "/e/upper", "/e/work", unprivileged=False),
             "overlay /var lower=/var upper=/e/upper",
         ),
         (Bind("/home", "/home"), "bind /home on /home"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ def _kind_of_file_system(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 def _write(path: Path, force: bool = False, meanwhile: Callable[[], object] = lambda: None) -> None:
-    with output.file(path, force, None) as stream:
+    with output.file(path, force, nullcontext) as stream:
         stream.write(b"new")
         meanwhile()
 
 
 def test_it_is_there_at_the_end(tmp_path: Path) -> None:
-    with output.file(tmp_path / "file", False, None) as stream:
+    with output.file(tmp_path / "file", False, nullcontext) as stream:
         stream.write(b"new")
         assert not (tmp_path / "file").exists()
     assert (tmp_path / "file").read_bytes() == b"new"
@@ -67,7 +68,7 @@ def test_of_one_that_fails_nothing_is_left(
 def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(SysenvError, match="exists already"):
+    with pytest.raises(SysenvError, match="already exists"):
         _write(path)
     assert path.read_text() == "old"
     _write(path, force=True)
@@ -77,7 +78,7 @@ def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path: Path) -> None:
 
 def test_one_that_appears_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with pytest.raises(SysenvError, match="exists already"):
+    with pytest.raises(SysenvError, match="already exists"):
         _write(path, meanwhile=partial(path.write_text, "theirs"))
     assert path.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["file"]
@@ -94,5 +95,5 @@ def test_a_symbolic_link_leads_to_the_file(tmp_path: Path) -> None:
 def test_only_files_are_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(SysenvError, match="is no file"):
+        with pytest.raises(SysenvError, match="is not a file"):
             _write(path, force=True)

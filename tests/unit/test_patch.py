@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sysenv_ns.diff import patch
 from sysenv_ns.diff.changes import Change, Facts
-from sysenv_ns.diff.patch import Contents
+from sysenv_ns.diff.patch import ContentPair
 
 FILE = Facts("file", 0o644, 0, 0, 10)
 _NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
@@ -24,7 +24,7 @@ _TEXTS = st.lists(st.sampled_from(["a\n", "b\n", "c\r\n", "\x0c\n", "\x85", "\u2
 
 def _lines(old: str | None, new: str | None) -> list[str]:
     kind = Change("/etc/a", "modified", None if old is None else FILE, None if new is None else FILE)
-    return list(patch.lines(Contents(kind, old, new, False), "demo"))
+    return list(patch.lines(ContentPair(kind, old, new, False), "demo"))
 
 
 def test_a_modified_file() -> None:
@@ -42,7 +42,7 @@ def test_added_and_deleted_files() -> None:
 
 
 def test_binary_files() -> None:
-    lines = list(patch.lines(Contents(Change("/a", "modified", FILE, FILE), None, None, True), "demo"))
+    lines = list(patch.lines(ContentPair(Change("/a", "modified", FILE, FILE), None, None, True), "demo"))
     assert lines == ["/a: modified\n", "Binary files host/a and demo/a differ\n"]
 
 
@@ -91,9 +91,3 @@ def test_plain_names_are_not_quoted() -> None:
     for name in ("/usr/lib/systemd/system/dev-disk-by\\x2did.swap", "/etc/ä b", "/a'b"):
         assert patch.quoted(name) == name
     assert patch.quoted("/a\nb\x1b\udcff") == '"/a\\nb\\033\\377"'
-
-
-@given(st.text() | _NAMES)
-def test_visible_lines_do_nothing_to_a_terminal(line: str) -> None:
-    assert all(letter.isprintable() or letter in "\t\n" for letter in patch.visible(line))
-    assert patch.visible("a\tb\x1b[31m\x9b\udcff") == "a\tb\\x1b[31m\\xc2\\x9b\\xff"

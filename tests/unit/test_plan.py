@@ -2,40 +2,89 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from sysenv_ns.drivers import driver
+from sysenv_ns.drivers.layered import Layered
+from sysenv_ns.environment import directory
+from sysenv_ns.environment.store import Environment
 from sysenv_ns.host import layout
-from sysenv_ns.host.layout import Entry, Host, Root, RunEntry
-from sysenv_ns.kernel import mountinfo
-from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Overlay, Symlink, Tmpfs
-from sysenv_ns.upper.fuse import FuseOverlay
+from sysenv_ns.host.layout import Changes, Host, HostEntry, RunEntry
+from sysenv_ns.kernel import idmap, mountinfo
+from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
+from sysenv_ns.kernel.overlay import Overlay
+from sysenv_ns.lower.base import BaseLayer
 
 from .samples import host
 
 ENVIRONMENT = "/home/you/.local/share/sysenv-ns/envs/proj"
-STUB = Root("sysenv-ns:abc", ("/b/own/tree", "/b/top-1/tree"), ("/usr", "/opt"), ENVIRONMENT, unprivileged=True)
-ROOT = Root("sysenv-ns:abc", ("/",), (), ENVIRONMENT, unprivileged=False)
+DISKS = tuple(mount.point for mount in host("lvm").disks)
+APART = f"{ENVIRONMENT}/root"
+SOURCE = "sysenv-ns:abc"
+LAYERS = (
+    BaseLayer(Path("/b/own")),
+    BaseLayer(Path("/b/top-1"), ("/usr", "/opt")),
+    BaseLayer(Path("/b/stubs-1"), ("/opt",)),
+)
+STUB, ROOT = "stub", "root"
+_NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+def changes(frozen: Mapping[str, tuple[str, ...]]) -> dict[str, Changes]:
+    """Where the changes to / and to any disk of the samples are, with these frozen ones."""
+    return {
+        point: Changes(f"{path}/upper", f"{path}/work", frozen.get(point, ()))
+        for point in ("/", *DISKS)
+        for path in [ENVIRONMENT if point == "/" else f"{ENVIRONMENT}/{directory.further(point)}"]
+    }
+
 
 CONTAINER_FILES = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/usr/sbin/docker-init")
 
 
-def binds(system: Host, root: Root) -> dict[str, Bind]:
-    return {op.target: op for op in layout.plan(system, root) if isinstance(op, Bind)}
+def environment(name: str, store: Path = Path(ENVIRONMENT).parent.parent, layers: tuple[str, ...] = ()) -> Environment:
+    id_map = idmap.single(1000, 1000) if name != ROOT else None
+    return Environment("proj", "abc", name, id_map, 0.0, store / "envs" / "proj", store, layers)
 
 
-def overlays(system: Host, root: Root) -> list[Overlay]:
-    return [op for op in layout.plan(system, root) if isinstance(op, Overlay)]
+def plan(system: Host, name: str, frozen: Mapping[str, tuple[str, ...]] = _NONE) -> tuple[Operation, ...]:
+    """What an environment of the driver of that name mounts; `frozen` is for the driver root."""
+    if name == ROOT:
+        overlays = layout.overlays_of_disks(system, SOURCE, changes(frozen), APART)
+        return layout.plan(system, overlays, protected=True)
+    return layout.plan(system, [layered(name).overlay(environment(name), LAYERS)])
 
 
-@pytest.mark.parametrize("root", [STUB, ROOT])
+def layered(name: str) -> Layered:
+    found = driver.get(name)
+    assert isinstance(found, Layered)
+    return found
+
+
+def binds(system: Host, name: str) -> dict[str, Bind]:
+    found = (op for op in plan(system, name) if isinstance(op, Bind))
+    return {op.target: op for op in found if not op.target.startswith("/run/host/")}
+
+
+def overlays(system: Host, name: str, frozen: Mapping[str, tuple[str, ...]] = _NONE) -> list[Overlay]:
+    return [op for op in plan(system, name, frozen) if isinstance(op, Overlay)]
+
+
+@pytest.mark.parametrize("driver_name", [STUB, ROOT])
 @pytest.mark.parametrize("name", ["plain", "lvm", "wsl2"])
-def test_the_first_operation_is_the_root(name: str, root: Root) -> None:
-    first = layout.plan(host(name), root)[0]
+def test_the_first_operation_is_the_root(name: str, driver_name: str) -> None:
+    first = plan(host(name), driver_name)[0]
     assert isinstance(first, Overlay)
-    assert (first.target, first.lowers, first.data_roots) == ("/", root.lowers, root.data_roots)
+    below: tuple[tuple[str, ...], tuple[str, ...]] = (("/",), ())
+    if driver_name == STUB:
+        below = (("/b/own/tree", "/b/top-1/tree", "/b/stubs-1/tree"), ("/usr", "/opt"))
+    assert (first.target, first.source, (first.lowers, first.data_roots)) == ("/", SOURCE, below)
     assert (first.upper, first.work) == (f"{ENVIRONMENT}/upper", f"{ENVIRONMENT}/work")
+    assert first.unprivileged is (driver_name == STUB)
 
 
 def test_one_overlay_for_everything_without_privileges() -> None:
@@ -51,23 +100,25 @@ def test_an_overlay_for_each_disk_of_the_system_as_root() -> None:
     assert len(set(directories)) == len(directories)
 
 
-@pytest.mark.parametrize("root", [STUB, ROOT])
-def test_outer_mounts_come_before_inner_ones(root: Root) -> None:
+@pytest.mark.parametrize("name", [STUB, ROOT])
+def test_outer_mounts_come_before_inner_ones(name: str) -> None:
     system = host("lvm", home="/var/home/you", stores=("/var/tmp", "/var/log/journal"))
-    targets = [op.target for op in layout.plan(system, root)]
+    targets = [op.target for op in plan(system, name)]
     for position, target in enumerate(targets):
         assert not any(mountinfo.is_below(target, later) for later in targets[position + 1 :])
 
 
 def test_the_hosts_own_is_bound_onto_itself() -> None:
-    found = binds(host("snap_docker", extra=(Entry("snap", "directory"),)), STUB)
+    found = binds(host("snap_docker", extra=(HostEntry("snap", "directory"),)), STUB)
     assert {"/home", "/proc", "/boot/efi", "/snap", "/var/tmp"} <= found.keys()
     assert all(bind.source == bind.target and not bind.readonly for bind in found.values())
 
 
 def test_mounted_files_are_bound_as_files() -> None:
     system = host(
-        "wsl2", extra=(Entry("init", "file", 2_719_744), Entry("swap", "file", 1 << 30)), mounted_files=("/init",)
+        "wsl2",
+        extra=(HostEntry("init", "file", 2_719_744), HostEntry("swap", "file", 1 << 30)),
+        mounted_files=("/init",),
     )
     found = binds(system, STUB)
     assert [target for target, bind in found.items() if not bind.directory] == ["/init", "/swap"]
@@ -81,12 +132,12 @@ def test_what_a_container_mounts_in_etc_belongs_to_the_environment() -> None:
 
 def test_what_a_container_mounts_in_etc_is_seen_by_root_too() -> None:
     # The overlay over / shows what lies below these mounts: in a container empty files.
-    targets = {op.target for op in layout.plan(host("container", mounted_files=CONTAINER_FILES), ROOT)}
+    targets = {op.target for op in plan(host("container", mounted_files=CONTAINER_FILES), ROOT)}
     assert targets >= {"/etc/resolv.conf", "/etc/hostname", "/etc/hosts"}
 
 
 def test_root_cannot_write_to_foreign_mounts_in_system_directories() -> None:
-    system = host("snap_docker", extra=(Entry("snap", "directory"),), stores=("/var/tmp", "/var/lib/docker"))
+    system = host("snap_docker", extra=(HostEntry("snap", "directory"),), stores=("/var/tmp", "/var/lib/docker"))
     readonly = [target for target, bind in binds(system, ROOT).items() if bind.readonly]
     assert readonly == ["/boot/efi", "/var/snap/firefox/common/host-hunspell"]
 
@@ -118,34 +169,47 @@ def test_run_is_the_environments_own() -> None:
         RunEntry("systemd", "directory", 0o755, 0, 0),
         RunEntry("systemd/resolve", "directory", 0o755, 65534, 65534, live=True),
         RunEntry("tool.sock", "socket", 0o666, 0, 0),
+        RunEntry("user", "directory", 0o755, 0, 0, live=True, bound=True),
     )
-    plan = layout.plan(host(run=run), STUB)
+    made = plan(host(run=run), STUB)
     expected: list[Operation] = [
         Tmpfs("/run", 0o755),
-        Directory("/run/dbus", 0o755, 0, 0),
-        Bind("/run/dbus", "/run/dbus"),
+        Directory("/run/host", 0o755, 0, 0),
+        Symlink("/run/host/usr", "../../usr"),
+        Directory("/run/sysenv-ns", 0o755, 0, 0),
+        Directory("/run/sysenv-ns/sockets", 0o1777, 0, 0),
+        Directory("/run/host/etc", 0o755, 0, 0),
+        Bind("/etc", "/run/host/etc", readonly=True),
+        Directory("/run/host/run", 0o755, 0, 0),
+        Bind("/run", "/run/host/run", readonly=True),
+        Directory("/run/host/var", 0o755, 0, 0),
+        Bind("/var", "/run/host/var", readonly=True),
+        Symlink("/run/dbus", "/run/host/run/dbus"),
         Directory("/run/lock", 0o1777, 0, 0),
         File("/run/motd", 0o644, 0, 4, b"hello\n"),
         Symlink("/run/shm", "/dev/sh\udcff"),
         Directory("/run/systemd", 0o755, 0, 0),
-        Directory("/run/systemd/resolve", 0o755, 0, 0),
-        Bind("/run/systemd/resolve", "/run/systemd/resolve"),
-        File("/run/tool.sock", 0o600, 0, 0, b""),
-        Bind("/run/tool.sock", "/run/tool.sock", directory=False),
+        Symlink("/run/systemd/resolve", "/run/host/run/systemd/resolve"),
+        Symlink("/run/tool.sock", "/run/host/run/tool.sock"),
+        Directory("/run/user", 0o755, 0, 0),
+        Bind("/run/user", "/run/user"),
     ]
-    assert list(plan)[-len(expected) :] == expected
+    assert list(made)[-len(expected) :] == expected
 
 
-@pytest.mark.parametrize("root", [STUB, ROOT, replace(STUB, fuse=True)])
-def test_frozen_layers_lie_between(root: Root) -> None:
-    first = layout.plan(host("plain"), replace(root, frozen={"/": ("/l/2/upper", "/l/1/upper")}))[0]
-    assert isinstance(first, Overlay | FuseOverlay)
-    assert first.lowers == ("/l/2/upper", "/l/1/upper", *root.lowers)
+@pytest.mark.parametrize("name", [STUB, "copy", "reflink", "fuse"])
+def test_frozen_layers_lie_between(name: str, tmp_path: Path) -> None:
+    frozen = [tmp_path / "layers" / ident / "upper" for ident in ("2", "1")]
+    for path in frozen:
+        path.mkdir(parents=True)
+    root = layered(name).overlay(environment(name, tmp_path, ("2", "1")), LAYERS)
+    below = [*(str(layer.tree) for layer in LAYERS), *(["/"] if name == "fuse" else [])]
+    assert list(root.lowers) == [*map(str, frozen), *below]
 
 
 def test_frozen_layers_of_a_disk() -> None:
-    frozen = {"/": ("/l/1/upper",), "/var": ("/l/1/mounts/var/upper",)}
-    lowers = {overlay.target: overlay.lowers for overlay in overlays(host("lvm"), replace(ROOT, frozen=frozen))}
+    frozen: dict[str, tuple[str, ...]] = {"/": ("/l/1/upper",), "/var": ("/l/1/mounts/var/upper",)}
+    lowers = {overlay.target: overlay.lowers for overlay in overlays(host("lvm"), ROOT, frozen)}
     assert lowers["/"] == ("/l/1/upper", "/")
     assert lowers["/var"] == ("/l/1/mounts/var/upper", "/var")
     assert lowers["/usr"] == ("/usr",)
@@ -164,7 +228,7 @@ def test_a_disk_that_layers_lie_in_is_mounted_apart(name: str, layers: str, apar
     system = host(name)
     points = ["/", *(mount.point for mount in layout.further_mounts(system))]
     frozen = dict.fromkeys(points, (f"{layers}/1/upper",))
-    found = overlays(system, replace(ROOT, frozen=frozen))
+    found = overlays(system, ROOT, frozen)
     assert [overlay.target for overlay in found if overlay.apart] == apart
-    assert {overlay.apart for overlay in found} <= {"", f"{ENVIRONMENT}/root"}
+    assert {overlay.apart for overlay in found} <= {"", APART}
     assert not any(overlay.apart for overlay in overlays(system, ROOT))  # nothing lies in it

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.files import view
+from sysenv_ns.files.marks import OF_FUSE
+from sysenv_ns.files.view import Own, Upper, View
 from sysenv_ns.packages.databases import Old
-from sysenv_ns.rebase import applying, planning
-from sysenv_ns.rebase.plan import Copy, Plan
-from sysenv_ns.upper import view
-from sysenv_ns.upper.view import Own, Upper, View
+from sysenv_ns.rebase import execution, planner
+from sysenv_ns.rebase.plan import Copy, RebasePlan
 
 _INFO = "/var/lib/dpkg/info"
 
@@ -54,11 +55,9 @@ class _Case:
         for name in ("old", "new", "upper"):
             (path / name).mkdir()
 
-    def plan(self) -> Plan:
+    def plan(self) -> RebasePlan:
         old = Old(self.path / "old", self.path / "old")
-        return planning.plan(
-            old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))], view.signs("fuse"))
-        )
+        return planner.plan(old, View(str(self.path / "new")), Upper([("", str(self.path / "upper"))], OF_FUSE))
 
     def write(self, old: Mapping[str, str], new: Mapping[str, str], upper: Mapping[str, str]) -> None:
         for name, files in (("old", old), ("new", new), ("upper", upper)):
@@ -201,7 +200,7 @@ def test_accounts(case: _Case) -> None:
     )
     plan = case.plan()
     assert plan.written["/etc/passwd"].decode() == f"{root}host:x:998:999::/:\nown:x:999:999::/:\n"
-    assert any("host has the number 998" in note for note in plan.notes)
+    assert any("host gets the number 998" in note for note in plan.notes)
 
 
 def test_a_whiteout_over_nothing_goes(case: _Case) -> None:
@@ -228,13 +227,13 @@ def test_links_are_followed_inside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan(written={"/var/lib/dpkg/status": b"new"}),
-        Plan(copies=[Copy("/source", "/var/lib/dpkg/status")]),
-        Plan(hidden={"/var/lib/dpkg/status"}),
-        Plan(written={"/usr/../../outside/status": b"new"}),
+        RebasePlan(written={"/var/lib/dpkg/status": b"new"}),
+        RebasePlan(copies=[Copy("/source", "/var/lib/dpkg/status")]),
+        RebasePlan(hidden={"/var/lib/dpkg/status"}),
+        RebasePlan(written={"/usr/../../outside/status": b"new"}),
     ],
 )
-def test_nothing_is_changed_outside_whatever_the_links_are(tmp_path: Path, plan: Plan) -> None:
+def test_nothing_is_changed_outside_whatever_the_links_are(tmp_path: Path, plan: RebasePlan) -> None:
     root, below, outside = tmp_path / "root", tmp_path / "below", tmp_path / "outside"
     _write(outside, {"/status": "mine"})
     _write(below, {"/source": "the host's", "/var/lib/dpkg/status": ""})
@@ -246,14 +245,14 @@ def test_nothing_is_changed_outside_whatever_the_links_are(tmp_path: Path, plan:
     (root / f"link{view.LINKS}").symlink_to(outside)
     (root / "var/lib/dpkg").symlink_to("/link0")
     with contextlib.suppress(OSError):
-        applying.change(plan, View(str(below)), View(str(root)))
+        execution.change(plan, View(str(below)), View(str(root)))
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"status": "mine"}
 
 
 def test_what_an_environment_has(tmp_path: Path) -> None:
     _write(tmp_path / "new", {"/a/x": "below", "/b/x": "below", "/c/x": "below", "/d": "below"})
     _write(tmp_path / "upper", {"/.wh.a": "", "/b/.wh..wh..opq": "", "/b/y": "own", "/c/y": "own", "/d": "own"})
-    upper = Upper([("", str(tmp_path / "upper"))], view.signs("fuse"))
+    upper = Upper([("", str(tmp_path / "upper"))], OF_FUSE)
     own = Own(upper, View(str(tmp_path / "new")))
     assert [own.read(path) for path in ("/a/x", "/b/x", "/b/y", "/c/x", "/c/y", "/d")] == [
         *(None, None, b"own", b"below", b"own", b"own")

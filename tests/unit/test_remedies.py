@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns import policy
+from sysenv_ns.drivers import driver
 from sysenv_ns.kernel import remedies
 
 STORE = Path("/home/you/.local/share/sysenv-ns")
@@ -32,7 +34,7 @@ def on_a_host(
         ([CLONE], False, errno.EPERM, "kernel.unprivileged_userns_clone=1"),
         ([], True, errno.EPERM, "seccomp=unconfined"),
         ([], False, errno.EPERM, "chroot"),
-        ([APPARMOR], True, errno.EPERM, "apparmor_parser -r"),
+        ([APPARMOR], True, errno.EPERM, "sysenv-ns host prepare --launcher"),
         ([APPARMOR], False, errno.ENOSPC, "user.max_user_namespaces"),
     ],
 )
@@ -52,8 +54,8 @@ def test_namespaces(
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        (errno.ENOSPC, "make room"),
-        (errno.EDQUOT, "make room"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
         (errno.EROFS, "writable"),
         (errno.EOPNOTSUPP, "user attributes"),
         (errno.EACCES, "yours"),
@@ -70,9 +72,7 @@ def test_storage(number: int, expected: str) -> None:
 @pytest.mark.parametrize("stage", [remedies.ID_MAP, remedies.PROPAGATION, remedies.OVERLAY])
 def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     on_a_host(monkeypatch, APPARMOR)
-    text = remedies.remedy(stage, OSError(errno.EACCES, "reason"), STORE)
-    assert "userns," in text
-    assert "python" in text
+    assert "host prepare --launcher" in remedies.remedy(stage, OSError(errno.EACCES, "reason"), STORE)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,22 @@ def test_apparmor_shows_at_any_stage(monkeypatch: pytest.MonkeyPatch, stage: str
         ("vfat", errno.EOPNOTSUPP, "lies on vfat"),
         ("ext4", errno.EINVAL, "6.16"),
         ("ext4", errno.ENODEV, "6.16"),
-        ("ext4", errno.ENOSPC, "make room"),
+        ("ext4", errno.ENOSPC, "free some space"),
         ("ext4", errno.ESTALE, "dmesg"),
     ],
 )
 def test_overlay(monkeypatch: pytest.MonkeyPatch, fstype: str, number: int, expected: str) -> None:
     on_a_host(monkeypatch, fstype=fstype)
-    assert expected in remedies.remedy(remedies.OVERLAY, OSError(number, "reason"), STORE, "stub")
+    error = OSError(number, "reason")
+    assert expected in remedies.remedy(remedies.OVERLAY, error, STORE, driver.get("stub").remedy(error))
+
+
+@pytest.mark.parametrize("name", policy.DRIVERS)
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.ENODEV, errno.EACCES])
+def test_every_driver_has_a_remedy(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    on_a_host(monkeypatch, fstype="ext4")
+    error = OSError(number, "reason")
+    assert remedies.remedy(remedies.OVERLAY, error, STORE, driver.get(name).remedy(error))
 
 
 def test_anything_else_is_for_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:

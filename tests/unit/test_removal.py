@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.kernel.removal import delete
+from sysenv_ns.files.removal import delete
 
 _LEVELS = 3000
 

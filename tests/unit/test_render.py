@@ -9,14 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from sysenv_ns import errors, render
-from sysenv_ns.doctor import Diagnosis, Finding
+from sysenv_ns import errors
+from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns.environment.history import Frozen, History
+from sysenv_ns.environment.running import Process
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.lifecycle import Status
 from sysenv_ns.lower.upkeep import Refreshed
-from sysenv_ns.rebase.rebasing import Result
-from sysenv_ns.running import Process
-from sysenv_ns.snapshots.history import Frozen, History
+from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
+from sysenv_ns.status import Status
+from sysenv_ns.text import size, table
+from sysenv_ns.verbs import doctor, history, rebase, refresh, status
+from sysenv_ns.verbs import list as listing
 
 STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
 RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))
@@ -33,7 +36,7 @@ DAMAGED = Status("c", "", None, 0.0, "/s/envs/c", (), "env.json of c is damaged"
     ],
 )
 def test_table(rows: list[tuple[str, ...]], text: str) -> None:
-    assert render.table(rows) == text
+    assert table(rows) == text
 
 
 @pytest.mark.parametrize(
@@ -45,18 +48,18 @@ def test_table(rows: list[tuple[str, ...]], text: str) -> None:
     ],
 )
 def test_refreshed(result: Refreshed, text: str) -> None:
-    assert render.refreshed(result) == text
+    assert refresh.text(result) == text
 
 
 def test_a_changed_host_shows() -> None:
     changed = replace(RUNNING, host_changed=True)
-    assert "sysenv-ns stop longer" in render.status(changed)
-    assert render.status_json(changed)["host_changed"] is True
-    assert "host:" not in render.status(RUNNING)
+    assert "sysenv-ns stop longer" in status.text(changed)
+    assert status.as_data(changed)["host_changed"] is True
+    assert "host:" not in status.text(RUNNING)
 
 
 def test_listing() -> None:
-    lines = [line.split() for line in render.listing([STOPPED, RUNNING, DAMAGED]).splitlines()]
+    lines = [line.split() for line in listing.text([STOPPED, RUNNING, DAMAGED]).splitlines()]
     assert lines[0] == ["NAME", "STATE", "DRIVER", "IDS", "CREATED"]
     assert lines[1][:4] == ["a", "stopped", "stub", "full"]
     assert lines[2][:5] == ["longer", "running", "(2)", "root", "-"]
@@ -64,57 +67,61 @@ def test_listing() -> None:
 
 
 def test_status_of_a_running_environment() -> None:
-    lines = [line.split(maxsplit=1) for line in render.status(RUNNING).splitlines()]
+    lines = [line.split(maxsplit=1) for line in status.text(RUNNING).splitlines()]
     assert ["state:", "running (2)"] in lines
     assert ["changes:", "/s/envs/longer/upper"] in lines
     assert [value for label, value in lines if label == "process:"] == ["12 sh -c x", "13 vi"]
-    assert "problem:" not in render.status(RUNNING)
+    assert "problem:" not in status.text(RUNNING)
 
 
 def test_status_tells_where_the_changes_of_a_throwaway_environment_are() -> None:
-    memory, disk = (render.status(replace(RUNNING, ephemeral=place)).splitlines() for place in ("memory", "disk"))
+    memory, disk = (status.text(replace(RUNNING, ephemeral=place)).splitlines() for place in ("memory", "disk"))
     assert "changes:  in memory, gone with its last process" in memory
     assert f"changes:  {RUNNING.path}/upper, gone with its last process" in disk
 
 
 def test_status_of_a_damaged_environment() -> None:
-    assert "problem:  env.json of c is damaged" in render.status(DAMAGED).splitlines()
+    assert "problem:  env.json of c is damaged" in status.text(DAMAGED).splitlines()
 
 
 def test_an_absurd_date_is_no_error() -> None:
     for created in (1e20, float("nan"), float("inf"), -1e20):
-        assert render.listing([Status("a", "stub", "full", created, "/s", ())]).startswith("NAME")
+        assert listing.text([Status("a", "stub", "full", created, "/s", ())]).startswith("NAME")
 
 
 def test_status_as_json() -> None:
-    data = json.loads(render.as_json([render.status_json(status) for status in (STOPPED, RUNNING)]))
+    data = json.loads(json.dumps([status.as_data(found) for found in (STOPPED, RUNNING)]))
     assert [entry["running"] for entry in data] == [False, True]
     assert data[1]["processes"] == [{"pid": 12, "command": "sh -c x"}, {"pid": 13, "command": "vi"}]
 
 
 def test_diagnosis() -> None:
     findings = (Finding("store", True), Finding("driver stub", False, "it failed", "do this"))
-    works = render.diagnosis(Diagnosis(findings, "stub", "single"))
+    works = doctor.text(Diagnosis(findings, "stub", "single"))
     assert works.splitlines() == [
         "store        works",
         "driver stub  no: it failed",
         "             -> do this",
         "New environments use the driver stub and the id map single.",
     ]
-    assert render.diagnosis(Diagnosis(findings, "root", None)).endswith("use the driver root.")
-    assert render.diagnosis(Diagnosis(findings, None, None)).endswith("No environment can be run here.")
+    assert doctor.text(Diagnosis(findings, "root", None)).endswith("use the driver root.")
+    assert doctor.text(Diagnosis(findings, None, None)).endswith("No environment can be run here.")
 
 
 def test_rebase() -> None:
-    decision = {"key": "a", "side": "host", "why": "updated", "old": "1", "new": "2", "own": "1"}
-    planned = Result((decision,), ("look",), ("write /a",), done=False)
-    assert render.rebase(planned).splitlines() == [
+    decision = PackageChoice("a", "host", "updated", old="1", new="2", own="1")
+    planned = RebaseResult((decision,), ("look",), ("write /a",), done=False)
+    assert rebase.text(planned).splitlines() == [
         *("PACKAGE  VERSION     WHY", "a        the host's  updated  1 -> 2", "note: look", "write /a")
     ]
-    assert "write" not in render.rebase(replace(planned, done=True))
-    stays = {**decision, "side": "own", "why": "changed here", "old": "2", "own": "3"}
-    assert render.rebase(Result((stays,), (), (), done=True)).splitlines() == [
-        *("PACKAGE  VERSION  WHY", "a        stays    changed here  2 (here 3)", "There is nothing to do.")
+    assert "write" not in rebase.text(replace(planned, done=True))
+    stays = replace(decision, side="own", why="changed here", old="2", own="3")
+    assert rebase.text(RebaseResult((stays,), (), (), done=True)).splitlines() == [
+        *(
+            "PACKAGE  VERSION  WHY",
+            "a        stays    changed here  2 (in the environment: 3)",
+            "There is nothing to do.",
+        )
     ]
 
 
@@ -145,7 +152,7 @@ def test_history() -> None:
         Frozen("first", 1_700_000_000.0, 999, automatic=False, current=False),
         Frozen("before-rollback", 1_700_000_000.0, 212_400_000, automatic=True, current=True),
     )
-    lines = render.history(History("proj", snapshots, 6_804_000_000)).splitlines()
+    lines = history.text(History("proj", snapshots, 6_804_000_000)).splitlines()
     assert [line.split()[0] for line in lines] == ["SNAPSHOT", "first", "before-rollback", "(since)"]
     assert lines[1].endswith("999 B")
     assert lines[2].endswith("212 MB  now, kept by a rollback")
@@ -157,8 +164,8 @@ def test_history() -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456, "123 kB"), (999_999, "1.0 MB")],
 )
 def test_size(number: int, text: str) -> None:
-    assert render.size(number) == text
+    assert size(number) == text
 
 
 def test_size_of_what_is_huge() -> None:
-    assert render.size(10**16) == "10000 TB"
+    assert size(10**16) == "10000 TB"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sysenv_ns.files import removal
 from sysenv_ns.host import roots
 from sysenv_ns.host.layout import Tree
 from sysenv_ns.policy import OTHER_TREES
@@ -40,3 +42,14 @@ def test_a_tree_among_them_counts(split: Tree) -> None:
 def test_what_is_gone_is_no_candidate(tmp_path: Path) -> None:
     gone = Tree(str(tmp_path / "gone"), OTHER_TREES, frozenset(), frozenset({str(tmp_path / "gone")}))
     assert roots.surplus_roots([gone], 0) == set()
+
+
+def test_a_deep_tree_is_measured(split: Tree) -> None:
+    """Deeper than Python calls itself; whoever may write somewhere below can make one."""
+    place = f"{split.path}/b"
+    for _ in range(1200):
+        place += "/d"
+        os.mkdir(place)
+    Path(place, "file").write_bytes(bytes(5000))
+    assert roots.surplus_roots([split], 1) == {f"{split.path}/{name}" for name in ("inner/a", "c")}
+    removal.delete(Path(split.path, "b"))

@@ -11,7 +11,7 @@ from sysenv_ns.host import standins
 from sysenv_ns.host.records import COPY, Addition
 from sysenv_ns.host.standins import additions
 from sysenv_ns.kernel.idmap import find_program
-from sysenv_ns.lower import building
+from sysenv_ns.lower import builder
 
 
 def names_in(path: str) -> list[str]:
@@ -59,7 +59,7 @@ def test_sudoers_lets_root_and_the_included_files_in() -> None:
     ("root_only", "host_sudo", "setpriv", "expected"),
     [
         (False, True, "/usr/bin/setpriv", []),
-        (True, True, None, ["etc/apt/apt.conf.d/00sysenv-ns"]),
+        (True, True, None, ["etc/apt/apt.conf.d/00sysenv-ns", "etc/passwd"]),
         (False, False, "/usr/bin/setpriv", ["usr/bin/sudo", "usr/lib/sysenv-ns/setpriv"]),
         (False, False, None, ["usr/bin/sudo"]),
     ],
@@ -74,6 +74,7 @@ def test_modes_and_content_of_additions() -> None:
     assert {path: addition.mode for path, addition in added.items()} == {
         "etc/sudoers.d/sysenv-ns": 0o440,
         "etc/apt/apt.conf.d/00sysenv-ns": 0o644,
+        "etc/passwd": 0o644,
         "usr/bin/sudo": 0o755,
         "usr/lib/sysenv-ns/setpriv": 0o4755,
     }
@@ -99,7 +100,7 @@ def test_batches_of_additions_come_parents_first(tmp_path: Path) -> None:
     source = tmp_path / "program"
     source.write_bytes(b"\x7fELF")
     added = (Addition("a/b/c", 0o644, "text"), Addition("a/d", 0o4755, copy_of=str(source)))
-    batches = list(building.additions(added))
+    batches = list(builder.additions(added))
     assert [batch.directory for batch in batches] == ["", "a", "a/b"]
     assert batches[1].entries == [(COPY, "d", 0o4755, 0, 0, 0, b"\x7fELF")]
     assert batches[2].entries == [(COPY, "c", 0o644, 0, 0, 0, b"text")]

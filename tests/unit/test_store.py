@@ -8,15 +8,18 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sysenv_ns.environment import directory
+from sysenv_ns.environment.store import Environment, Ephemeral, Snapshot, Store, check_name, write_description
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.files.replacement import write_json
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.store import Environment, Ephemeral, Snapshot, Store, check_name, location, write_description, write_json
 
 from .samples import FULL, SINGLE, add_environment
 
@@ -54,13 +57,13 @@ def test_location(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], ex
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert location() == Path(expected)
+    assert directory.store_location() == Path(expected)
 
 
 def test_a_relative_location_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SYSENV_NS_HOME", "here")
-    assert location() == tmp_path / "here"
+    assert directory.store_location() == tmp_path / "here"
 
 
 def test_location_of_a_user_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +74,7 @@ def test_location_of_a_user_without_home(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises(SysenvError):
-        location()
+        directory.store_location()
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o500])
@@ -88,6 +91,13 @@ def test_prepare_makes_parents_and_can_be_repeated(tmp_path: Path) -> None:
     store.prepare()
     store.prepare()
     assert {path.name for path in store.path.iterdir()} == {"base", "envs", "layers", "trash"}
+
+
+def test_several_may_make_it_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            made = Store(tmp_path / str(number) / "store")
+            list(pool.map(lambda _, made=made: made.prepare(), range(8)))
 
 
 def test_prepare_below_a_file_fails(tmp_path: Path) -> None:
@@ -199,7 +209,7 @@ def test_a_symbolic_link_is_no_environment(store: Store, target: str) -> None:
 
 def test_add_refuses_an_existing_name(store: Store) -> None:
     add_environment(store, "proj")
-    with pytest.raises(SysenvError, match="exists already") as caught:
+    with pytest.raises(SysenvError, match="already exists") as caught:
         add_environment(store, "proj", SINGLE)
     assert "shell proj" in caught.value.hint
     assert store.load("proj").id_map == FULL
@@ -208,7 +218,7 @@ def test_add_refuses_an_existing_name(store: Store) -> None:
 def test_add_refuses_an_existing_empty_directory(store: Store) -> None:
     store.prepare()
     (store.envs / "proj").mkdir()
-    with pytest.raises(SysenvError, match="exists already"):
+    with pytest.raises(SysenvError, match="already exists"):
         add_environment(store, "proj")
 
 
@@ -218,7 +228,7 @@ def test_add_does_not_blame_another_environment_for_other_failures(store: Store)
     staging.mkdir()
     store.envs.rmdir()
     with pytest.raises((SysenvError, OSError)) as caught:
-        store.add(Environment("proj", "0", "root", None, 0.0, store.envs / "proj"), staging)
+        store.add(Environment("proj", "0", "root", None, 0.0, store.envs / "proj", store.path), staging)
     assert "exists" not in str(caught.value)
 
 

@@ -17,13 +17,14 @@ PROGRAMS = {
     "getent": """case $2 in
 root) echo "root:x:0:0:root:/root:/bin/sh" ;;
 postgres) echo "postgres:x:25:26::/tmp:/bin/sh" ;;
+you) echo "you:x:1000:1001::/home/you:/bin/sh" ;;
 *) exit 2 ;;
 esac""",
     "setpriv": """while [ "$1" != -- ]; do printf '%s ' "$1" >&3; shift; done
 shift
 exec "$@" """,
 }
-TO_ROOT = "--reuid 0 --regid 0 --clear-groups"
+TO_ROOT = "--reuid 0 --regid 0 --keep-groups"
 TO_POSTGRES = "--reuid postgres --regid 26 --init-groups"
 
 
@@ -78,7 +79,10 @@ def test_the_script_is_valid_shell() -> None:
         (["-Hu", "postgres"], TO_POSTGRES),
         (["-p", "prompt", "--preserve-env=PATH"], TO_ROOT),
         (["-k"], TO_ROOT),
-        (["-g", "adm"], TO_ROOT),
+        (["-g", "adm"], "--reuid you --regid adm --keep-groups"),
+        (["-gadm"], "--reuid you --regid adm --keep-groups"),
+        (["--group=adm", "-u", "root"], "--reuid 0 --regid adm --keep-groups"),
+        (["-u", "postgres", "--group", "adm"], "--reuid postgres --regid adm --init-groups"),
     ],
 )
 def test_options(sudo: Sudo, options: list[str], identity: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from typing import NoReturn
 
 import pytest
 
-from sysenv_ns.kernel import supervisor
+from sysenv_ns.kernel import looker, namespace, supervisor, syscalls
 from sysenv_ns.kernel.emulation import Filter
 from sysenv_ns.kernel.idmap import Kind
+from sysenv_ns.kernel.syscalls import Notification
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # linux/posix_acl.h
 NO_ID = 0xFFFFFFFF
@@ -34,9 +37,25 @@ def test_what_is_no_list_is_refused() -> None:
         supervisor.possible_acl(acl() + b"abc")
 
 
+@pytest.mark.parametrize("name", ["mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat", "setxattr"])
+def test_nothing_is_looked_at_for_who_made_a_namespace_inside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory can be a file of a file system that never answers, and so can what its names lead to."""
+
+    def look(*arguments: object) -> NoReturn:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(namespace, "is_of_a_session", lambda thread: False)
+    monkeypatch.setattr(syscalls, "process_vm_readv", look)
+    names = supervisor._UpperNames(-1, looker.Looker(-1, -1))
+    call = Notification(1, os.getpid(), 2, 3, (1, 2, 3, 4, 5, 6))
+    assert supervisor._plan(call, {(2, 3): name}, names) is None
+
+
+_IN_BOTH = {"chroot", "mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat"}
+
+
 @pytest.mark.parametrize(
-    ("kind", "names"),
-    [("full", {"mknod", "mknodat"}), ("single", {"mknod", "mknodat", "setxattr", "lsetxattr", "fsetxattr"})],
+    ("kind", "names"), [("full", _IN_BOTH), ("single", _IN_BOTH | {"setxattr", "lsetxattr", "fsetxattr"})]
 )
 def test_calls_that_are_left_to_the_supervisor(kind: Kind, names: set[str]) -> None:
     calls = Filter(kind).calls

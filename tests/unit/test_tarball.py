@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sysenv_ns.archive import tarball
-from sysenv_ns.archive.tarball import Damaged, Member, Reader, encode
+from sysenv_ns.archive.tarball import Damaged, Member, Reader, TooLarge, encode
 
 _TEXT = st.binary(min_size=1, max_size=300).map(lambda data: data.replace(b"\0", b"\n"))
 _ATTRIBUTES = st.dictionaries(_TEXT, st.binary(max_size=600), max_size=4)
@@ -136,8 +136,23 @@ _RECORDS = {"mtime": "0.000000000", "path": "a"}
         _archive([(Member(b"a", "file", target=b"b"), b"")]),
         _archive([(Member(b"a", "file", size=9, extents=((5, 2), (4, 2))), b"1234")]),
         _archive([(Member(b"a", "file", size=9, extents=((5, 9),)), b"123456789")]),
+        _archive([(Member(b"a\0b", "file"), b"")]),
+        _archive([(Member(b"a" * 5000, "file"), b"")]),
+        _archive([(Member(b"a", "symlink", target=b"b\0"), b"")]),
+        _archive([(Member(b"a", "symlink", target=b"b" * 5000), b"")]),
+        _archive([(Member(b"a", "file", attributes={b"user.a\0": b""}), b"")]),
     ],
 )
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(Damaged):
         list(_read(data))
+
+
+def test_what_no_reader_would_take_is_not_written() -> None:
+    for attributes in ({b"user.a": bytes(5 << 20)}, {b"user.%d" % number: b"" for number in range(10_000)}):
+        with pytest.raises(TooLarge):
+            encode(Member(b"a", "file", attributes=attributes))
+
+
+def test_a_long_name_is_shown_without_its_middle() -> None:
+    assert tarball.shown(b"a" * 1000 + b"\x1b\xff") == f'"{"a" * 200}...{"a" * 198}\\x1b\\xff"'

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysenv_ns import policy
-from sysenv_ns.upper import view
-from sysenv_ns.upper.view import Upper
+from sysenv_ns.files import view
+from sysenv_ns.files.marks import OF_FUSE, OF_USERS
+from sysenv_ns.files.view import Upper
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 # A directory is a mapping; a text is a file; None is a whiteout; a mapping with the key "" is opaque.
@@ -66,7 +67,7 @@ def test_layers_are_one_picture(layers: list[_Layer]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         for number, layer in enumerate(layers):
             _write(layer, Path(directory, str(number)))
-        upper = Upper([("", str(Path(directory, str(number)))) for number in range(len(layers))], view.signs("fuse"))
+        upper = Upper([("", str(Path(directory, str(number)))) for number in range(len(layers))], OF_FUSE)
         merged = layers[-1]
         for layer in reversed(layers[:-1]):
             merged = _over(layer, merged)
@@ -79,14 +80,14 @@ def test_each_mount_point_has_its_own(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
     layers = [("", "root"), ("/usr", "usr"), ("", "frozen")]
-    upper = Upper([(point, str(tmp_path / name)) for point, name in layers], view.signs("stub"))
+    upper = Upper([(point, str(tmp_path / name)) for point, name in layers], OF_USERS)
     assert set(upper.entries) == {"/root", "/frozen", "/usr/usr"}
 
 
 def test_what_vanishes_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "upper" / "a").mkdir(parents=True)
     shutil.rmtree(tmp_path / "upper" / "a")
-    assert Upper([("", str(tmp_path / "upper")), ("", str(tmp_path / "gone"))], view.signs("stub")).entries == {}
+    assert Upper([("", str(tmp_path / "upper")), ("", str(tmp_path / "gone"))], OF_USERS).entries == {}
     assert os.listdir(tmp_path) == ["upper"]
 
 

@@ -60,4 +60,4 @@ def as_ordinary_user(function: Callable[[], object]) -> object:
             os.setresuid(NOBODY, NOBODY, NOBODY)
         return function()
 
-    return children.call(inside, "test-user")
+    return children.call(inside, object, "test-user")

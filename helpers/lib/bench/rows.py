@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .accounts import Account, Failure, Worker
-from .table import compare, figure, row
+from .table import Row, Timer, compare, figure
 
-BUSY, IDLE = "busy", "idle"  # the environments: in the one a worker lives, in the other nothing
+BUSY, IDLE, MANY = "busy", "idle", "many"  # the environments: in one lives a worker, in one nothing, one has many files
+SUPERVISOR = "sysenv-ns-calls"  # the name of its process
+BASE_CHECK = str(Path(__file__).with_name("base_check.py"))
 LIBRARIES = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or '.'}"
 PACKAGES = ("hello", "sl", "figlet", "tree", "rolldice", "units", "pv", "cmatrix")  # the first five that are missing
 LOOPS: dict[str, tuple[str, list[str], int, float]] = {  # title, command, times, target
@@ -28,24 +30,24 @@ LOOPS: dict[str, tuple[str, list[str], int, float]] = {  # title, command, times
     "processes": ("500 x /bin/true", ["/bin/true"], 500, 1.05),
     "libraries": ("read all shared libraries", ["sh", "-c", f"cat {LIBRARIES}/*.so* >/dev/null"], 1, 1.05),
 }
-ROWS = ("start", "check", "join", "create", *LOOPS, "states", "diff", "export", "base", "refresh", "apt", "rebase")
-# Prints the seconds that a start takes to find out that the base holds: the median of many times, without its imports.
-CHECK = """
-import statistics, sys, time
-from sysenv_ns.lower import base
-from sysenv_ns.host import config, layout
-from sysenv_ns import store
-found = store.Store(store.location())
-environment = found.load(sys.argv[1])
-own = base.Base(found, environment.driver, environment.id_map)
-host = config.host(found, environment)
-seconds = []
-for _ in range(21):
-    begin = time.perf_counter()
-    assert own._holds(layout.layers(host), own._additions(host), watching=True)
-    seconds.append(time.perf_counter() - begin)
-print(statistics.median(seconds))
-"""
+ROWS = (
+    *(
+        "start",
+        "link",
+        "check",
+        "join",
+        "memory",
+        "create",
+        "list",
+        *LOOPS,
+        "cold",
+        "states",
+        "copies",
+        "diff",
+        "export",
+    ),
+    *("base", "room", "refresh", "apt", "rebase"),
+)
 # 100 packages get an older version in an environment's database, and in what it takes for the host that it came from.
 AGE_INSIDE = """
 cd /var/lib/dpkg
@@ -54,9 +56,9 @@ mv status.bench status
 """
 AGE_OUTSIDE = """
 cd "$1"/origins*
-rm -rf bench bench-root
+rm -rf be0c be0c-root
 key=$(ls | head -n 1)
-case $key in *-root) new=bench-root ;; *) new=bench ;; esac
+case $key in *-root) new=be0c-root ;; *) new=be0c ;; esac
 cp -r "$key" "$new"
 cp "$2/upper/var/lib/dpkg/status" "$new/var/lib/dpkg/status"
 echo "{\\"packages\\": \\"$new\\", \\"accounts\\": \\"$new\\"}" > "$2/origin.json"
@@ -71,6 +73,7 @@ class Bench:
     tool: str
     runs: int
     few: int  # runs of what takes long
+    warms_up: bool  # whether each side runs once untimed before
     outside_apt: bool
     cleanup: contextlib.ExitStack
     status: dict[str, Any]  # what the tool says about the idle environment
@@ -89,40 +92,102 @@ class Bench:
             self.cleanup.callback(worker.process.communicate)
         return workers
 
-    def loop(self, title: str, command: list[str], times: int, target: float) -> Iterator[str]:
+    def compare(
+        self, name: str, first: Timer, second: Timer, runs: int, target: float | None, warms_up: bool = True
+    ) -> Row:
+        """Run both sides alternately; what begins with nothing, like a build, cannot warm up."""
+        return compare(name, first, second, runs, target, warm_up=int(warms_up and self.warms_up))
+
+    def loop(self, title: str, command: list[str], times: int, target: float) -> Iterator[Row]:
         """A loop inside against the same loop outside."""
         a, b = (partial(worker.time, command, times) for worker in self.workers)
-        yield compare(title, a, b, self.runs, target) if shutil.which(command[0]) else row(title, f"no {command[0]}")
+        yield (
+            self.compare(title, a, b, self.runs, target) if shutil.which(command[0]) else Row(title, f"no {command[0]}")
+        )
 
-    def start(self) -> Iterator[str]:
+    def start(self) -> Iterator[Row]:
         """A start against importing the tool's largest library, and against a sandbox written in C."""
         a = partial(self.account.time, *self.enter(IDLE, "true"))
         b = partial(self.account.time, self.python, "-c", "import click")
-        yield compare("start / python3 -c 'import click'", a, b, self.runs, 2)
+        yield self.compare("start / python3 -c 'import click'", a, b, self.runs, 2)
         with contextlib.suppress(Failure, OSError):  # not installed, or not allowed here
             b = partial(self.account.time, "bwrap", "--bind", "/", "/", "true")
-            yield compare("start / bwrap --bind / / true", a, b, self.runs, None)
+            yield self.compare("start / bwrap --bind / / true", a, b, self.runs, None)
+
+    def link(self) -> Iterator[Row]:
+        """A command that `link` has made, which starts its environment."""
+        # Its scripts go to ~/.local/bin, which must not be the user's own here.
+        home, cache = self.account.directory, f"{self.account.user.pw_dir}/.cache"
+        account = replace(self.account, variables=self.account.variables | {"HOME": home, "XDG_CACHE_HOME": cache})
+        account.run(self.tool, "link", IDLE, "true")
+        a = partial(account.time, f"{home}/.local/bin/true")
+        b = partial(self.account.time, self.python, "-c", "import click")
+        yield self.compare("a linked command / python3 -c 'import click'", a, b, self.runs, 1)
 
     @cached_property
     def python(self) -> str:
         """The Python that runs the tool."""
         python = Path(self.tool).parent.parent / ".venv/bin/python3"
         if not python.exists():  # the tool is a script of pip or pipx
-            python = Path(Path(self.tool).read_text().partition("\n")[0].lstrip("#!").split()[0])
+            python = Path(self.tool).resolve().parent / "python3"
         return str(python)
 
-    def check(self) -> Iterator[str]:
+    def check(self) -> Iterator[Row]:
         """What it costs a start to find out that nothing has changed on the host."""
-        samples = [float(self.account.run(self.python, "-I", "-c", CHECK, IDLE)) for _ in range(self.runs)]
-        yield row("comparing the base with the host", figure(samples), "20 ms", statistics.median(samples) / 0.02, 1)
 
-    def join(self) -> Iterator[str]:
+        def once() -> float:
+            for _ in range(3):  # others may be changing the host: a start then brings the base up to date
+                with contextlib.suppress(Failure):
+                    return float(self.account.run(self.python, "-I", BASE_CHECK, IDLE))
+                self.account.run(*self.enter(IDLE, "true"))
+            return float(self.account.run(self.python, "-I", BASE_CHECK, IDLE))
+
+        samples = [once() for _ in range(self.runs)]
+        yield Row("comparing the base with the host", figure(samples), "20 ms", statistics.median(samples) / 0.02, 1)
+
+    def copies(self) -> Iterator[Row]:
+        """The first change of many host files, each of which is copied up, against that of files of its own."""
+        source = Path(__file__).with_name("copy_up.py").read_text()
+        for title, place in (("", ("new",)), (", --ephemeral", ("--ephemeral",))):
+            samples = []
+            for _ in range(self.few):
+                printed = self.account.run(self.tool, "exec", *place, "--", "python3", "-c", source)
+                samples.append([float(line) for line in printed.split()])
+                if not title:
+                    self.account.run(self.tool, "remove", "new")
+            for number, operation in enumerate(("chmod", "chown")):
+                first, own = ([sample[2 * number + side] for sample in samples] for side in (0, 1))
+                ratio = statistics.median(first) / statistics.median(own)
+                yield Row(f"{operation} of 10,000 host files / own{title}", figure(first), figure(own), ratio, 10)
+
+    def join(self) -> Iterator[Row]:
         """A further session in an environment against the first one."""
         self.workers[0].time(["true"])  # it runs by now
         a, b = (partial(self.account.time, *self.enter(name, "true")) for name in (BUSY, IDLE))
-        yield compare("join / start", a, b, self.runs, 1)
+        yield self.compare("join / start", a, b, self.runs, 1)
 
-    def create(self) -> Iterator[str]:
+    def memory(self) -> Iterator[Row]:
+        """What the supervisor of a session holds, its part of what it shares with others included."""
+        title, before = "memory of a session's supervisor (PSS)", supervisors()
+        with self.account.start(self.enter(IDLE, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
+            print("in", file=session.stdin, flush=True)
+            session.stdout.readline()  # type: ignore[union-attr]
+            texts = [text for path in supervisors() - before if (text := memory_of(path))]
+        if not texts:
+            yield Row(title, "this driver has none")
+            return
+        kilobytes = max(int(line.split()[1]) for text in texts for line in text.splitlines() if line[:4] == "Pss:")
+        yield Row(title, f"{kilobytes} kB", "6000 kB", kilobytes / 6000, 1)
+
+    def list(self) -> Iterator[Row]:
+        """Listing the environments, of which one has drifted."""
+        self.new("drifted")
+        self.age("drifted")
+        a = partial(self.account.time, self.tool, "list")
+        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        yield self.compare("list, one drifted / start", a, start, self.runs, 1)
+
+    def create(self) -> Iterator[Row]:
         """A new environment where a base exists: its time, and its disk use after the first start."""
 
         def once() -> float:
@@ -131,11 +196,11 @@ class Bench:
             return seconds
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
-        yield compare("create, with a base / start", once, start, self.runs, 1.1)
+        yield self.compare("create, with a base / start", once, start, self.runs, 1.1)
         size = int(self.account.run("du", "-s", "--block-size=1000", self.status["path"]).split()[0])
-        yield row("disk use of a new environment", f"{size} kB", "100 kB", size / 100, 1)
+        yield Row("disk use of a new environment", f"{size} kB", "100 kB", size / 100, 1)
 
-    def states(self) -> Iterator[str]:
+    def states(self) -> Iterator[Row]:
         """Snapshot, rollback and clone of an environment with a small change against a start."""
         self.new("states")
 
@@ -164,36 +229,36 @@ class Bench:
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
         for function in (snapshot, rollback, clone):
-            yield compare(f"{function.__name__} / start", function, start, self.runs, None)
+            yield self.compare(f"{function.__name__} / start", function, start, self.runs, None)
 
-    def diff(self) -> Iterator[str]:
+    def diff(self) -> Iterator[Row]:
         """Finding the changes of an environment with many files against listing them."""
-        upper = self.many("differing")
-        a = partial(self.account.time, self.tool, "diff", "--json", "differing")
-        yield compare("diff / du -a of the changes", a, partial(self.account.time, "du", "-a", upper), self.few, None)
+        a = partial(self.account.time, self.tool, "diff", "--json", MANY)
+        b = partial(self.account.time, "du", "-a", self.many)
+        yield self.compare("diff / du -a of the changes", a, b, self.few, None)
 
-    def export(self) -> Iterator[str]:
+    def export(self) -> Iterator[Row]:
         """Writing an environment with many files as one file against tar."""
         if shutil.which("zstd") is None:
-            yield row("export / tar --zstd", "no zstd")
+            yield Row("export / tar --zstd", "no zstd")
             return
-        upper, file = self.many("exported"), f"{self.account.directory}/exported.tar.zst"
-        a = partial(self.account.time, self.tool, "export", "--force", "exported", f"{file}.own")
-        b = partial(self.account.time, "tar", "--zstd", "-cf", file, upper)
-        yield compare("export / tar --zstd of the changes", a, b, self.few, None)
+        file = f"{self.account.directory}/exported.tar.zst"
+        b = partial(self.account.time, "tar", "--zstd", "-cf", file, self.many)
+        a = partial(self.account.time, self.tool, "export", "--force", MANY, f"{file}.own")
+        yield self.compare("export / tar --zstd of the changes", a, b, self.few, None)
 
     def new(self, name: str) -> None:
         """An environment for as long as the measurement lasts."""
         self.account.run(self.tool, "create", name)
         self.cleanup.callback(self.account.run, self.tool, "remove", name)
 
-    def many(self, name: str) -> str:
-        """The upper directory of a new environment with a copy of /usr/share."""
-        self.new(name)
-        self.account.run(
-            *self.enter(name, "sh", "-c", "mkdir /opt/bench; cp -r /usr/share /opt/bench; chmod -R a+rX /opt/bench")
-        )
-        return str(Path(self.status["path"]).with_name(name) / "upper")
+    @cached_property
+    def many(self) -> str:
+        """The upper directory of an environment with a copy of /usr/share."""
+        self.new(MANY)
+        script = "mkdir /opt/bench; cp -r /usr/share /opt/bench; chmod -R a+rX /opt/bench"
+        self.account.run(*self.enter(MANY, "sh", "-c", script))
+        return str(Path(self.status["path"]).with_name(MANY) / "upper")
 
     def build(self) -> float:
         """The seconds that a new store takes until it has its base."""
@@ -206,7 +271,33 @@ class Bench:
         variables = self.account.variables | {"SYSENV_NS_HOME": f"{self.account.directory}/{store}"}
         return replace(self.account, variables=variables)
 
-    def base(self) -> Iterator[str]:
+    def cold(self) -> Iterator[Row]:
+        """The first look at all of /usr after a start of the system; for root, who alone can forget what is known."""
+        if os.geteuid() != 0:
+            yield Row("find /usr, cold", "for root alone")
+            return
+
+        def once(worker: Worker) -> float:
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+            return worker.time(LOOPS["find"][1])
+
+        a, b = (partial(once, worker) for worker in self.workers)
+        yield self.compare("find /usr, cold", a, b, self.few, 2)
+
+    def room(self) -> Iterator[Row]:
+        """The disk that the base takes, for each 100,000 files of the system."""
+        title = "disk use of the base, 100,000 files"
+        base = Path(self.status["path"]).parent.with_name("base")
+        if not base.is_dir():
+            yield Row(title, "this driver has none")
+            return
+        count = self.account.run("sh", "-c", 'find "$1" | wc -l', "sh", str(base))
+        used = self.account.run("du", "-s", "--block-size=1000000", str(base)).split()[0]
+        each = int(used) / int(count) * 100_000
+        yield Row(title, f"{each:.0f} MB", "300 MB", each / 300, 1)
+
+    def base(self) -> Iterator[Row]:
         """Building the base against copying the metadata of /usr alone."""
 
         def copy() -> float:
@@ -216,12 +307,12 @@ class Bench:
 
         title = "build the base / cp -r --attributes-only"
         if self.status["driver"] == "root":
-            yield row(title, "driver root has none")
+            yield Row(title, "driver root has none")
             return
         self.account.run(*LOOPS["find"][1])  # the host's metadata gets warm
-        yield compare(title, self.build, copy, self.few, 1.2, warm_up=0)
+        yield self.compare(title, self.build, copy, self.few, 1.2, warms_up=False)
 
-    def refresh(self) -> Iterator[str]:
+    def refresh(self) -> Iterator[Row]:
         """The base follows 100 packages. Nothing is installed: it is made to remember their files as other ones."""
         lists = sorted(Path("/var/lib/dpkg/info").glob("*.list"))
         account, store = self.at("refresh"), Path(f"{self.account.directory}/refresh")
@@ -235,13 +326,13 @@ class Bench:
             return account.time(*self.enter(IDLE, "true"))
 
         title = f"start after {min(len(lists), 100)} packages changed"
-        yield compare(f"{title} / build the base", once, self.build, self.few, 0.3, warm_up=0)
+        yield self.compare(f"{title} / build the base", once, self.build, self.few, 0.3, warms_up=False)
         with account.start(self.enter(BUSY, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
             print("in", file=session.stdin, flush=True)
             session.stdout.readline()  # type: ignore[union-attr]
-            yield compare(f"{title}, one running / build", once, self.build, self.few, 0.5, warm_up=0)
+            yield self.compare(f"{title}, one running / build", once, self.build, self.few, 0.5, warms_up=False)
 
-    def apt(self) -> Iterator[str]:
+    def apt(self) -> Iterator[Row]:
         """Installing five small packages, without the download; outside only on demand: it changes the host."""
         packages = [name for name in PACKAGES if not Path(f"/var/lib/dpkg/info/{name}.list").exists()][:5]
         verb = ["apt-get", "-y", "-o", "Binary::apt-get::APT::Keep-Downloaded-Packages=true"]
@@ -257,22 +348,46 @@ class Bench:
         for worker in self.workers[: 1 + self.outside_apt]:
             worker.time([*verb, "update"])
         pair = partial(once, inside), partial(once, outside)
-        alone = None if self.outside_apt else figure([once(inside) for _ in range(self.few + 1)][1:])
-        yield row(title, alone) if alone else compare(title, *pair, self.few, None)
+        samples = [] if self.outside_apt else [once(inside) for _ in range(self.few + self.warms_up)][self.warms_up :]
+        alone = figure(samples) if samples else None
+        yield Row(title, alone) if alone else self.compare(title, *pair, self.few, None)
 
-    def rebase(self) -> Iterator[str]:
+    def rebase(self) -> Iterator[Row]:
         """Carrying an environment over after 100 packages of the host have changed, as it seems to it."""
         self.new("moved")
-        path = str(Path(self.status["path"]).with_name("moved"))
-        store = self.account.variables["SYSENV_NS_HOME"]
 
-        def once() -> float:
-            self.account.run(*self.enter("moved", "sh", "-ec", AGE_INSIDE))
-            self.account.run("sh", "-ec", AGE_OUTSIDE, "sh", store, path)
-            return self.account.time(self.tool, "rebase", "moved")
+        def once(*options: str) -> float:
+            self.age("moved")
+            return self.account.time(self.tool, "rebase", "moved", *options)
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
-        yield compare("rebase, 100 packages / start", once, start, self.few, None)
+        yield self.compare("rebase --dry-run, 100 packages / start", partial(once, "--dry-run"), start, self.few, 4)
+        yield self.compare("rebase, 100 packages / start", once, start, self.few, None)
+
+    def age(self, name: str) -> None:
+        """Let it seem to an environment that 100 packages of the host have changed since it was made."""
+        self.account.run(*self.enter(name, "sh", "-ec", AGE_INSIDE))
+        path = str(Path(self.status["path"]).with_name(name))
+        store = self.account.variables["SYSENV_NS_HOME"]
+        self.account.run("sh", "-ec", AGE_OUTSIDE, "sh", store, path)
+
+
+def supervisors() -> set[Path]:
+    """The processes that answer system calls for sessions, whoever's they are."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if (path / "comm").read_text() == f"{SUPERVISOR}\n":
+                found.add(path)
+    return found
+
+
+def memory_of(process: Path) -> str:
+    """What the kernel says of a process's memory; nothing where it is somebody else's, or has ended."""
+    try:
+        return (process / "smaps_rollup").read_text()
+    except (PermissionError, ProcessLookupError, FileNotFoundError):
+        return ""
 
 
 def forget(store: Path, files: set[str]) -> None:
@@ -280,7 +395,9 @@ def forget(store: Path, files: set[str]) -> None:
     for described in store.glob("base/*/*/usr.json"):
         index = described.with_name("usr.index.json")
         data, seen = (json.loads(path.read_text()) for path in (described, index))
-        data["watched"]["/var/lib/dpkg/status"] = [0, 0, 0]
+        watched = data["watched"].split("\0")  # a path and its signature, in turns
+        watched[watched.index("/var/lib/dpkg/status") + 1] = "0 0 0"
+        data["watched"] = "\0".join(watched)
         for part in (seen["directories"], seen["stubs"], seen["copied"]):
             part.update({path: [0, 0, part[path][2]] for path in part.keys() & files})
         described.write_text(json.dumps(data))

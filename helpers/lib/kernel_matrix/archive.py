@@ -1,4 +1,4 @@
-"""Fetches kernels from Debian's archive, through an apt of its own: the machine's is not touched."""
+"""Fetches kernels from the archives of Debian and Ubuntu, through an apt of its own: the machine's is not touched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_DEPENDENCY = re.compile(r"([a-z0-9][a-z0-9+.-]+) \(= ([^)]+)\)")
+_DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_UBUNTU_KEYRING = ("ubuntu-keyring", "trixie")  # a package of Debian, and a suite that has it
+_UBUNTU = "http://archive.ubuntu.com/ubuntu"
+# What is asked for, the suite that has it, and the package: the kernels of Ubuntu for virtual machines.
+_UBUNTU_KERNELS = {
+    "noble": ("noble-updates", "linux-image-virtual"),
+    "noble-hwe": ("noble-updates", "linux-image-virtual-hwe-24.04"),
+    "resolute": ("resolute", "linux-image-virtual"),
+}
+# Debian's depend on parts of themselves by an exact version, Ubuntu's by a name with the version in it.
+_DEPENDENCY = re.compile(r"([a-z0-9][a-z0-9+.-]+) \(= ([^)]+)\)|(linux-(?:image|modules)-\d[a-z0-9+.-]+)")
 
 
 @dataclass(frozen=True)
@@ -33,27 +42,40 @@ class Archive:
         self._cache = cache / "archive"
         self.mirror = mirror()
 
-    def kernel(self, suite: str) -> Kernel:
-        """The newest kernel of a suite, downloaded and unpacked. Raises SystemExit."""
-        apt = self._apt(suite)
-        package = f"linux-image-cloud-{architecture()}"
-        wanted = self._closure(apt, f"{package}/{suite}")
+    def kernel(self, name: str) -> Kernel:
+        """The newest kernel of a suite of Debian, or a named one of Ubuntu, unpacked. Raises SystemExit."""
+        if name not in _UBUNTU_KERNELS:
+            return self._kernel(self._debian(name), f"linux-image-cloud-{architecture()}", name)
+        suite, package = _UBUNTU_KERNELS[name]
+        keyring, origin = _UBUNTU_KEYRING
+        debian = self._debian(origin)
+        deb = self._download(debian, self._closure(debian, keyring), origin)[0]
+        run(["dpkg-deb", "--extract", str(deb), str(self._cache / "keyring")])
+        signed_by = self._cache / "keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+        return self._kernel(self._apt(suite, _UBUNTU, signed_by), package, suite)
+
+    def _kernel(self, apt: dict[str, str], package: str, suite: str) -> Kernel:
+        return unpack(self._download(apt, self._closure(apt, f"{package}/{suite}"), suite), self._cache / "unpacked")
+
+    def _download(self, apt: dict[str, str], wanted: list[tuple[str, str]], suite: str) -> list[Path]:
         directory = self._cache / suite / "debs"
         directory.mkdir(exist_ok=True)
         missing = [(name, version) for name, version in wanted if not _deb(directory, name, version)]
         if missing:
             names = [f"{name}={version}" for name, version in missing]
             run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names], apt, cwd=directory)
-        debs = [deb for name, version in wanted if (deb := _deb(directory, name, version))]
-        return unpack(debs, self._cache / "unpacked")
+        return [deb for name, version in wanted if (deb := _deb(directory, name, version))]
 
-    def _apt(self, suite: str) -> dict[str, str]:
+    def _debian(self, suite: str) -> dict[str, str]:
+        return self._apt(suite, self.mirror, _DEBIAN_KEYRING)
+
+    def _apt(self, suite: str, mirror: str, keyring: Path) -> dict[str, str]:
         """The variables for an apt that knows this suite only."""
         state = self._cache / suite
         for name in ("lists/partial", "archives/partial", "preferences.d"):
             (state / name).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
-        (state / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {self.mirror} {suite} main\n")
+        (state / "sources.list").write_text(f"deb [signed-by={keyring}] {mirror} {suite} main\n")
         configuration = state / "apt.conf"
         configuration.write_text(
             f'''Dir::State "{state}";
@@ -72,7 +94,7 @@ APT::Sandbox::User "root";
         return variables
 
     def _closure(self, apt: dict[str, str], package: str) -> list[tuple[str, str]]:
-        """The packages, with versions, that make up a kernel: what its own depends on in an exact version."""
+        """A package and the parts of the same kernel that it depends on, with their versions."""
         found: dict[str, str] = {}
         waiting = [package]
         while waiting:
@@ -80,9 +102,13 @@ APT::Sandbox::User "root";
             paragraph = text.split("\n\n")[0]
             fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if re.match(r"[A-Z][\w-]*: ", line))
             found[fields["Package"]] = fields["Version"]
-            needed = _DEPENDENCY.findall(fields.get("Depends", ""))
-            waiting += [f"{name}={version}" for name, version in needed if name not in found]
+            waiting += [part for part in parts(fields.get("Depends", "")) if part.partition("=")[0] not in found]
         return sorted(found.items())
+
+
+def parts(depends: str) -> list[str]:
+    """What a package depends on that belongs to the same kernel, as apt-get takes it."""
+    return [named or f"{name}={version}" for name, version, named in _DEPENDENCY.findall(depends)]
 
 
 def _deb(directory: Path, name: str, version: str) -> Path | None:

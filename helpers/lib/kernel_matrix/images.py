@@ -8,6 +8,7 @@ import lzma
 import re
 import shutil
 import stat
+import subprocess
 import tarfile
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -17,14 +18,16 @@ from .archive import Kernel, run
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs")
-_SUITE = "bookworm"
+_SUITE = "trixie"
 _SIZE = "12G"  # of an image; sparse
-# What the tool and the tests need; and what only its set-up does, which is not kept, as small bases are built faster.
+# What the tool and the tests need, and nothing else: small bases are built faster.
 _PACKAGES = (
     *("python3-venv", "libseccomp2", "ca-certificates", "uidmap", "sudo", "procps", "tmux", "dbus-daemon", "dbus-bin"),
     *("acl", "attr", "iproute2", "fuse-overlayfs", "fuse3", "e2fsprogs", "xfsprogs", "btrfs-progs", "kmod", "apparmor"),
+    *("gcc", "libc6-dev"),  # what is measured
 )
-_FOR_SET_UP = ("python3-dev", "gcc", "libc6-dev", "libcap-dev")
+_ARCHIVE = "srv/archive"  # with a package that can be installed in the guest, which has no network
+_ARCHIVED = "hello"
 _SUPERFLUOUS = (
     *("usr/share/locale", "usr/share/man", "var/lib/apt/lists", "opt/wheels"),
     *(
@@ -33,6 +36,7 @@ _SUPERFLUOUS = (
         "srv/checkout/helpers",
     ),  # every boot brings them as they are then
 )
+_SET_UP = ("helpers/sysenv-ns", "helpers/lib/venv.sh", "helpers/lib/dependencies.py")
 _NOT_IN_GUEST = ("mypy", "ruff")
 _MODULES = (
     *("virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "overlay", "fuse", "loop", "autofs4", "squashfs", "vfat"),
@@ -68,8 +72,8 @@ class Images:
     """The images, kept in the cache until what they are made from changes."""
 
     def __init__(self, cache: Path, mirror: str) -> None:
-        set_up = [(CHECKOUT / name).read_text() for name in ("pyproject.toml", "helpers/lib/venv.sh")]
-        text = repr((_SUITE, _PACKAGES, _FOR_SET_UP, _SUPERFLUOUS, _SIZE, set_up))
+        set_up = [(CHECKOUT / name).read_text() for name in ("pyproject.toml", *_SET_UP)]
+        text = repr((_SUITE, _PACKAGES, _ARCHIVED, _SUPERFLUOUS, _SIZE, set_up))
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         self._directory = cache / f"root-{key}"
         self._mirror = mirror
@@ -93,8 +97,7 @@ class Images:
         return image
 
     def _bootstrap(self, tree: Path) -> None:
-        packages = ",".join((*_PACKAGES, *_FOR_SET_UP))
-        run(["debootstrap", "--variant=minbase", f"--include={packages}", _SUITE, str(tree), self._mirror])
+        run(["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE, str(tree), self._mirror])
         certificates = Path("/etc/ssl/certs/ca-certificates.crt")  # the machine's own network may need its own
         if certificates.exists():
             shutil.copyfile(certificates, tree / "etc/ssl/certs/ca-certificates.crt")
@@ -110,10 +113,31 @@ class Images:
         with tarfile.open(fileobj=io.BytesIO(payload(b""))) as archive:
             archive.extractall(tree / "srv")
         run(["chroot", str(tree), "/srv/checkout/helpers/sysenv-ns", "--version"])  # sets itself up
-        run(["chroot", str(tree), "apt-get", "-q", "-y", "--autoremove", "purge", *_FOR_SET_UP])
+        make_archive(tree)
         run(["chroot", str(tree), "apt-get", "clean"])
         for name in _SUPERFLUOUS:
             shutil.rmtree(tree / name)
+
+
+def make_archive(tree: Path) -> None:
+    """Put an archive of one package into a system, which knows no other from then on."""
+    place = tree / _ARCHIVE
+    place.mkdir()
+    run(
+        [
+            "chroot",
+            str(tree),
+            "sh",
+            "-c",
+            f"cd /{_ARCHIVE} && apt-get -q -o APT::Sandbox::User=root download {_ARCHIVED}",
+        ]
+    )
+    deb = next(place.glob("*.deb"))
+    digest = hashlib.sha256(deb.read_bytes()).hexdigest()
+    fields = run(["dpkg-deb", "--field", str(deb)])
+    fields += f"Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n"
+    (place / "Packages").write_text(fields)
+    (tree / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:/{_ARCHIVE} ./\n")
 
 
 def blank(path: Path) -> Path:
@@ -128,7 +152,7 @@ def initramfs(kernel: Kernel, payload: bytes) -> bytes:
     loaded = modules(kernel)
     files = [
         ("init", 0o755, _INIT.encode()),
-        ("bin/busybox", 0o755, Path("/bin/busybox").read_bytes()),
+        ("bin/busybox", 0o755, _busybox().read_bytes()),
         ("payload.tar", 0o644, payload),
         ("modules/order", 0o644, "".join(f"{name}\n" for name in loaded).encode()),
         *((f"modules/{name}", 0o644, content) for name, content in loaded.items()),
@@ -136,6 +160,12 @@ def initramfs(kernel: Kernel, payload: bytes) -> bytes:
     directories = [(name, stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "proc", "root", "modules")]
     members = [*directories, *((name, stat.S_IFREG | mode, content) for name, mode, content in files)]
     return newc(members)
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox")
+    assert found is not None, "checked at the start"
+    return Path(found)
 
 
 def newc(members: Iterable[tuple[str, int, bytes]]) -> bytes:
@@ -177,6 +207,8 @@ def _module_name(path: Path) -> str:
 
 
 def _decompressed(path: Path) -> bytes:
+    if path.suffix == ".zst":
+        return subprocess.run(["zstd", "-dcq", str(path)], capture_output=True, check=True).stdout
     data = path.read_bytes()
     return lzma.decompress(data) if path.suffix == ".xz" else data
 

@@ -32,19 +32,24 @@ class Boot:
     accelerator: tuple[str, ...]
     target: Path | None = None
 
+    @staticmethod
+    def kept(directory: Path) -> dict[str, Any]:
+        """What the guest of an earlier boot has reported there; nothing where there was none."""
+        report = directory / "results.json"
+        content = json.loads(report.read_text()) if report.exists() else {}
+        assert isinstance(content, dict)
+        return content
+
     def run(self, directory: Path, limit: float) -> dict[str, Any]:
         """What the guest reports; {"error": ...} when it does not come to that. The logs are left in `directory`.
 
         A report that is there already is taken: a long series of boots can be interrupted and goes on later.
         """
-        report = directory / "results.json"
-        if not report.exists():
+        if not self.kept(directory):
             error = self._boot(directory, limit)
-            if error or not report.exists():
+            if error or not self.kept(directory):
                 return {"error": error or "the guest ended without a report"}
-        content = json.loads(report.read_text())
-        assert isinstance(content, dict)
-        return content
+        return self.kept(directory)
 
     def _boot(self, directory: Path, limit: float) -> str:
         directory.mkdir(parents=True, exist_ok=True)

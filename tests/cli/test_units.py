@@ -1,0 +1,49 @@
+"""An environment whose services cannot be seen is not waited for."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from sysenv_ns import units
+from sysenv_ns.environment import running
+from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.verbs import stop
+
+from .conftest import Run
+
+
+@pytest.fixture
+def silent(environments: Store, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """It runs, and what it says of its services lies on a file system that does not answer."""
+
+    def never() -> tuple[tuple[str, str], ...]:
+        time.sleep(20)
+        return ()
+
+    mounts = SimpleNamespace(join=lambda: None, close=lambda: None)
+    monkeypatch.setattr(running, "find", lambda environment: mounts)
+    monkeypatch.setattr(units, "_be_root", lambda environment, emulated: None)
+    monkeypatch.setattr(units, "_read", never)
+    monkeypatch.setattr(units, "_LOOK", 1, raising=False)
+    return environments.load("whole")
+
+
+def test_stop_goes_on(silent: Environment, environments: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    assert stop.stop_services(environments, silent.name) == []
+    assert "cannot be listed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["link", "whole"], "Give a COMMAND, or --service UNIT."),
+        (["link", "whole", "--service", "x", "--desktop"], "--desktop needs a COMMAND."),
+        (["unlink", "whole", "--service", "../x"], "is not the name of a service"),
+    ],
+)
+def test_wrong_usage_of_links(run: Run, environments: Store, arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, said in result.stderr) == (2, True), result.output

@@ -1,0 +1,28 @@
+"""Runs scripts on minimal systems of other releases, made with debootstrap (helpers/on-release)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .support import ROOT_RUN, describe
+
+_ON_RELEASE = Path(__file__).parents[2] / "helpers" / "on-release"
+_LIMIT = 1800  # seconds
+# For the script: the ordinary user there gets subordinate ids.
+UIDMAP = "grep -q ^tester: /etc/subuid || usermod --add-subuids 100000-165535 --add-subgids 100000-165535 tester\n"
+
+
+def run(release: str, script: str, *options: str) -> str:
+    """What a script of root's says, which has to succeed; it begins in a copy of the checkout."""
+    if not ROOT_RUN or shutil.which("debootstrap") is None:
+        pytest.skip("making a system needs root and debootstrap")
+    command = [str(_ON_RELEASE), *options, release, "sh", "-ec", script]
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_LIMIT
+    )
+    assert result.returncode == 0, describe(result)
+    return result.stdout + result.stderr

@@ -1,0 +1,176 @@
+"""Other roots inside: what debootstrap and its like make has the host's device nodes for who is in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .support import APT_LIMIT, Environment
+
+pytestmark = pytest.mark.modes("full", "single")
+
+# A root of a few programs, as debootstrap makes its device nodes.
+_ROOT = """
+mkdir -p /opt/root/bin /opt/root/dev
+for program in sh sleep stat wc head; do
+    cp "$(command -v $program)" /opt/root/bin
+    ldd "/opt/root/bin/$program" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "/opt/root${library%/*}"
+        cp "$library" "/opt/root$library"
+    done
+done
+cd /opt/root/dev
+mknod -m 666 null c 1 3
+mknod -m 666 zero c 1 5
+mknod -m 666 full c 1 7
+mknod -m 666 random c 1 8
+mknod -m 666 urandom c 1 9
+mknod -m 666 tty c 5 0
+cd /opt
+"""
+
+
+def test_a_root_has_the_hosts_device_nodes_for_who_is_in_it(environment: Environment) -> None:
+    script = f"""{_ROOT}
+        chroot root /bin/sh -c 'echo x > /dev/null; wc -c < /dev/null; head -c 5 /dev/zero | wc -c; stat -c %F /dev/*'
+        chroot root /bin/sh -c 'echo x > /dev/full' 2>&1 || echo full
+        stat -c %F:%s root/dev/*
+        ! grep /opt/root/ /proc/mounts
+        flock root chroot root /bin/sh -c 'echo x > /dev/null'
+    """
+    said = environment.sh(script).splitlines()
+    assert said[:8] == ["0", "5", *["character special file"] * 6]
+    assert said[9:] == ["full", *["regular empty file:0"] * 6]
+
+
+def test_nobody_outside_meets_them(environment: Environment) -> None:
+    """Not even at the moment at which the last one has left."""
+    script = f"""{_ROOT}
+        for way in 'rm -r root' 'rm root/dev/null' 'mv root/dev/null x' 'mv root other; rm -r other' 'rm -r root'; do
+            cp -a root again
+            chroot root /bin/sh -c :
+            eval "$way"
+            rm -rf root
+            mv again root
+        done
+    """
+    environment.sh(script)
+
+
+def test_a_copy_and_an_archive_of_a_root(environment: Environment) -> None:
+    script = f"""{_ROOT}
+        chroot root /bin/sh -c 'echo x > /dev/null'
+        cp -a root copy
+        mkdir unpacked
+        tar -C root -c . | tar -C unpacked -x
+        for root in root copy unpacked; do chroot "$root" /bin/sh -c 'echo x > /dev/null; wc -c < /dev/null'; done
+        rm -rf root copy unpacked
+    """
+    assert environment.sh(script).split() == ["0"] * 3
+
+
+def test_what_else_lives_in_a_root_keeps_its_nodes(environment: Environment) -> None:
+    """A daemon that a command leaves, or somebody who comes when another one goes."""
+    script = f"""{_ROOT}
+        chroot root /bin/sh -c 'sleep 1 < /dev/null > /dev/null 2>&1 &'
+        stat -c %F root/dev/null
+        chroot root /bin/sh -c :
+        stat -c %F root/dev/null
+        while [ -c root/dev/null ]; do sleep 0.1; done
+        for number in 1 2 3 4 5 6 7 8; do
+            chroot root /bin/sh -c 'sleep 0.0$1; echo x > /dev/null' sh "$number" &
+        done
+        wait
+        stat -c %F:%s root/dev/null
+    """
+    nodes = ["character special file"] * 2
+    assert environment.sh(script).splitlines() == [*nodes, "regular empty file:0"]
+
+
+def test_a_command_in_a_root_is_as_without(environment: Environment) -> None:
+    """Its status, what stops and ends it, and what its signals do to it."""
+    script = """
+import os, signal, subprocess
+def start(script):
+    return subprocess.Popen(["chroot", "/opt/root", "/bin/sh", "-c", script], stdout=subprocess.PIPE, text=True)
+command = start("echo $$; kill -STOP $$; echo after; exit 7")
+assert int(command.stdout.readline()) == command.pid
+assert os.waitid(os.P_PID, command.pid, os.WSTOPPED).si_status == signal.SIGSTOP
+command.send_signal(signal.SIGCONT)
+assert (command.stdout.read(), command.wait()) == ("after\\n", 7)
+command = start("trap 'echo told; exit 3' TERM; echo; while :; do :; done")
+command.stdout.readline()
+command.terminate()
+assert (command.stdout.read(), command.wait()) == ("told\\n", 3)
+command = start("echo; while :; do :; done")
+command.stdout.readline()
+command.kill()
+assert command.wait() == -signal.SIGKILL
+os.unlink("/opt/root/dev/null")
+"""
+    environment.sh(f'{_ROOT} /usr/bin/python3 -c "$1"', script)
+
+
+def test_a_root_without_device_nodes(environment: Environment) -> None:
+    """As mmdebstrap leaves it; what daemons lock themselves up in is left alone."""
+    script = f"""{_ROOT}
+        rm root/dev/*
+        chroot root /bin/sh -c 'echo x > /dev/null; wc -c < /dev/null; echo /dev/*'
+        mkdir -p empty/dev
+        /usr/bin/python3 -c 'import os; os.chroot("empty"); print(os.listdir("/dev"))'
+        ls -A root/dev empty/dev
+    """
+    nodes = " ".join(f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero"))
+    assert environment.sh(script).splitlines() == ["0", nodes, "[]", "empty/dev:", "", "root/dev:"]
+
+
+def test_nodes_that_somebody_has_bound_stay(environment: Environment) -> None:
+    """mmdebstrap and schroot bind their own."""
+    script = f"""{_ROOT}
+        mount --bind /dev/null root/dev/null
+        chroot root /bin/sh -c 'echo x > /dev/null'
+        stat -c %F root/dev/null root/dev/zero
+        umount root/dev/null
+        stat -c %F:%s root/dev/null
+    """
+    assert environment.sh(script).splitlines() == [
+        "character special file",
+        "regular empty file",
+        "regular empty file:0",
+    ]
+
+
+@pytest.mark.matrix
+def test_mmdebstrap(environment: Environment) -> None:
+    environment.apt("install", "mmdebstrap")
+    script = """
+        mmdebstrap --variant=minbase bookworm /srv/root http://deb.debian.org/debian 2> /dev/null
+        chroot /srv/root sh -c 'echo x > /dev/null; wc -c < /dev/null; dpkg --audit; apt-get -q check > /dev/null'
+        rm -r /srv/root
+    """
+    assert environment.sh(script, limit=APT_LIMIT) == "0\n"
+
+
+@pytest.mark.matrix
+def test_debootstrap(environment: Environment) -> None:
+    script = """
+        debootstrap --variant=minbase bookworm /srv/root http://deb.debian.org/debian > /dev/null
+        chroot /srv/root sh -c 'echo x > /dev/null; wc -c < /dev/null; dpkg --audit'
+        rm -r /srv/root
+        debootstrap --variant=minbase --foreign bookworm /srv/root http://deb.debian.org/debian > /dev/null
+        chroot /srv/root /debootstrap/debootstrap --second-stage > /dev/null
+        chroot /srv/root apt-get -q check > /dev/null
+        rm -r /srv/root
+    """
+    assert environment.sh(script, limit=APT_LIMIT) == "0\n"
+
+
+@pytest.mark.modes("full")
+def test_nobody_keeps_root_waiting_by_a_lock(environment: Environment) -> None:
+    """flock(2) is for whoever can read a directory: another user inside, and on the host where it is shared."""
+    script = f"""{_ROOT}
+        setpriv --reuid=daemon --regid=daemon --clear-groups flock --no-fork root/dev sleep 1000 &
+        while flock --nonblock root/dev true; do sleep 0.1; done
+        timeout 30 chroot root /bin/sh -c 'echo in'
+        kill $!
+    """
+    assert environment.sh(script) == "in\n"

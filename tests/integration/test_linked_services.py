@@ -1,0 +1,192 @@
+"""link --service: services of an environment as units of the user's own manager, a real one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from .support import ROOT_RUN, Environment, Result, Tool, refused, succeeded, wait_for
+
+pytestmark = pytest.mark.modes("full")
+
+_MANAGER = Path("/usr/lib/systemd/systemd")
+_GROUPS = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+# The manager only starts where systemd has booted the system, which the directory stands for.
+_BOOT = """
+for group; do echo $$ > "$group/cgroup.procs"; done
+mkdir -p /run/systemd; mount -t tmpfs none /run/systemd; mkdir /run/systemd/system
+"""
+_UNITS = {
+    "steady.service": "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'echo stopped > /srv/said'\n",
+    "of 100%.service": "",
+    "many@.service": "[Service]\nExecStart=/bin/sleep 1000\n",
+}
+
+
+@pytest.fixture
+def linked(shared_environment: Environment) -> Iterator[Environment]:
+    """An environment with some units, whose user has an empty home."""
+    for name, text in _UNITS.items():
+        shared_environment.sh('mkdir -p /etc/systemd/system /srv; cat > "/etc/systemd/system/$1"', name, stdin=text)
+    tool = shared_environment.tool
+    home = tool.account.home / "home of 100% $HOME"
+    home.mkdir(mode=0o755)
+    os.chown(home, tool.account.uid, tool.account.gid)
+    yield replace(tool, account=replace(tool.account, home=home)).environment(shared_environment.name)
+    shared_environment.tool.run("unlink", shared_environment.name)
+    succeeded(tool.run("stop", tool.environment(shared_environment.name).name))
+    shutil.rmtree(home)
+
+
+def _units(environment: Environment) -> Path:
+    return environment.tool.account.home / ".config" / "systemd" / "user"
+
+
+def _files(environment: Environment) -> list[str]:
+    return sorted(path.name for path in _units(environment).rglob("*") if not path.is_dir())
+
+
+def test_a_unit_is_written_and_enabled(linked: Environment) -> None:
+    tool, name = linked.tool, linked.name
+    result = succeeded(tool.run("link", name, "--service", "steady", "--service", "many@one"))
+    assert "no service manager of yours runs here" in result.stderr
+    assert f"meanwhile: sysenv-ns start {name} steady.service many@one.service" in result.stderr
+    expected = [f"sysenv-ns-{name}-{unit}.service" for unit in ("many@one", "steady")]
+    assert _files(linked) == sorted([*expected, *expected])
+    for unit in expected:
+        assert (_units(linked) / "default.target.wants" / unit).resolve() == (_units(linked) / unit).resolve()
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--user", *(str(_units(linked) / unit) for unit in expected)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": "/root", "XDG_RUNTIME_DIR": "/tmp", "PATH": "/usr/bin:/bin"},
+    )
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
+    assert {link["target"] for link in tool.status(name)["links"]} == {"steady.service", "many@one.service"}
+    # Again, and away with one, and with all.
+    succeeded(tool.run("link", name, "--service", "steady"))
+    succeeded(tool.run("unlink", name, "--service", "steady"))
+    assert _files(linked) == [expected[0]] * 2
+    succeeded(tool.run("unlink", name))
+    assert _files(linked) == []
+
+
+def test_what_cannot_be_linked(linked: Environment) -> None:
+    tool, name = linked.tool, linked.name
+    result = tool.run("link", name, "--service", "steady", "--service", "absent")
+    assert (result.returncode, "there is no unit absent.service" in result.stderr) == (127, True)
+    assert _files(linked) == []
+    refused(tool.run("link", name, "--service", "of 100%"), 2, "is not the name of a service")
+    own = _units(linked) / f"sysenv-ns-{name}-steady.service"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    refused(tool.run("link", name, "--service", "steady"), 1, "already exists")
+    assert own.read_text() == "mine"
+    assert _files(linked) == [own.name]
+    own.unlink()
+
+
+@dataclass(frozen=True)
+class _Manager:
+    """The user's service manager."""
+
+    tool: Tool
+    process: subprocess.Popen[bytes]
+    runtime: Path
+
+    def run(self, *command: str) -> Result:
+        """A command where the manager can be seen, as its user."""
+        account = self.tool.account
+        variables = {**self.tool.variables(), "XDG_RUNTIME_DIR": str(self.runtime)}
+        return subprocess.run(
+            [*_as(account.uid, account.gid, self.process.pid), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=variables,
+        )
+
+    def systemctl(self, *words: str) -> Result:
+        return self.run("/usr/bin/systemctl", "--user", "--no-pager", *words)
+
+
+def _as(uid: int, gid: int, pid: int) -> list[str]:
+    return [
+        *("nsenter", "--target", str(pid), "--mount", "--"),
+        *("setpriv", "--reuid", str(uid), "--regid", str(gid), "--clear-groups"),
+    ]
+
+
+def _start(tool: Tool, runtime: Path, groups: list[Path]) -> subprocess.Popen[bytes]:
+    account = tool.account
+    become = f"exec setpriv --reuid {account.uid} --regid {account.gid} --clear-groups {_MANAGER} --user"
+    return subprocess.Popen(
+        ["unshare", "--mount", "sh", "-ec", f"{_BOOT}{become}", "sh", *map(str, groups)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**tool.variables(), "XDG_RUNTIME_DIR": str(runtime)},
+    )
+
+
+@pytest.fixture
+def manager(linked: Environment) -> Iterator[_Manager]:
+    """A manager of the user's that finds what is linked when it starts."""
+    if not ROOT_RUN or not os.path.isdir("/run/systemd") or not _MANAGER.exists():
+        pytest.skip("only root can give a user's manager its control groups")
+    account = linked.tool.account
+    tops = [Path(group) for group in _GROUPS if Path(group, "cgroup.procs").exists()]
+    groups = [top / f"sysenv-test-{os.getpid()}" for top in tops]
+    succeeded(linked.tool.run("link", linked.name, "--service", "steady"))
+    with ExitStack() as stack:
+        runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
+        os.chown(runtime, account.uid, account.gid)
+        for group in groups:
+            group.mkdir()
+            stack.callback(_remove_groups, group)
+            for path in (group, group / "cgroup.procs", *group.glob("cgroup.subtree_control")):
+                os.chown(path, account.uid, account.gid)
+        process = _start(linked.tool, runtime, groups)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_for((runtime / "systemd" / "private").exists)
+        yield _Manager(linked.tool, process, runtime)
+
+
+def _remove_groups(top: Path) -> None:
+    for directory, _, _ in os.walk(top, topdown=False):
+        os.rmdir(directory)
+
+
+def test_the_users_manager_starts_it_at_login(linked: Environment, manager: _Manager) -> None:
+    unit = f"sysenv-ns-{linked.name}-steady"
+    wait_for(lambda: manager.systemctl("is-active", unit).stdout == "active\n")
+    assert manager.systemctl("is-enabled", unit).stdout == "enabled\n"
+    assert linked.sh("systemctl is-active steady") == "active\n"
+    pid = linked.sh("systemctl show -p MainPID --value steady").strip()
+    # Its end is noticed; and it is stopped as its own unit says.
+    os.kill(int(pid), 9)
+    wait_for(lambda: manager.systemctl("is-active", unit).stdout == "inactive\n")
+    succeeded(manager.systemctl("start", unit))
+    assert linked.sh("systemctl is-active steady") == "active\n"
+    succeeded(manager.systemctl("stop", unit))
+    assert linked.sh("cat /srv/said; rm /srv/said") == "stopped\n"
+    assert linked.exec("systemctl", "is-active", "steady").stdout == "inactive\n"
+    # What is linked while it runs, it knows at once, and it forgets what is no longer.
+    tool = str(linked.tool.launcher)
+    said = succeeded(manager.run(tool, "link", linked.name, "--service", "many@two")).stderr
+    other = f"sysenv-ns-{linked.name}-many@two.service"
+    assert f"now: systemctl --user start {other}" in said
+    assert manager.systemctl("is-enabled", other).stdout == "enabled\n"
+    succeeded(manager.run(tool, "unlink", linked.name))
+    assert manager.systemctl("is-enabled", other).returncode != 0

@@ -1,0 +1,338 @@
+"""push and pull with a real registry: what is sent, what is fetched, and what becomes of all that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sysenv_ns.archive import tarball
+from sysenv_ns.archive.tarball import Member
+
+from . import archives, registries
+from .mirror import Mirror
+from .registries import Registry
+from .support import Environment, Tool, finish, refused, succeeded, wait_for
+from .workers import place
+
+pytestmark = pytest.mark.together
+
+_LARGE = "head -c 6000000 /dev/urandom > /opt/large; ln /opt/large /opt/second; rm -r /usr/share/doc/bash"
+_CONFIG_TYPE = "application/vnd.sysenv-ns.environment.v1+json"
+_TREE_TYPE = "application/vnd.sysenv-ns.tree.v1.tar+zstd"
+
+
+@pytest.fixture(scope="module")
+def registry(pytestconfig: pytest.Config, mirror: Mirror) -> Iterator[Registry]:
+    if missing := [program for program in ("skopeo", "openssl") if shutil.which(program) is None]:
+        pytest.skip(f"not installed: {missing}")
+    with registries.running(place(pytestconfig) / "registry", mirror) as found:
+        yield found
+
+
+@pytest.fixture
+def logged_in(registry: Registry, tool: Tool) -> Iterator[None]:
+    with registry.known_to(tool.account):
+        yield
+
+
+@pytest.fixture
+def repository(registry: Registry, logged_in: None, environment: Environment) -> str:
+    return registry.repository(environment.name)
+
+
+def _push(environment: Environment, reference: str, *options: str) -> dict[str, Any]:
+    result = environment.tool.run("push", "--json", *options, environment.name, reference)
+    data = json.loads(succeeded(result).stdout)
+    assert isinstance(data, dict)
+    return data
+
+
+def _pull(environment: Environment, reference: str, name: str) -> Environment:
+    succeeded(environment.tool.run("pull", reference, name))
+    return environment.tool.environment(name)
+
+
+def _frozen(environment: Environment) -> list[archives.Tree]:
+    """Its frozen layers; in what is above them a new name shows."""
+    return archives.trees(environment)[1:]
+
+
+def _layers(registry: Registry, tool: Tool, reference: str, kind: str = "layers") -> dict[str, int]:
+    """The digests and sizes of the layers that a reference names."""
+    found = _manifest(registry, tool, reference)["layers"]
+    return {row["digest"]: row["size"] for row in found if row["annotations"]["sysenv-ns.tree"].startswith(kind)}
+
+
+def _new_origins(registry: Registry, tool: Tool, repository: str, old: dict[str, Any], new: dict[str, Any]) -> int:
+    """Bytes of what a push has of a later state of the host: other tests make users meanwhile."""
+    before, after = (_layers(registry, tool, f"{repository}@{push['digest']}", "origins") for push in (old, new))
+    return sum(size for digest, size in after.items() if digest not in before)
+
+
+def _manifest(registry: Registry, tool: Tool, reference: str) -> dict[str, Any]:
+    data = json.loads(registry.skopeo(tool, "inspect", "--raw", f"docker://{reference}"))
+    assert isinstance(data, dict)
+    return data
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_what_is_new_is_sent_and_fetched(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, name = environment.tool, f"{environment.name}-pulled"
+    environment.sh(_LARGE)
+    first = _push(environment, f"{repository}:1")
+    assert first["sent"] == first["size"] > 6_000_000
+    frozen = _layers(registry, tool, f"{repository}:1")
+    again = _push(environment, f"{repository}:1")
+    assert _layers(registry, tool, f"{repository}:1") == frozen
+    assert again["sent"] == _new_origins(registry, tool, repository, first, again)
+    environment.sh("echo new > /opt/new")
+    second = _push(environment, f"{repository}:1")
+    (new,) = _layers(registry, tool, f"{repository}:1").items() - frozen.items()
+    assert new[1] < 1000
+    assert second["sent"] == new[1] + _new_origins(registry, tool, repository, again, second)
+
+    pulled = _pull(environment, f"{repository}@{second['digest']}", name)
+    try:
+        assert _frozen(pulled) == _frozen(environment)
+        assert pulled.sh("cat /opt/new; stat -c %h /opt/large; ls -d /usr/share/doc/bash || :") == "new\n2\n"
+        pulled.sh("echo more > /opt/more")
+        _push(pulled, f"{repository}:2")
+        assert len(_layers(registry, tool, f"{repository}:2").items() - frozen.items()) == 2
+    finally:
+        tool.end(name)
+    assert _pull(environment, f"{repository}:1", name).sh("cat /opt/new") == "new\n"
+    tool.end(name)
+    assert [path.name for path in (tool.store / "blobs").iterdir()] == ["sha256"]
+    assert os.listdir(tool.store / "trash") == []
+
+
+@pytest.mark.matrix
+def test_snapshots_and_clones(registry: Registry, repository: str, environment: Environment) -> None:
+    tool = environment.tool
+    environment.sh(_LARGE)
+    succeeded(tool.run("snapshot", environment.name, "large"))
+    environment.sh("rm /opt/large /opt/second")
+    _push(environment, repository)
+    clone = tool.environment(f"{environment.name}-clone")
+    succeeded(tool.run("clone", environment.name, clone.name))
+    clone.sh("echo cloned > /opt/cloned")
+    _push(clone, f"{repository}:clone")
+    layers = [_layers(registry, tool, f"{repository}:{tag}").items() for tag in ("latest", "clone")]
+    assert sum(size for _, size in layers[1] - layers[0]) < 2000
+    tool.end(clone.name)
+    pulled = _pull(environment, f"{repository}:latest", clone.name)
+    succeeded(tool.run("rollback", pulled.name, "large"))
+    assert pulled.sh("stat -c %s /opt/large") == "6000000\n"
+    tool.end(clone.name)
+
+
+def test_a_tag_that_moved(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, name = environment.tool, f"{environment.name}-other"
+    tag = f"{repository}:1"
+    _push(environment, tag)
+    other = _pull(environment, tag, name)
+    other.sh("echo theirs > /opt/theirs")
+    theirs = _push(other, tag)
+    environment.sh("echo mine > /opt/mine")
+    refused(tool.run("push", environment.name, tag), 1, tag, "--force")
+    mine = _push(environment, tag, "--force")
+    assert mine["digest"] != theirs["digest"]
+    tool.end(name)
+    again = _pull(environment, f"{repository}@{theirs['digest']}", name)  # by its digest it is there
+    assert again.sh("cat /opt/theirs") == "theirs\n"
+    tool.end(name)
+
+
+def test_what_cannot_be_pushed_or_pulled(registry: Registry, environment: Environment) -> None:
+    tool = environment.tool
+    tag = f"{registry.repository(environment.name)}:1"
+    with registry.known_to(tool.account, password="wrong"):
+        for call in (("push", environment.name, tag), ("pull", tag, "nothing")):
+            refused(tool.run(*call), 1, "unauthorized", f"skopeo login {registry.address}")
+    refused(tool.run("pull", tag, "nothing"), 1, "certificate")
+    with registry.known_to(tool.account):
+        refused(tool.run("pull", tag, "nothing"), 1, "manifest unknown")
+        refused(tool.run("pull", "127.0.0.1:1/test/x", "nothing"), 1, "connection refused")
+        refused(tool.run("pull", tag, environment.name), 1, "already exists", f"sysenv-ns pull {tag} NAME")
+    assert not (tool.store / "envs/nothing").exists()
+
+
+def test_a_blob_that_was_tampered_with(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
+    environment.sh(_LARGE)
+    _push(environment, tag)
+    largest = max(_manifest(registry, tool, tag)["layers"], key=lambda layer: layer["size"])
+    data = registry.blob(largest["digest"]).read_bytes()
+    changed = bytearray(data)
+    changed[len(changed) // 2] ^= 1
+    registry.blob(largest["digest"]).write_bytes(changed)
+    refused(tool.run("pull", tag, name), 1, tag, "Digest did not match")
+    assert not (tool.store / "envs" / name).exists()
+    registry.blob(largest["digest"]).write_bytes(data)
+    _pull(environment, tag, name)
+    tool.end(name)
+    # Here: a damaged one is found, and fetched again by the next pull.
+    cached = tool.store / "blobs/sha256" / largest["digest"].removeprefix("sha256:")
+    cached.write_bytes(changed)
+    refused(tool.run("pull", tag, name), 1, "does not match its digest")
+    _pull(environment, tag, name)
+    tool.end(name)
+
+
+def test_an_interrupted_pull_goes_on(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
+    for number in range(3):
+        environment.sh(f"head -c 20000000 /dev/urandom > /opt/{number}")
+        pushed = _push(environment, tag)
+    blobs = tool.store / "blobs/sha256"
+    process = tool.start("pull", tag, name)
+    wait_for(lambda: len(_large(blobs)) > 0)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    assert not (tool.store / "envs" / name).exists()
+    before = _large(blobs)
+    pulled = _pull(environment, tag, name)
+    assert before.items() <= _large(blobs).items()  # fetched once
+    assert _frozen(pulled) == _frozen(environment)
+    assert pushed["size"] > 60_000_000
+    tool.end(name)
+
+
+@pytest.mark.matrix
+def test_an_interrupted_push_goes_on(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, tag = environment.tool, f"{repository}:1"
+    environment.sh("head -c 60000000 /dev/urandom > /opt/large")
+    uploads = registry.place / f"data/docker/registry/v2/repositories/test/{environment.name}/_uploads"
+    process = tool.start("push", environment.name, tag)
+    wait_for(lambda: uploads.is_dir() or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    sizes = [path.stat().st_size for path in (tool.store / "blobs/sha256").iterdir()]
+    assert max(sizes) > 60_000_000
+    refused(tool.run("pull", tag, "nothing"), 1, "unknown")  # a tag is written last
+    _push(environment, tag)
+    name = f"{environment.name}-pulled"
+    assert _frozen(_pull(environment, tag, name)) == _frozen(environment)
+    tool.end(name)
+
+
+def _large(blobs: Path) -> dict[str, int]:
+    """The blobs of these layers that are there, and what file each is."""
+    found = {path.name: path.stat() for path in blobs.iterdir()}
+    return {name: status.st_ino for name, status in found.items() if status.st_size > 10_000_000}
+
+
+def _forge(registry: Registry, tool: Tool, model: str, reference: str, members: Sequence[tuple[Member, bytes]]) -> None:
+    """Push what has the description of a model, and these members in its layer 0."""
+    layout = tool.account.home / "forged"
+    subprocess.run(["rm", "-rf", layout], check=True)
+    registry.skopeo(tool, "copy", "-q", f"docker://{model}", f"oci:{layout}:x")
+    index = json.loads((layout / "index.json").read_text())
+    blobs = layout / "blobs/sha256"
+    described = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_text())
+    content = b"".join(tarball.encode(m) + data + tarball.padding(len(data)) for m, data in members) + tarball.END
+    archives.compress(layout / "layer", content)
+    (changed,) = (layer for layer in described["layers"] if layer["annotations"]["sysenv-ns.tree"] == "layers/0")
+    changed |= archives.blob(blobs, (layout / "layer").read_bytes())
+    index["manifests"][0] |= archives.blob(blobs, json.dumps(described).encode())
+    (layout / "index.json").write_text(json.dumps(index))
+    registry.skopeo(tool, "copy", "-q", "--preserve-digests", f"oci:{layout}:x", f"docker://{reference}")
+    subprocess.run(["rm", "-rf", layout], check=True)
+
+
+_TOP = Member(b"tree", "directory", 0o755), b""
+
+
+@pytest.mark.parametrize(
+    ("members", "word"),
+    [
+        ([_TOP, (Member(b"tree/../../x", "file", size=3), b"abc")], "is outside the archive's directories"),
+        pytest.param([_TOP, (Member(b"layers/1/x", "file"), b"")], "belongs to no layer", marks=pytest.mark.matrix),
+        pytest.param([_TOP, (Member(b"/etc/x", "file"), b"")], "belongs to no layer", marks=pytest.mark.matrix),
+        pytest.param(
+            [_TOP, (Member(b"tree/l", "link", target=b"tree/../x"), b"")], "not a file", marks=pytest.mark.matrix
+        ),
+        pytest.param(
+            [_TOP, (Member(b"tree/l", "symlink", target=b"/"), b""), (Member(b"tree/l/x", "file"), b"")],
+            "is missing",
+            marks=pytest.mark.matrix,
+        ),
+        pytest.param([], "layers/0 is missing", marks=pytest.mark.matrix),
+    ],
+)
+def test_what_no_push_has_sent(
+    registry: Registry,
+    repository: str,
+    environment: Environment,
+    members: Sequence[tuple[Member, bytes]],
+    word: str,
+) -> None:
+    tool = environment.tool
+    _push(environment, f"{repository}:good")
+    _forge(registry, tool, f"{repository}:good", f"{repository}:bad", members)
+    refused(tool.run("pull", f"{repository}:bad", "forged"), 1, f"{repository}:bad", word)
+    assert not (tool.store / "envs/forged").exists()
+    assert os.listdir(tool.store / "trash") == []
+
+
+def test_an_image_is_no_environment(registry: Registry, repository: str, environment: Environment) -> None:
+    tool = environment.tool
+    layout = tool.account.home / "image"
+    blobs = layout / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    kind = "application/vnd.oci.image"
+    config = archives.blob(blobs, json.dumps({"architecture": "amd64", "os": "linux"}).encode())
+    image = {"schemaVersion": 2, "config": config | {"mediaType": f"{kind}.config.v1+json"}, "layers": []}
+    described = archives.blob(blobs, json.dumps(image).encode()) | {"mediaType": f"{kind}.manifest.v1+json"}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    registry.skopeo(tool, "copy", "-q", f"oci:{layout}", f"docker://{repository}:image")
+    refused(tool.run("pull", f"{repository}:image", "nothing"), 1, "is not an environment", "an image")
+    subprocess.run(["rm", "-rf", layout], check=True)
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_a_manifest_above_what_was_pushed(
+    registry: Registry, repository: str, environment: Environment, packages: Path
+) -> None:
+    """`from` in a sysenv.toml: sync begins with what was pushed, and leaves that alone."""
+    tool, name = environment.tool, f"{environment.name}-above"
+    environment.sh("echo base > /opt/base; apt-mark hold bash; echo '# base' > /etc/apt/sources.list.d/base.list")
+    pushed = _push(environment, f"{repository}:1")
+    file = packages / "sysenv.toml"
+    base = f"{repository}@{pushed['digest']}"
+
+    def say(base: str, text: str = "") -> None:
+        file.write_text(f'from = "{base}"\n[files]\n"/opt/above" = "{text}"\n')
+
+    say(base, "above")
+    call = ("sync", name, str(file))
+    check = tool.run(*call, "--check")
+    assert (check.returncode, base in check.stdout) == (1, True)
+    refused(tool.run(*call), 1, "--yes")
+    assert not (tool.store / "envs" / name).exists()
+    result = json.loads(succeeded(tool.run(*call, "--yes", "--json", *tool.options)).stdout)
+    try:
+        assert [(row["kind"], row["subject"]) for row in result["actions"]] == [("pull", base), ("file", "/opt/above")]
+        above = tool.environment(name)
+        found = above.sh("cat /opt/base /opt/above /etc/apt/sources.list.d/base.list; apt-mark showhold")
+        assert found == "base\nabove# base\nbash\n"
+        succeeded(tool.run(*call, "--check"))
+        say(base, "changed")
+        succeeded(tool.run(*call, "--yes"))
+        assert above.sh("cat /opt/base /opt/above") == "base\nchanged"
+        say(f"{repository}:2")
+        refused(tool.run(*call, "--yes"), 1, f"not made from {repository}:2", f"remove {name}")
+        assert above.sh("cat /opt/above") == "changed"
+    finally:
+        tool.end(name)
+    refused(tool.run(*call, "--yes"), 1, "manifest unknown")
+    assert not (tool.store / "envs" / name).exists()

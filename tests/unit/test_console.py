@@ -1,0 +1,43 @@
+"""What is shown as JSON: exact, and readable as lines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysenv_ns import console
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key != "version"), _VALUES, max_size=3))
+def test_it_is_the_same_data(data: dict[str, object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        shown: list[str] = []
+        patch.setattr(console, "show", shown.append)
+        console.show_json(data)
+    assert json.loads(shown[0]) == {"version": 1, **data}
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({}, '{\n  "version": 1\n}'),
+        (
+            {"a": 1, "b": [], "c": ({"d": 2}, 3)},
+            '{\n  "version": 1,\n  "a": 1,\n  "b": [],\n  "c": [\n    {"d": 2},\n    3\n  ]\n}',
+        ),
+    ],
+)
+def test_a_line_for_each_item(data: dict[str, object], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(console, "show", shown.append)
+    console.show_json(data)
+    assert shown == [text]

@@ -1,0 +1,92 @@
+"""quick: it takes a call for what click takes it for, or leaves it; and it needs none of click's modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sysenv_ns import cli, quick
+from sysenv_ns.quick import PlainCall
+from sysenv_ns.verbs import entry, exec, shell
+
+_WORDS = st.sampled_from(
+    ["--root", "--me", "--linked", "--", "-", "proj", "true", "-c", "--help", "--ephemeral", "", "x y"]
+)
+
+
+@dataclass
+class _Seen:
+    call: PlainCall | None = None
+
+
+def _by_click(verb: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> PlainCall | None:
+    """What click makes of it; None for what does not come to entering an environment by its name."""
+    seen = _Seen()
+
+    def enter(context: Any, name: str | None, command: Any, new: Any) -> None:
+        if name is not None and new.throwaway is None:
+            seen.call = PlainCall(name, command.identity, command.arguments)
+
+    monkeypatch.setattr(entry, "enter", enter)
+    CliRunner().invoke(cli.main, [verb, *arguments])
+    return seen.call
+
+
+@given(verb=st.sampled_from(["exec", "shell"]), arguments=st.lists(_WORDS, max_size=6))
+def test_a_call_means_what_click_takes_it_for(verb: str, arguments: list[str]) -> None:
+    call = quick.parsed([verb, *arguments])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert call is None or call == _by_click(verb, arguments, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        ("exec p -- make install", PlainCall("p", None, ("make", "install"))),
+        ("exec p make -j4", PlainCall("p", None, ("make", "-j4"))),
+        ("exec --me p -- -- x", PlainCall("p", "me", ("--", "x"))),
+        ("exec --me --root p sh", PlainCall("p", "root", ("sh",))),
+        ("exec --linked p gcc", PlainCall("p", "linked", ("gcc",))),
+        ("shell p", PlainCall("p", None, None)),
+        ("shell --root p", PlainCall("p", "root", None)),
+    ],
+)
+def test_plain_calls(arguments: str, call: PlainCall) -> None:
+    assert quick.parsed(arguments.split()) == call
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "list", "exec", "exec p", "exec p --", "exec --help", "exec --driver fuse p x", "exec -- p x", "shell",
+     "shell p --root", "shell p x", "shell --linked p",
+     "shell --linked --me p", "-v exec p x", "exec --ephemeral p x", "exec --roo p x"],
+)  # fmt: skip
+def test_all_others_are_left_to_click(arguments: str) -> None:
+    assert quick.parsed(arguments.split()) is None
+
+
+def test_the_options_are_those_of_the_verbs() -> None:
+    options = {
+        name: option.flag_value
+        for option in exec.command.params
+        if isinstance(option, click.Option) and option.name == "identity"
+        for name in option.opts
+    }
+    assert options == quick._IDENTITIES
+    of_shell = {name for option in shell.command.params for name in option.opts} & options.keys()
+    assert {"exec": set(options), "shell": of_shell} == quick._OPTIONS
+
+
+def test_neither_click_nor_dataclasses_is_imported() -> None:
+    modules = "quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting"
+    script = f"import sys, {', '.join(f'sysenv_ns.{name}' for name in modules)}; print(*sys.modules)"
+    process = subprocess.run((sys.executable, "-I", "-c", script), capture_output=True, text=True, check=True)
+    assert not {"click", "dataclasses", "inspect", "shutil", "subprocess"} & set(process.stdout.split())

@@ -1,0 +1,82 @@
+"""The checkout's set-up (helpers/lib/venv.sh, dependencies.py): what it installs on the system, and when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dependencies
+import pexpect
+import pytest
+
+_LIBRARY = Path(__file__).parents[2] / "helpers" / "lib" / "venv.sh"
+_SCRIPT = f"helpers=/nonexistent; . {_LIBRARY}; yes=$1; install_packages gcc libc6-dev; say installed"
+_INSTALL = "-q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install gcc libc6-dev"
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user with sudo and apt-get, which note what they are told."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name, text in {
+        "id": "echo 1000",
+        "sudo": f'echo sudo >>{tmp_path}/log; exec "$@"',
+        "apt-get": f'echo "$*" >>{tmp_path}/log',
+    }.items():
+        directory.joinpath(name).write_text(f"#!/bin/sh\n{text}\n")
+        directory.joinpath(name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+    return tmp_path / "log"
+
+
+def test_nothing_is_installed_without_a_terminal(programs: Path) -> None:
+    result = subprocess.run(
+        ["sh", "-c", _SCRIPT], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode == 125
+    assert result.stderr == (
+        "sysenv-ns: this needs packages that are not installed: gcc libc6-dev\n"
+        "hint: sudo apt-get install -y gcc libc6-dev, or say --yes to let this do it\n"
+    )
+    assert not programs.exists()
+
+
+def test_yes_installs(programs: Path) -> None:
+    command = ["sh", "-c", _SCRIPT, "sh", "yes"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0, result.stderr
+    assert _INSTALL in programs.read_text()
+
+
+@pytest.mark.parametrize(("answer", "installs"), [("y", True), ("yes", True), ("n", False), ("", False), ("yn", False)])
+def test_a_terminal_is_asked(programs: Path, answer: str, installs: bool) -> None:
+    terminal = pexpect.spawn("sh", ["-c", _SCRIPT], encoding="utf-8", timeout=20)
+    terminal.expect_exact("Install them on this system with sudo apt-get? [y/N] ")
+    assert not programs.exists()
+    terminal.sendline(answer)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert (terminal.exitstatus, programs.exists()) == ((0, True) if installs else (125, False))
+
+
+def test_markers_say_which_python_needs_a_requirement() -> None:
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    later = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
+    assert dependencies._applies("click>=8.1")
+    assert dependencies._applies(f"backports.zstd>=1; python_version < '{later}'")
+    assert not dependencies._applies(f"backports.zstd>=1; python_version < '{here}'")
+
+
+def test_a_package_that_is_too_old_or_for_another_python_will_not_do(tmp_path: Path) -> None:
+    module = tmp_path / "madeup.py"
+    metadata = tmp_path / "madeup-0.18.2.egg-info"
+    module.write_text("")
+    metadata.mkdir()
+    (metadata / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: madeup\nVersion: 0.18.2\n")
+    for minimum, will_do in (((0, 18), True), ((0, 9), True), ((0, 19), False), ((1, 0), False)):
+        packaged = dependencies.Packaged("python3-madeup", "madeup", "madeup", minimum)
+        assert dependencies._will_do(packaged, tmp_path) is will_do
+    module.write_text("raise ImportError('another Python')")
+    assert not dependencies._will_do(dependencies.Packaged("", "madeup", "madeup", (0, 1)), tmp_path)
