@@ -27,7 +27,7 @@ def test_me_is_the_user(environment: Environment) -> None:
 
 @pytest.mark.modes("single")
 def test_me_needs_the_full_map(environment: Environment) -> None:
-    refused(environment.exec("true", identity="--me"), 125, "uidmap", "--me")
+    refused(environment.exec("true", identity="--me"), 125, "single id map", "usermod --add-subuids")
 
 
 @pytest.mark.modes("full")
