@@ -91,7 +91,7 @@ def test_release_tells_of_the_launcher(run: Run, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(client, "release", lambda uid: Released((), False, path))
     result = run("host", "release")
     assert result.exit_code == 0
-    assert (f"removed {PATH}" in result.stderr) is bool(path)
+    assert (f"removed the launcher {PATH}" in result.stderr) is bool(path)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -108,7 +108,7 @@ def test_who_removes_everything_is_told_what_root_has_made(
 @pytest.mark.parametrize("there", [True, False])
 def test_status_tells_of_the_launcher(run: Run, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(launcher, "is_installed", lambda uid: there)
-    assert ("by a launcher that AppArmor allows" in run("host", "status").stdout) is there
+    assert ("through a launcher that AppArmor allows" in run("host", "status").stdout) is there
     assert json.loads(run("host", "status", "--json").stdout)["launcher"] is there
 
 
