@@ -102,7 +102,7 @@ def test_others_are_refused(environment: Environment) -> None:
         assert environment.sh(f'{become} python3 -c "$1"', _CALL) == _REFUSED, become
     assert environment.sh('python3 -c "$1"', _CALL, identity="--me") == "accepted\n"
     run = environment.exec(str(environment.tool.launcher), "host", "run", "--", "true")
-    refused(run, 125, "for programs that run as yourself", "exec --me")
+    refused(run, 125, "only programs that run as you", "exec --me")
 
 
 @pytest.mark.parametrize(
