@@ -6,8 +6,9 @@ import contextlib
 import errno
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import BinaryIO, Protocol, cast
 
 from sysenv_ns.environment import rest
@@ -41,6 +42,18 @@ class Image:
     left_out: tuple[str, ...]  # what no image can hold
     revealed: tuple[str, ...]  # private files of the host that the environment has changed: they are in it
 
+    def notes(self, environment: str) -> tuple[str, ...]:
+        """What somebody should know who gives it to others."""
+        empty = f"{len(self.withheld)} files and directories are empty, as they are not world-readable here"
+        return (
+            *((f"{empty} (-v lists them)",) if self.withheld else ()),
+            *(f"left out, as an image cannot hold this name: {path}" for path in self.left_out),
+            *(
+                f"in the image, as {environment} has changed it, but not world-readable here: {path}"
+                for path in self.revealed
+            ),
+        )
+
 
 @dataclass(frozen=True)
 class ImageWish:
@@ -62,9 +75,9 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True)
 class PackedImage:
-    """An image whose blobs are complete: its layers, its configuration and its manifest."""
+    """An image whose blobs are complete: its layers, by their keys, its configuration and its manifest."""
 
-    layers: tuple[PackedLayer, ...]
+    layers: Mapping[str, PackedLayer]
     config: Blob
     manifest: Blob
     found: Found
@@ -77,7 +90,7 @@ class Found:
 
     newest: int  # time of what was changed last, in seconds
     shell: str  # the one that there is; "" for none
-    titles: tuple[str, ...]  # of the layers
+    layers: tuple[tuple[str, str], ...]  # of each the key, as layer.key() has it, and the title
     withheld: tuple[str, ...]
     left_out: tuple[str, ...]
     revealed: tuple[str, ...]
@@ -91,7 +104,7 @@ def write(store: Store, name: str, file: BinaryIO, wish: ImageWish, reporter: Re
             made = make(store, environment, into, wish, reporter, progress)
             image = description.reference(name)
             index = description.index(image, made.manifest)
-            into.finish(index, image, made.config, [packed.blob for packed in made.layers])
+            into.finish(index, image, made.config, [packed.blob for packed in made.layers.values()])
         except OSError as error:
             hint = "write it where there is more space" if error.errno in _NO_ROOM else "try again"
             raise SysenvError(f"the image of {name} cannot be made: {located(error)}", hint) from error
@@ -105,24 +118,41 @@ def told(made: PackedImage, image: str) -> Image:
 
 
 def make(
-    store: Store, environment: Environment, into: Blobs, wish: ImageWish, reporter: Reporter, bar: ProgressBar
+    store: Store,
+    environment: Environment,
+    into: Blobs,
+    wish: ImageWish,
+    reporter: Reporter,
+    bar: ProgressBar,
+    ready: Mapping[str, PackedLayer] = MappingProxyType({}),
 ) -> PackedImage:
-    """Make all blobs of the image of an environment that is held at rest. Raises SysenvError, OSError."""
+    """Make the blobs of the image of an environment that is held at rest; layers that are `ready`, by their keys, are
+    neither read nor compressed. Raises SysenvError, OSError.
+    """
 
     def compress(pipe: BinaryIO) -> tuple[list[tuple[Blob, str]], int]:
         with bar() as report:
             return _compress(pipe, into, report)
 
     found, (packed, size) = children.drained(
-        lambda pipe: _read(store, environment, wish, reporter, pipe), Found, "sysenv-ns-image", compress
+        lambda pipe: _read(store, environment, wish, reporter, ready, pipe), Found, "sysenv-ns-image", compress
     )
-    layers = tuple(PackedLayer(title, *blob) for title, blob in zip(found.titles, packed, strict=True))
+    blobs = iter(packed)
+    layers = {key: ready[key] if key in ready else PackedLayer(title, *next(blobs)) for key, title in found.layers}
     created = description.timestamp(found.newest)
-    config = into.add(archive.encode(description.configuration(environment.name, layers, found.shell, created)))
-    return PackedImage(layers, config, into.add(archive.encode(description.manifest(config, layers))), found, size)
+    listed = tuple(layers.values())
+    config = into.add(archive.encode(description.configuration(environment.name, listed, found.shell, created)))
+    return PackedImage(layers, config, into.add(archive.encode(description.manifest(config, listed))), found, size)
 
 
-def _read(store: Store, environment: Environment, wish: ImageWish, reporter: Reporter, pipe: BinaryIO) -> Found:
+def _read(
+    store: Store,
+    environment: Environment,
+    wish: ImageWish,
+    reporter: Reporter,
+    ready: Mapping[str, PackedLayer],
+    pipe: BinaryIO,
+) -> Found:
     """In the child: the layers, after their number and approximate size, to the pipe; what else is to be known as the
     result.
     """
@@ -130,8 +160,10 @@ def _read(store: Store, environment: Environment, wish: ImageWish, reporter: Rep
     walk = mounted.whole
     divide = layering.single(walk, environment.name) if wish.squash else None
     layers = divide or layering.layered(mounted.host, walk, environment.name)
-    pipe.write(_HEADER.pack(sum(layer.size(part.items) for part in layers), len(layers)))
-    for part in layers:
+    keys = [layer.key(part.items) for part in layers]
+    wanted = [part for key, part in zip(keys, layers, strict=True) if key not in ready]
+    pipe.write(_HEADER.pack(sum(layer.size(part.items) for part in wanted), len(wanted)))
+    for part in wanted:
         stream = FrameWriter(pipe, BLOCK)
         layer.write(part.items, cast(BinaryIO, stream))
         stream.finish()
@@ -142,7 +174,7 @@ def _read(store: Store, environment: Environment, wish: ImageWish, reporter: Rep
     withheld, left_out, revealed = (
         tuple(dict.fromkeys(paths)) for paths in (report.withheld, report.left_out, report.revealed)
     )
-    titles = tuple(part.title for part in layers)
+    titles = tuple((key, part.title) for key, part in zip(keys, layers, strict=True))
     return Found(_newest(layers), next(shells, ""), titles, withheld, left_out, revealed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,7 @@ class Item(NamedTuple):
     header: tarball.Member
     place: str
     content: bytes | None = None
+    changed_ns: int = 0  # when anything of the file was changed last, also what can be set back
 
 
 def item(member: ImageMember, links: Links) -> Item:
@@ -46,15 +48,16 @@ def item(member: ImageMember, links: Links) -> Item:
     )
     if content is not None:
         return Item(_instead(header), place, content)
+    changed = status.st_ctime_ns
     if kind == "file" and status.st_nlink > 1:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
-            return Item(replace(header, kind="link", size=0, target=os.fsencode(first[1:])), place)
+            return Item(replace(header, kind="link", size=0, target=os.fsencode(first[1:])), place, None, changed)
     if kind == "symlink":
         header = replace(header, target=os.fsencode(os.readlink(place)))
     if attributes := _attributes(place):
         header = replace(header, attributes=attributes)
-    return Item(header, place)
+    return Item(header, place, None, changed)
 
 
 def whiteout(path: str) -> Item:
@@ -62,6 +65,15 @@ def whiteout(path: str) -> Item:
     directory, _, name = path.rpartition("/")
     header = tarball.Member(os.fsencode(f"{directory}/{contents.WHITEOUT}{name}"[1:]), "file", 0o644)
     return Item(header, path, b"")
+
+
+def key(items: Iterable[Item]) -> str:
+    """What is the same only for the same layer, from all that can be known without reading files."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(_encoded(item))
+        digest.update(b"%d %b\n" % (item.changed_ns, item.content or b""))
+    return digest.hexdigest()
 
 
 def size(items: Iterable[Item]) -> int:
@@ -72,14 +84,18 @@ def size(items: Iterable[Item]) -> int:
 def write(items: Iterable[Item], stream: BinaryIO) -> None:
     """Write the whole layer. Raises OSError, SysenvError."""
     for item in items:
-        try:
-            stream.write(tarball.encode(item.header))
-        except tarball.TooLarge as error:
-            raise SysenvError(f"{error} has more attributes than a layer can hold", "remove some of them") from None
+        stream.write(_encoded(item))
         if item.header.size:
             copy(item, stream)
             stream.write(tarball.padding(item.header.size))
     stream.write(tarball.END)
+
+
+def _encoded(item: Item) -> bytes:
+    try:
+        return tarball.encode(item.header)
+    except tarball.TooLarge as error:
+        raise SysenvError(f"{error} has more attributes than a layer can hold", "remove some of them") from None
 
 
 def _size(status: os.stat_result) -> int:

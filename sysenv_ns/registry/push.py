@@ -52,7 +52,7 @@ def push(
     tagged = skopeo.manifest(reference)
     earlier = known.digests(environment, reference)
     if not force:
-        _check_tag(name, reference, tagged, earlier)
+        check_tag(name, reference, tagged, earlier)
     there = _blobs_of(tagged) | _blobs_of(skopeo.manifest(reference.at(earlier[-1])) if earlier else None)
     cache = BlobCache(store)
     try:
@@ -97,7 +97,7 @@ def _blobs_of(manifest: bytes | None) -> set[Descriptor]:
     return set()
 
 
-def _check_tag(name: str, reference: Reference, tagged: bytes | None, known_digests: Sequence[str]) -> None:
+def check_tag(name: str, reference: Reference, tagged: bytes | None, known_digests: Sequence[str]) -> None:
     """Raise SysenvError if a tag names something that was never this environment: it may be a colleague's work."""
     if tagged is not None and blobs.of_bytes(tagged).digest not in known_digests:
         raise SysenvError(

@@ -89,13 +89,7 @@ def _export_image(context: Context, name: str, file: str, squash: bool, force: b
 def _tell(context: Context, name: str, file: str, made: Image) -> None:
     for path in made.withheld:
         context.reporter.operation(f"empty in the image, as it is not world-readable here: {path}")
-    if made.withheld:
-        notice(
-            f"{len(made.withheld)} files and directories are empty, as they are not world-readable here (-v lists them)"
-        )
-    for path in made.left_out:
-        notice(f"left out, as an image cannot hold this name: {path}")
-    for path in made.revealed:
-        notice(f"in the image, as {name} has changed it, but not world-readable here: {path}")
+    for note in made.notes(name):
+        notice(note)
     notice(f"{file} holds all that is world-readable in this machine's /etc: check it before you share it")
     notice(f"load it with: podman load -i {file}; run it with: podman run --rm -it {made.image}")
