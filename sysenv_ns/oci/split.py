@@ -30,5 +30,5 @@ def layers(sizes: Mapping[str, int]) -> dict[str, str]:
 
 
 def _shared(name: str) -> str:
-    """Numbers are after all other names, as none begins with a tilde."""
-    return f"~{zlib.crc32(name.encode('utf-8', 'surrogateescape')) % SHARED + 1}"
+    """Names of packages have no blanks, and those of directories begin with a slash."""
+    return f"others {zlib.crc32(name.encode('utf-8', 'surrogateescape')) % SHARED + 1}"
