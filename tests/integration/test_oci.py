@@ -70,7 +70,7 @@ _OF_THE_TOOL = ("/etc/tmpfiles.d/", "/etc/apt/apt.conf.d/")
 
 def _export(environment: Environment, *options: str) -> dict[str, Any]:
     call = ("export", environment.name, str(_file(environment)), "--format", "oci", "--json", "--force")
-    result = environment.tool.run(*call, *options)
+    result = environment.tool.run(*call, *options, limit=BASE_LIMIT)
     data = json.loads(succeeded(result).stdout)
     assert isinstance(data, dict)
     return data

@@ -20,7 +20,7 @@ from . import archives, registries
 from .machines import Machine
 from .mirror import Mirror
 from .registries import Registry
-from .support import Environment, Tool, finish, refused, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, Tool, finish, refused, succeeded, wait_for
 from .workers import place
 
 pytestmark = pytest.mark.together
@@ -50,7 +50,7 @@ def repository(registry: Registry, logged_in: None, environment: Environment) ->
 
 
 def _push(environment: Environment, reference: str, *options: str) -> dict[str, Any]:
-    result = environment.tool.run("push", "--json", *options, environment.name, reference)
+    result = environment.tool.run("push", "--json", *options, environment.name, reference, limit=BASE_LIMIT)
     data = json.loads(succeeded(result).stdout)
     assert isinstance(data, dict)
     return data
@@ -306,11 +306,8 @@ def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine)
         assert manifests[0]["layers"][:-1] == manifests[1]["layers"][:-1]
         assert _push(one, f"{repository}:one", "--image")["blobs"] == 0
         refused(tool.run("push", "--image", "other", f"{repository}:one"), 1, f"{repository}:one", "--force")
-        elsewhere = _push(one, registry.repository("elsewhere"), "--image")  # all of it is made again, and the same
-        assert (elsewhere["digest"], elsewhere["sent"]) == (first["digest"], first["size"])
-        assert registry.size() - sizes[2] < 100_000
         registry.lose("images", manifests[0]["layers"][0]["digest"])
-        again = _push(one, f"{repository}:again", "--image")
+        again = _push(one, f"{repository}:again", "--image")  # all of it is made again, and the same
         assert (again["digest"], again["sent"]) == (first["digest"], first["size"])
         assert registry.blob(manifests[0]["layers"][0]["digest"]).exists()
     assert not [path for path in (tool.store / "blobs/sha256").iterdir() if path.stat().st_size > 1_000_000]
