@@ -46,7 +46,8 @@ class ImagePush:
         environment.require_root()
         if not force:
             tagged = self.skopeo.manifest(self.reference)
-            check_tag(self.name, self.reference, tagged, known.digests(environment, self.reference))
+            earlier = known.digests(environment, self.reference)
+            check_tag(self.name, self.reference, tagged, earlier, as_image=True)
         cache, index = BlobCache(self.store), LayerIndex(self.store)
         try:
             cache.prepare()
