@@ -127,6 +127,8 @@ def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0
         moved = _keep(store, environment, hours) if kept else _to_trash(store, path, environment.id_map)
     if isinstance(moved, Removed):
         tidy(store)
+        with contextlib.suppress(OSError, SysenvError):  # what others have left says nothing about this one
+            _delete_with_all_they_needed(store, [])
         return moved
     _delete_with_all_they_needed(store, [(moved, environment.id_map)])
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -14,12 +15,13 @@ from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import NeedsRoot, SysenvError
 from sysenv_ns.mapped import client
-from sysenv_ns.notices import hint, notice
+from sysenv_ns.notices import failure, hint, notice
 from sysenv_ns.text import count, date, quoted
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, examples
 
 _DAY = 24  # hours
+_NEARLY_FULL = 0.05  # of a disk is free: who removes something may want its room
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def _carry_out(context: Context, planned: Removal) -> tuple[list[str], dict[str,
         notice(f"removed {name}{undo}")
 
     left = lifecycle.remove_all(context.store, planned.names, context.caller, planned.hours, tell)
+    if planned.hours and done and _is_nearly_full(context.store.path):
+        notice("the disk is nearly full; to free the room of what was removed: sysenv-ns remove --purge")
     for one in lifecycle.delete_removed(context.store, planned.former):
         done.append(one.name)
         notice(f"deleted {one.name}, which was removed {date(one.removed)}")
@@ -137,6 +141,11 @@ def _carry_out(context: Context, planned: Removal) -> tuple[list[str], dict[str,
         if one.path.parent != context.store.removed:
             left.setdefault(one.name, NeedsRoot(f"{one.name} has the driver root", "run sysenv-ns with sudo"))
     return done, left
+
+
+def _is_nearly_full(path: Path) -> bool:
+    found = os.statvfs(path)
+    return found.f_bavail < _NEARLY_FULL * found.f_blocks
 
 
 def _span(hours: int) -> str:
@@ -172,9 +181,9 @@ def _relink(context: Context, environment: Environment) -> None:
     made, failures = relink(context.store, environment, context.reporter, context.caller)
     for found in made:
         notice(f"linked {quoted(found.path)} -> {quoted(found.target)}")
-    for failure in failures:
-        notice(f"not all links of {environment.name} are there again: {failure.message}")
-        hint(failure.hint)
+    for error in failures:
+        failure(f"not all links of {environment.name} are there again: {error.message}")
+        hint(error.hint)
 
 
 def _remove_bases(context: Context) -> dict[str, int]:

@@ -127,6 +127,9 @@ def test_no_room(tool: Tool, packages: Path) -> None:
             assert failed.returncode == 1, describe(failed)
             assert "No space left" in failed.stderr or "quota exceeded" in failed.stderr, describe(failed)
             assert environment.sh("small; cat /usr/kept") == "small 1\nkept\n"
+            said = succeeded(store.run("remove", "second")).stderr
+            assert number == "EDQUOT" or "to free the room of what was removed: sysenv-ns remove --purge" in said
+            succeeded(store.run("remove", "--undo"))
             succeeded(store.run("remove", "--purge", "second"))
         assert states(environment, "small") == {"small": "ii 1"}
         change(environment, _INSTALL, str(large))
