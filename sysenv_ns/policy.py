@@ -109,11 +109,14 @@ LEFT_OUT_CACHES = re.compile(
     r"/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?))", re.DOTALL
 )
 
+# dpkg's record of what is installed.
+DPKG_STATUS = "/var/lib/dpkg/status"
+
 # What package managers touch with every change: when one of these differs, the base is out of date.
 PACKAGE_DATABASES = (
     "/lib/apk/db/installed",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/var/lib/dpkg/status",
+    DPKG_STATUS,
     "/var/lib/pacman/local",
     "/var/lib/rpm/Packages",
     "/var/lib/rpm/rpmdb.sqlite",
