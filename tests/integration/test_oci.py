@@ -215,7 +215,7 @@ def test_a_file_that_root_makes_for_a_user_is_the_users(machine: Machine) -> Non
     status = _file(machine.environment).stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (machine.tool.account.uid, 0o600)
     assert _SECRET not in images.read(_file(machine.environment)).sums.values()
-    succeeded(machine.tool.run("remove", "test"))
+    succeeded(machine.tool.run("remove", "--purge", "test"))
 
 
 @pytest.mark.modes("fuse")
