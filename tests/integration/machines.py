@@ -136,7 +136,7 @@ def with_base(image: Path, tool: Tool) -> Path:
     copy = image.with_name(f"{image.stem}-{tool.mode}.img")
     with copied(image, tool, copy) as machine:
         machine.create()
-        succeeded(machine.tool.run("remove", machine.environment.name))
+        succeeded(machine.tool.run("remove", "--purge", machine.environment.name))
     _wait_until_written(copy)
     return copy
 

@@ -55,7 +55,7 @@ def test_damaged_description(tool: Tool) -> None:
     refused(tool.run("exec", "damaged", "--", "true"), 125, "damaged", "env.json")
     assert tool.status("damaged")["problem"]
     assert "damaged" in succeeded(tool.run("list")).stdout
-    succeeded(tool.run("remove", "damaged"))
+    succeeded(tool.run("remove", "--purge", "damaged"))
     assert not (tool.store / "envs" / "damaged").exists()
 
 
@@ -72,7 +72,7 @@ def test_remove_leaves_nothing(tool: Tool) -> None:
         rm -r /usr/share/doc; chmod 4755 /usr/bin/sort; mkfifo /srv/fifo; chmod 000 /srv
         """
     )
-    succeeded(tool.run("remove", environment.name))
+    succeeded(tool.run("remove", "--purge", environment.name))
     assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]
     assert list((tool.store / "trash").iterdir()) == []
 
