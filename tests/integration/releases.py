@@ -13,7 +13,8 @@ from .support import ROOT_RUN, describe
 _ON_RELEASE = Path(__file__).parents[2] / "helpers" / "on-release"
 _LIMIT = 1800  # seconds
 # For the script: the ordinary user there gets subordinate ids.
-UIDMAP = "grep -q ^tester: /etc/subuid || usermod --add-subuids 100000-165535 --add-subgids 100000-165535 tester\n"
+_RANGE = "500000000-500065535"
+UIDMAP = f"grep -q ^tester: /etc/subuid || usermod --add-subuids {_RANGE} --add-subgids {_RANGE} tester\n"
 
 
 def run(release: str, script: str, *options: str) -> str:

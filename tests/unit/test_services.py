@@ -11,7 +11,7 @@ import pytest
 from sysenv_ns.host import services
 from sysenv_ns.host.records import Addition
 
-BOUND = ("/dev", "/home", "/tmp", "/var/log/journal", "/run/udev")
+BOUND = ("/dev", "/home", "/tmp", "/var/tmp", "/var/log/journal", "/run/udev")
 
 
 def added() -> dict[str, Addition]:
