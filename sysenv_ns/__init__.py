@@ -30,3 +30,5 @@ a terminal), records (dataclasses that cost a start nothing), reporter, notices,
 """
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # what typing has for type checkers; a start does not import that

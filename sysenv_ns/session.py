@@ -5,12 +5,10 @@ After the pivot nothing may be imported: it would come from the environment's ow
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Mapping
-from typing import NoReturn, TypeVar
 
-from sysenv_ns import memory
+from sysenv_ns import TYPE_CHECKING, memory
+from sysenv_ns.basics import suppress
 from sysenv_ns.command import Asked, Command, as_given, become, identity_of, login_shell, variables_of
 from sysenv_ns.environment import config, running, state
 from sysenv_ns.environment.config import Config
@@ -26,7 +24,11 @@ from sysenv_ns.packages import origin
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn, TypeVar
+
+    _T = TypeVar("_T")
 
 
 def run(store: Store, environment: Environment, command: Command, reporter: Reporter) -> NoReturn:
@@ -230,7 +232,7 @@ def _current_directory() -> str:
 
 def _change_directory(directory: str, variables: Mapping[str, str], reporter: Reporter) -> None:
     for path in (directory, variables.get("HOME", "/")):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.chdir(path)
             if path != directory:
                 reporter.notice(f"{directory or 'the current directory'} does not exist inside; continuing in {path}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
 from sysenv_ns.host import services
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import find_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -9,16 +9,18 @@ Without the first one a tree counts as missing: it is deleted before a tree is c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import sync_directory, write_json
 from sysenv_ns.host import refresh
 from sysenv_ns.host.index import Index, Signature
 from sysenv_ns.host.layout import Tree
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
 FORMAT_VERSION = 4
 _LIMIT = 512 << 20  # bytes of an index: of 140,000 files it has 13 MB

@@ -20,8 +20,9 @@ from sysenv_ns.host.index import Index, signature
 from sysenv_ns.host.layout import LayerPlan, Tree
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import base, books, upkeep
+from sysenv_ns.lower import base, books, places, upkeep
 from sysenv_ns.lower.base import Base, Wishes
+from sysenv_ns.lower.renewal import Renewal
 from sysenv_ns.policy import TreePolicy
 
 from .samples import FULL, SINGLE, add_environment, host
@@ -206,10 +207,10 @@ def test_the_newest_layer_is_the_one_with_the_largest_number(store: Store) -> No
     found = base_of(store, SINGLE)
     plan = LayerPlan("stubs", ())
     with found._lock():
-        assert found._current(plan) is None
+        assert places.current(found.path, plan) is None
         for name in ("stubs-9", "stubs-10", "stubs-x", "stubs", "top-11", "new-12"):
             (found.path / name).mkdir()
-        assert found._current(plan) == found.path / "stubs-10"
+        assert places.current(found.path, plan) == found.path / "stubs-10"
 
 
 def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store) -> None:
@@ -217,7 +218,11 @@ def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store
     (path / "env.json").write_text("")
     state = {"pid": 1, "start_time": 1, "namespace": 1, "layers": ["stubs-1"]}
     (path / "state.json").write_text(json.dumps(state))
-    assert isinstance(base_of(store, SINGLE)._mounted(), set)
+    store.prepare()
+    found = base_of(store, SINGLE)
+    (found.path / "stubs-1").mkdir(parents=True)
+    (moved,) = Renewal(store, found.path, SINGLE, lambda: "stub", ()).put_away()
+    assert moved.name.startswith("stubs-1.")
 
 
 @pytest.mark.parametrize(
