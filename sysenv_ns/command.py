@@ -14,11 +14,12 @@ from sysenv_ns.host.standins import ROOT_PATH
 from sysenv_ns.kernel import idmap
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
-from sysenv_ns.sudo import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal, NoReturn, TypeAlias
+
+    from sysenv_ns.sudo import Caller
 
 Identity: TypeAlias = "Literal['root', 'me']"
 # "linked": the user where the id map has one, else root in the user's home.

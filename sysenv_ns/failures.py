@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment.directory import store_location
 from sysenv_ns.errors import EXIT_UNEXPECTED, SysenvError, Unexpected, reason
 from sysenv_ns.kernel import remedies
 from sysenv_ns.notices import failure, hint
 from sysenv_ns.paths import Path
-from sysenv_ns.sudo import Caller
 from sysenv_ns.text import quoted
+
+if TYPE_CHECKING:
+    from sysenv_ns.sudo import Caller
 
 EXIT_BEFORE_COMMAND = 125  # of shell and exec, as with env(1): what fails is not the user's command
 

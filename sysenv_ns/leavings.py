@@ -27,10 +27,11 @@ from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
-from sysenv_ns.sudo import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from sysenv_ns.sudo import Caller
 
 _ARGUMENTS = 1000  # that are looked at
 _BETWEEN = dict.fromkeys(map(ord, "=;|&<>()'\"`$"), " ")  # words of a script, and an option and its value

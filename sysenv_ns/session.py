@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from sysenv_ns import TYPE_CHECKING, memory
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.command import Asked, Command, as_given, become, identity_of, login_shell, variables_of
 from sysenv_ns.environment import config, running, state
@@ -175,6 +175,8 @@ def start(store: Store, environment: Environment, reporter: Reporter, settings: 
         namespace.enter(environment.id_map)
         plan = prepared.plan
         if environment.ephemeral is not None:
+            from sysenv_ns import memory
+
             plan = memory.planned(plan, environment, reporter.notice)
         root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.

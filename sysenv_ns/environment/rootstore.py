@@ -14,6 +14,7 @@ import stat
 import struct
 import zlib
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.directory import ENVIRONMENTS, LAYERS, ORIGINS_OF_ROOT, store_location
@@ -21,7 +22,9 @@ from sysenv_ns.environment.store import Behalf, Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import ownership, remedies
 from sysenv_ns.paths import Path
-from sysenv_ns.sudo import Caller
+
+if TYPE_CHECKING:
+    from sysenv_ns.sudo import Caller
 
 # Not what is above it: an environment has a file of its own there (manifest/state.py), and sees this from the host.
 PLACE = Path("/var/lib/sysenv-ns/users")

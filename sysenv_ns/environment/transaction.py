@@ -12,7 +12,6 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.files.removal import remove_tree, remove_trees
 from sysenv_ns.files.replacement import sync_directory, sync_file_system
 from sysenv_ns.kernel import idmap, processes, syscalls
 from sysenv_ns.kernel.idmap import IdMap
@@ -44,8 +43,10 @@ def staging(trash: Path, title: str, id_map: IdMap | None) -> Iterator[Path]:
 def discard(path: Path, id_map: IdMap | None) -> None:
     """Delete what lies in the trash, if it can be: that it cannot says nothing about whether a command has worked."""
     if os.path.lexists(path):
+        from sysenv_ns.files import removal  # not on the path of exec
+
         with suppress(OSError, SysenvError):
-            remove_tree(path, id_map)
+            removal.remove_tree(path, id_map)
 
 
 def publish(built: Path, target: Path) -> None:
@@ -107,12 +108,14 @@ def empty_trash(trash: Path) -> None:
 
     Not trials: processes may live in them, which manifest/trial.py ends before.
     """
+    from sysenv_ns.files import removal
+
     with suppress(OSError, SysenvError):
         if found := [path for path in abandoned(trash) if not path.name.startswith(TRIAL)]:
             for path in found:
                 if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)
-            remove_trees([path for path in found if path.is_dir()], idmap.widest())
+            removal.remove_trees([path for path in found if path.is_dir()], idmap.widest())
 
 
 def _owner(name: str) -> tuple[str, str]:

@@ -213,6 +213,8 @@ def _tmpfiles(bound: tuple[str, ...]) -> Iterator[Addition]:
 
 def without_bound(text: str, bound: tuple[str, ...]) -> str:
     """The text of a tmpfiles.d(5) file without its lines for paths at or below `bound`."""
+    if not any(path in text for path in bound):  # most files
+        return text
     return "".join(line for line in text.splitlines(keepends=True) if not _concerns(line, bound))
 
 

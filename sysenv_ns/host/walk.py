@@ -163,7 +163,8 @@ class Walk:
                     kept.append(entry.name)
                 directories.append((entry.name, status))
             elif record := self._file(path, entry.name, status, limit, root):
-                if self._tree.policy.watch_files:
+                # A symbolic link can only be replaced, which its directory shows.
+                if self._tree.policy.watch_files and record[0] != SYMLINK:
                     self._watch(path, status, depth + 1)
                 if record[0] != STUB:
                     self._index.copied[path] = signature(status)

@@ -22,7 +22,7 @@ from sysenv_ns.basics import contextmanager
 from sysenv_ns.environment.directory import LOCK
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located, reason
-from sysenv_ns.files import reader, removal
+from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.host import layout, refresh, standins
 from sysenv_ns.host.layout import Host, LayerPlan
@@ -153,6 +153,7 @@ class Base:
         thorough: bool,
     ) -> Refreshed:
         """Build what is missing or stale; takes the lock exclusively and releases it. Raises SysenvError."""
+        from sysenv_ns.files import removal
         from sysenv_ns.lower import upkeep
         from sysenv_ns.lower.renewal import Renewal  # most starts find nothing to be mirrored
 

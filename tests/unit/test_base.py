@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sysenv_ns.lower.base import Base, Wishes
 from sysenv_ns.lower.renewal import Renewal
 from sysenv_ns.policy import TreePolicy
 
+from . import trees
 from .samples import FULL, SINGLE, add_environment, host
 
 POLICY = TreePolicy(weight=1)
@@ -267,3 +269,36 @@ def test_who_has_a_base(store: Store, name: str) -> None:
     if id_map is None:
         found.build_base(store, environment, host("lvm"), contextlib.nullcontext)  # type: ignore[arg-type]
         assert not environment.path.exists()
+
+
+def test_a_link_is_watched_by_way_of_its_directory(tmp_path: Path, layer: Path) -> None:
+    source = tmp_path / "etc"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner/file").write_text("a")
+    (source / "inner/link").symlink_to("a")
+    watched = dataclasses.replace(trees.tree(source), policy=policy.TREES["/etc"])
+
+    def change_nothing() -> None:
+        pass
+
+    def replace_link() -> None:
+        (source / "inner/new").symlink_to("b")
+        (source / "inner/new").replace(source / "inner/link")
+
+    changes: tuple[Callable[[], None], ...] = (
+        change_nothing,
+        replace_link,
+        (source / "inner/link").unlink,
+        lambda: edit(source),
+    )
+    for number, change in enumerate(changes):
+        index = trees.Mirror(watched).index
+        assert str(source / "inner/link") not in index.watched
+        books.write(layer, watched, index, ())
+        change()
+        assert books.holds(layer, watched) is (number == 0)
+
+
+def edit(source: Path) -> None:
+    with (source / "inner/file").open("a") as stream:
+        stream.write("b")
