@@ -37,9 +37,9 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
     identity = identity_of(environment, command)
     of_host = os.getgroups()  # with their numbers there
     directory = _current_directory()
+    finish = _hand_over(environment, command, directory) if identity == "root" else None
     # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
     emulated = emulation_of(store, environment)
-    finish = _hand_over(environment, command, directory) if identity == "root" else None
     interactive = command.arguments is None
     with store.lock(environment.name):
         settings = config.of_environment(store, environment)
