@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Of a store.
 ENVIRONMENTS = "envs"
 LAYERS = "layers"
+REMOVED = "removed"  # environments that can be had back
 BASES = "base"
 TRASH = "trash"
 ORIGINS = "origins"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _LIMIT = 512 << 20  # bytes of an index: of 140,000 files it has 13 MB
 _PATHS = 10_000_000
 
