@@ -31,7 +31,7 @@ def parse_json(data: bytes | str) -> Any:
         text = _decoded(data).strip(_SPACE)
         try:
             value, end = _scan(text, 0)
-        except StopIteration:
+        except (StopIteration, SystemError):  # the latter if it has an error to tell, and json is not imported
             end = None
         if end == len(text):
             return value

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
@@ -167,3 +170,19 @@ def test_what_is_of_another_type_is_refused(key: str, value: object) -> None:
     del data[key]
     with pytest.raises(ValueError, match="unknown fields"):
         decoding.from_data(_Whole, data)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a" 1}', "[1,", '"a', "[1] 2"])
+def test_what_is_wrong_is_told_by_a_process_that_has_not_imported_json(text: str) -> None:
+    script = f"""
+import sys
+sys.path.append({os.path.dirname(os.path.dirname(documents.__file__))!r})
+from sysenv_ns import documents
+assert "json" not in sys.modules
+try:
+    documents.parse_json({text!r})
+except ValueError as error:
+    print(error)
+"""
+    said = subprocess.run((sys.executable, "-I", "-S", "-c", script), capture_output=True, text=True, check=True).stdout
+    assert said.endswith(" at line 1\n")
