@@ -38,12 +38,12 @@ Reader = Callable[[int], bytes]  # of the string at an address; raises ValueErro
 class Wanted:
     """What is to be done for a caller.
 
-    `carry_out` gets a descriptor of the root of the caller's mount namespace. It returns 0, an errno, or None if the
-    kernel can do it, and raises OSError where the kernel shall refuse it. `namespaces`: what it has to share with this
-    process, by the names in /proc/PID/ns.
+    `carry_out` gets descriptors of the root of the caller's mount namespace, and of the process's own directory in the
+    host's /proc. It returns 0, an errno, or None if the kernel can do it, and raises OSError where the kernel shall
+    refuse it. `namespaces`: what the caller has to share with this process, by the names in /proc/PID/ns.
     """
 
-    carry_out: Callable[[int], int | None]
+    carry_out: Callable[[int, int], int | None]
     namespaces: tuple[str, ...] = ()
 
 
@@ -56,21 +56,21 @@ def mount(arguments: Sequence[int], read: Reader) -> Wanted | None:
     target = read(target_at)
     if flags & _BIND:
         source = read(source_at)
-        return Wanted(lambda _: _bind_whole(source, target))
+        return Wanted(lambda *_: _bind_whole(source, target))
     namespace, place = _KINDS.get(read(kind_at), ("", ""))
-    return Wanted(lambda outer: _show(outer, place, target, flags), (namespace,)) if place else None
+    return Wanted(lambda outer, _: _show(outer, place, target, flags), (namespace,)) if place else None
 
 
 def unmount(arguments: Sequence[int], read: Reader) -> Wanted | None:
     """umount2(2). None: the kernel can do it."""
     target, flags = read(arguments[0]), arguments[1] & 0xFFFFFFFF
-    return None if flags & _EXPIRE else Wanted(lambda outer: _unmount(target, flags, outer))
+    return None if flags & _EXPIRE else Wanted(lambda _, itself: _unmount(target, flags, itself))
 
 
 def open_type(arguments: Sequence[int], read: Reader) -> Wanted | None:
     """fsopen(2). None: the kernel can do it."""
     namespace, place = _KINDS.get(read(arguments[0]), ("", ""))
-    return Wanted(lambda _: errno.ENOSYS, (namespace,)) if place else None
+    return Wanted(lambda *_: errno.ENOSYS, (namespace,)) if place else None
 
 
 def open_source(arguments: Sequence[int], read: Reader) -> Wanted | None:
@@ -79,7 +79,7 @@ def open_source(arguments: Sequence[int], read: Reader) -> Wanted | None:
     is_here = source.startswith(b"/") or arguments[0] & 0xFFFFFFFF == syscalls.AT_FDCWD & 0xFFFFFFFF
     if not is_here or flags & syscalls.AT_RECURSIVE or not flags & syscalls.OPEN_TREE_CLONE:
         return None
-    return Wanted(lambda _: errno.ENOSYS if _locked(source) is not None else None)
+    return Wanted(lambda *_: errno.ENOSYS if _locked(source) is not None else None)
 
 
 def _show(outer: int, place: str, target: bytes, flags: int) -> int:
@@ -118,14 +118,14 @@ def _locked(source: bytes) -> int | None:
     return None
 
 
-def _unmount(target: bytes, flags: int, outer: int) -> int:
+def _unmount(target: bytes, flags: int, itself: int) -> int:
     path = os.fsdecode(target)
     try:
         syscalls.umount(path, flags)
     except OSError as error:
         follow = not flags & syscalls.UMOUNT_NOFOLLOW
         failure = error.errno or errno.EIO
-        if failure not in (errno.EINVAL, errno.EBUSY) or not _is_copy(path, follow, outer):
+        if failure not in (errno.EINVAL, errno.EBUSY) or not _is_copy(path, follow, itself):
             return failure
         if failure == errno.EBUSY:  # EINVAL: it is locked, and goes with what it is mounted on
             place = _locked(target)
@@ -136,11 +136,11 @@ def _unmount(target: bytes, flags: int, outer: int) -> int:
     return 0
 
 
-def _is_copy(path: str, follow: bool, outer: int) -> bool:
+def _is_copy(path: str, follow: bool, itself: int) -> bool:
     """Whether a mount shows what an earlier one does: it is not what the session itself has mounted."""
     directory, name = os.path.split(path.rstrip("/"))
     point = os.path.realpath(path) if follow else os.path.join(os.path.realpath(directory or "."), name)
-    with open(os.open("proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=outer), "rb") as stream:
+    with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=itself), "rb") as stream:
         mounts = mountinfo.parse(stream.read())
     shown = [(mount.device, mount.root) for mount in mounts]
     last = max((index for index, mount in enumerate(mounts) if mount.point == point), default=None)

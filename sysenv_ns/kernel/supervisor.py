@@ -367,7 +367,8 @@ def _plan_furniture(name: str, call: Notification) -> _Action | None:
     def furnish(caller: _Waiter) -> int | None:
         if not caller.has(_CAP_SYS_ADMIN) or not all(map(caller.shares, wanted.namespaces)):
             return None
-        return wanted.carry_out(caller.enter("cwd", "/"))
+        itself = os.open("/proc/self", _DIRECTORY)
+        return wanted.carry_out(caller.enter("cwd", "/"), itself)
 
     return furnish
 

@@ -22,7 +22,7 @@ from sysenv_ns.verbs.options import JSON, NAME, examples
     "push",
     epilog=examples(
         "sysenv-ns push proj registry.example.org/team/proj:1",
-        "sysenv-ns push --image proj registry.example.org/team/proj-image:1  # for podman, docker and clusters",
+        "sysenv-ns push --image proj example.org/proj-image:1  # for podman",
     ),
 )
 @NAME

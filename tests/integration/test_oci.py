@@ -262,7 +262,10 @@ def test_no_room_for_it(machine: Machine) -> None:
 
 
 # Directories that files of several layers are in, some of them changed by the environment.
-_SHOWN = "ls /usr/share; stat -c '%n %a %F %U %Y' /usr/share/doc /etc/issue /usr/share/man /usr/lib /usr/bin /var/lib"
+_SHOWN = """
+export LC_ALL=C
+ls /usr/share; stat -c '%n %a %F %U %Y' /usr/share/doc /etc/issue /usr/share/man /usr/lib /usr/bin /var/lib
+"""
 
 
 @pytest.mark.slow
