@@ -40,9 +40,13 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
     if any(ephemeral.ended(context.store)):
         from sysenv_ns import lifecycle
 
-        lifecycle.remove_ended(context.store)
+        # Tasks that begin together do not wait for one that tidies up, unless it may be their environment.
+        lifecycle.remove_ended(context.store, wait=name is not None and ephemeral.is_name(name))
     if transaction.abandoned(context.store.trash):
         _empty_trash(context)
+    if name is not None and new.throwaway is not None:
+        environment = _on_top_of(context, name, new.throwaway, new)
+        session.run(context.store, environment, command, context.reporter)
     environment = _load_or_make(context, name, command, new)
     environment.require_root()
     if origin.may_be_drifted(environment):
@@ -50,11 +54,24 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
 
         if line := drift.notice(context.store, environment):
             notice(line)
-    if name is not None and new.throwaway is not None:
-        from sysenv_ns.environment import history
-
-        environment = history.clone(context.store, name, ephemeral.new_name(context.store), new.throwaway)
     session.run(context.store, environment, command, context.reporter)
+
+
+def _on_top_of(context: Context, source: str, place: Ephemeral, new: New) -> Environment:
+    """A throwaway environment on top of another one, of the shared store if the user's own has none of that name.
+
+    The host's upgrades are told to those who enter the other one, which can be rebased. Raises SysenvError.
+    """
+    from sysenv_ns.environment import history, shared
+
+    name = ephemeral.new_name(context.store)
+    if lender := shared.holding(context.store, source):
+        model = lender.load(source)
+        _check_choice(model, new)
+        origin.check_release(lender, model)
+        return shared.throwaway(context.store, lender, source, name, place)
+    _check_choice(context.store.load(source), new)
+    return history.clone(context.store, source, name, place)
 
 
 def _empty_trash(context: Context) -> None:
@@ -87,10 +104,15 @@ def _load_or_make(context: Context, name: str | None, command: Command, new: New
             notice(f"created the environment {name}")
             return environment
     environment = context.store.load(name)
+    _check_choice(environment, new)
+    return environment
+
+
+def _check_choice(environment: Environment, new: New) -> None:
+    """Raise SysenvError if the options for a new environment are not what an existing one has."""
     kind = environment.id_map.kind if environment.id_map else "auto"
     if new.driver not in (None, "auto", environment.driver) or new.id_map not in (None, "auto", kind):
         raise SysenvError(
-            f"{name} already exists, with the driver {environment.driver} and the id map {kind}",
+            f"{environment.name} already exists, with the driver {environment.driver} and the id map {kind}",
             "driver and id map are chosen when an environment is created: leave the options out, or use another name",
         )
-    return environment
