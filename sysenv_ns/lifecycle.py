@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import uuid
@@ -26,8 +25,6 @@ from sysenv_ns.packages import origin
 from sysenv_ns.packages.origin import Origin
 from sysenv_ns.reporter import Ask, Reporter
 from sysenv_ns.sudo import Caller
-
-_AT_ONCE = 100  # throwaway environments that are deleted together: each is a descriptor
 
 
 def create(
@@ -158,43 +155,6 @@ def _remove_links(path: Path, caller: Caller | None) -> None:
         links.remove(path, None, links.acting_for(caller))
     except OSError as error:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
-
-
-def remove_ended(store: Store, wait: bool = True) -> None:
-    """Delete the throwaway environments that have ended, as far as this user can.
-
-    Of processes that begin together one does it, and the others go on; with `wait` it is done when this returns.
-    """
-    with transaction.turn(store.trash, wait) as is_ours:
-        ended = list(ephemeral.ended(store)) if is_ours else []
-        # What cannot be deleted is told by `remove` and `doctor`: it is not what the user has called for.
-        with contextlib.suppress(OSError, SysenvError):
-            for first in range(0, len(ended), _AT_ONCE):
-                trashed = _ended_to_trash(store, ended[first : first + _AT_ONCE])
-                origin.collect(store)
-                layers.collect(store)
-                for id_map, paths in trashed.items():
-                    removal.remove_trees(paths, id_map)
-
-
-def _ended_to_trash(store: Store, ended: Sequence[Environment]) -> dict[IdMap | None, list[Path]]:
-    """Move those without processes to the trash; their paths there, by their id maps. Raises OSError, SysenvError."""
-    with contextlib.ExitStack() as stack:
-        held = []
-        for environment in ended:
-            with contextlib.suppress(SysenvError):  # it is another user's, or gone meanwhile
-                environment.require_root()
-                stack.enter_context(store.lock(environment.name))
-                held.append(environment)
-        with running.scan() as seen:  # other processes may live in it yet
-            left = [environment for environment in held if not seen.of(environment)]
-        trashed: dict[IdMap | None, list[Path]] = {}
-        for environment in left:
-            if (id_map := environment.id_map) not in trashed:
-                namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")  # see _to_trash
-                trashed[id_map] = []
-            trashed[id_map].append(transaction.move_to_trash(environment.path, store.trash))
-    return trashed
 
 
 def remove_unused_bases(store: Store) -> dict[str, int]:

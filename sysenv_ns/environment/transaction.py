@@ -117,11 +117,11 @@ def empty_trash(trash: Path) -> None:
 def turn(trash: Path, wait: bool) -> Iterator[bool]:
     """Whether it is this process's turn to tidy up the store, which is nobody else's until the end of the context.
 
-    `wait` for it: then it is, unless there is nothing to tidy. Raises OSError.
+    `wait` for it: then it is, unless there is no trash that can be used.
     """
     try:
         descriptor = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
         yield False
         return
     try:

@@ -38,22 +38,22 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
         session.run_here(command, name)
     refuse_inside("enter an environment")
     if any(ephemeral.ended(context.store)):
-        from sysenv_ns import lifecycle
+        from sysenv_ns import remains
 
         # Tasks that begin together do not wait for one that tidies up, unless it may be their environment.
-        lifecycle.remove_ended(context.store, wait=name is not None and ephemeral.is_name(name))
+        remains.remove(context.store, wait=name is not None and ephemeral.is_name(name))
     if transaction.abandoned(context.store.trash):
         _empty_trash(context)
     if name is not None and new.throwaway is not None:
         environment = _on_top_of(context, name, new.throwaway, new)
-        session.run(context.store, environment, command, context.reporter)
-    environment = _load_or_make(context, name, command, new)
-    environment.require_root()
-    if origin.may_be_drifted(environment):
-        from sysenv_ns.packages import drift
+    else:
+        environment = _load_or_make(context, name, command, new)
+        environment.require_root()
+        if origin.may_be_drifted(environment):
+            from sysenv_ns.packages import drift
 
-        if line := drift.notice(context.store, environment):
-            notice(line)
+            if line := drift.notice(context.store, environment):
+                notice(line)
     session.run(context.store, environment, command, context.reporter)
 
 
@@ -90,9 +90,9 @@ def _empty_trash(context: Context) -> None:
 def _load_or_make(context: Context, name: str | None, command: Command, new: New) -> Environment:
     if name is None:
         return make(context, ephemeral.new_name(context.store), new)
-    if new.throwaway is None and command.identity != "linked":
+    if command.identity != "linked":
         name = meant(context, name, new)
-    if new.throwaway is None and not context.store.exists(name):
+    if not context.store.exists(name):
         if command.identity == "linked":
             hint = f"this command is a leftover link: delete it, or create {name} again: sysenv-ns create {name}"
             raise SysenvError(f"there is no environment {name}", hint)

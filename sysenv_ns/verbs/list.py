@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from sysenv_ns import lifecycle, status
+from sysenv_ns import remains, status
 from sysenv_ns.console import show_json, show_lines
 from sysenv_ns.environment import running
 from sysenv_ns.notices import notice
@@ -29,7 +29,7 @@ def command(context: Context, with_size: bool, as_json: bool) -> None:
     if with_size:
         refuse_inside("measure environments")
     if not running.inside():
-        lifecycle.remove_ended(context.store)
+        remains.remove(context.store)
     statuses = status.all_of(context.store)
     sizes = _sizes(context, statuses) if with_size else {}
     if as_json:
