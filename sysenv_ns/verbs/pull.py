@@ -22,7 +22,7 @@ from sysenv_ns.verbs.status import as_data
     epilog=examples(
         "sysenv-ns pull registry.example.org/team/proj:1",
         "sysenv-ns pull registry.example.org/team/proj:1 other",
-        "sysenv-ns pull --if-missing registry.example.org/team/proj:1 proj  # in each task of a cluster's job",
+        "sysenv-ns pull --if-missing registry.example.org/team/proj:1 proj",
     ),
 )
 @click.argument("where", metavar="REGISTRY/REPOSITORY[:TAG|@DIGEST]")
