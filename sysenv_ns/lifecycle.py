@@ -1,18 +1,19 @@
-"""Creates and deletes environments, and deletes bases that are no longer needed."""
+"""Creates, removes, restores and deletes environments, and deletes bases that are no longer needed."""
 
 from __future__ import annotations
 
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sysenv_ns import launcher, policy, sudo
 from sysenv_ns.drivers import choose, driver
-from sysenv_ns.environment import config, directory, ephemeral, layers, links, running, shims, transaction
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, timestamp
-from sysenv_ns.errors import NeedsRoot, SysenvError, reason
+from sysenv_ns.environment import config, directory, ephemeral, layers, links, removed, running, shims, transaction
+from sysenv_ns.environment.removed import Removed
+from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description, timestamp
+from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import removal, sizes
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.files.reader import is_directory
@@ -33,7 +34,7 @@ def create(
     """Create an environment, and its base if there is none yet. Raises SysenvError; then nothing incomplete is left."""
     ephemeral.check_free(store, name, throwaway)
     store.prepare()
-    transaction.empty_trash(store.trash)
+    tidy(store)
     _offer_launcher(driver_name, reporter.ask)
     driver_name, id_map = choose.choose(store, driver_name, id_map_kind, reporter.ask)
     if id_map is not None and id_map.kind == "single" != id_map_kind and not store.all_names():
@@ -77,31 +78,30 @@ def _recommend_full(driver_name: str, reporter: Reporter) -> None:
 
 
 def remove_all(
-    store: Store, names: Sequence[str], caller: Caller | None, removed: Callable[[str], None]
-) -> NeedsRoot | None:
-    """Delete these environments, and report each; returns what to say if root has to delete some of them.
+    store: Store, names: Sequence[str], caller: Caller | None, hours: int, told: Callable[[str, Removed | None], None]
+) -> dict[str, NeedsRoot]:
+    """Remove these environments, and report each; returns those that root has to remove, each with what to say.
 
-    If one of them does not exist, none is deleted. Raises SysenvError.
+    If one of them does not exist, none is removed. Raises SysenvError.
     """
     for name in names:
         store.directory(name)
     left: dict[str, NeedsRoot] = {}
     for name in dict.fromkeys(names):
         try:
-            remove(store, name, caller)
+            kept = remove(store, name, caller, hours)
         except NeedsRoot as need:
             left[name] = need
         else:
-            removed(name)
-    if not left:
-        return None
-    first = next(iter(left.values()))
-    first.arguments = ("remove", "--yes", "--", *left)
-    return first
+            told(name, kept)
+    return left
 
 
-def remove(store: Store, name: str, caller: Caller | None = None) -> None:
-    """Delete an environment, its links and all its files. Raises SysenvError when it runs."""
+def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0) -> Removed | None:
+    """Remove an environment and its links; it can be had back for so many hours, or its files are deleted.
+
+    They always are when it is damaged, or a throwaway one. Raises SysenvError when it runs.
+    """
     path = store.directory(name)
     try:
         environment = store.load(name)
@@ -117,19 +117,110 @@ def remove(store: Store, name: str, caller: Caller | None = None) -> None:
             _remove_links(path, caller)
         _remove_shims(store, name)
         _remove_damaged(store, path)
-        return
+        return None
     environment.require_root()
+    kept = hours > 0 and environment.ephemeral is None
     with store.lock(name):
         processes = running.processes(environment)
         running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        _remove_links(path, caller)
+        _remove_links(path, caller, forget=not kept)
         _remove_shims(store, name)
-        trashed = _to_trash(store, path, environment.id_map)
-    _delete_with_all_it_needed(store, trashed, environment.id_map)
+        moved = _keep(store, environment, hours) if kept else _to_trash(store, path, environment.id_map)
+    if isinstance(moved, Removed):
+        tidy(store)
+        with contextlib.suppress(OSError, SysenvError):  # what others have left says nothing about this one
+            _delete_with_all_they_needed(store, [])
+        return moved
+    _delete_with_all_they_needed(store, [(moved, environment.id_map)])
+    return None
 
 
-def _delete_with_all_it_needed(store: Store, trashed: Path, id_map: IdMap | None) -> None:
-    """Delete a former environment, and what no other one needs. Raises SysenvError after everything else is done."""
+def _keep(store: Store, environment: Environment, hours: int) -> Removed:
+    """Move it whole to where it can be had back from, at once."""
+    _require_map(environment.id_map)
+    found = removed.new(store.removed, environment.name, hours)
+    try:
+        if not is_directory(store.removed):  # the store is of an earlier version
+            store.removed.mkdir(mode=0o755)
+        with layers.locked(store):  # nobody is looking for what environments need
+            transaction.publish(environment.path, found.path)
+    except OSError as error:
+        raise SysenvError(
+            f"{environment.name} cannot be kept for --undo: {reason(error)}",
+            f"delete it for good: sysenv-ns remove --purge {environment.name}",
+        ) from error
+    return found
+
+
+def restore(store: Store, name: str | None) -> Environment:
+    """Let a removed environment be there again: the last one, or the last one of that name. Raises SysenvError."""
+    known = store.all_removed()
+    found = removed.last(known, name)
+    if found is None:
+        others = ", ".join(dict.fromkeys(one.name for one in known))
+        hint = f"these can be: {others}" if others else "what was removed is deleted after a while, or by --purge"
+        raise SysenvError(f"there is no removed environment{f' {name}' if name else ''} to restore", hint)
+    if store.exists(found.name):
+        raise _taken(found.name)
+    if found.path.parent != store.removed:
+        need = NeedsRoot(f"{found.name} has the driver root", "run sysenv-ns with sudo")
+        need.arguments = ("remove", "--undo", "--", found.name)
+        raise need
+    try:
+        with layers.locked(store):
+            transaction.publish(found.path, store.envs / found.name)
+    except FileExistsError:
+        raise _taken(found.name) from None
+    except FileNotFoundError:
+        raise SysenvError(f"somebody else restored or deleted {found.name} just now", "see: sysenv-ns list") from None
+    except OSError as error:
+        raise SysenvError(f"{found.name} cannot be restored: {reason(error)}") from error
+    return store.load(found.name)
+
+
+def _taken(name: str) -> NameTaken:
+    return NameTaken(
+        f"there is another environment {name} now", f"give that one another name first: sysenv-ns rename {name} OTHER"
+    )
+
+
+def delete_removed(store: Store, found: Iterable[Removed]) -> list[Removed]:
+    """Delete these removed environments for good, except those that root keeps; returns them. Raises SysenvError."""
+    doomed = []
+    trashed = []
+    for one in found:
+        if one.path.parent != store.removed:
+            continue
+        id_map = _id_map(store, one)
+        try:
+            trashed.append((_to_trash(store, one.path, id_map), id_map))
+        except SysenvError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # somebody else has restored or deleted it meanwhile
+                raise
+        else:
+            doomed.append(one)
+    if trashed:
+        _delete_with_all_they_needed(store, trashed)
+    return doomed
+
+
+def _id_map(store: Store, found: Removed) -> IdMap | None:
+    try:
+        return read_description(found.path, found.name, store.path).id_map
+    except SysenvError:
+        return _id_map_of_files(found.path)
+
+
+def tidy(store: Store) -> None:
+    """Delete what interrupted commands have left and what nobody has wanted back in time, as far as this user can."""
+    for found in (found for found in removed.all_of(store.removed) if found.is_due):
+        with contextlib.suppress(OSError, SysenvError):
+            delete_removed(store, [found])
+    transaction.empty_trash(store.trash)
+
+
+def _delete_with_all_they_needed(store: Store, trashed: Sequence[tuple[Path, IdMap | None]]) -> None:
+    """Delete former environments, and what no other one needs. Raises SysenvError after everything else is done."""
     origin.collect(store)
     try:
         layers.collect(store)
@@ -139,7 +230,8 @@ def _delete_with_all_it_needed(store: Store, trashed: Path, id_map: IdMap | None
         ) from error
     finally:
         transaction.empty_trash(store.trash)
-        _delete(trashed, id_map)
+        for path, id_map in trashed:
+            _delete(path, id_map)
 
 
 def _remove_shims(store: Store, name: str) -> None:
@@ -149,10 +241,10 @@ def _remove_shims(store: Store, name: str) -> None:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 
 
-def _remove_links(path: Path, caller: Caller | None) -> None:
+def _remove_links(path: Path, caller: Caller | None, forget: bool = True) -> None:
     """While the environment still has its record: after its removal, nothing else knows them."""
     try:
-        links.remove(path, None, links.acting_for(caller))
+        links.remove(path, None, links.acting_for(caller), forget)
     except OSError as error:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 
@@ -164,27 +256,35 @@ def remove_unused_bases(store: Store) -> dict[str, int]:
         # A damaged one could need any of them: the error says to remove it first.
         needed = driver.base_of(store, store.load(name))
         used |= {needed.path} if needed is not None else set()
-    transaction.empty_trash(store.trash)
+    tidy(store)
     origin.collect(store)
-    removed = {}
+    freed = {}
     for path in sorted({path for path in store.base.glob("*") if is_directory(path)} - used):
         id_map = base.id_map_of(path)
         with file_lock(path / directory.LOCK):
             trashed = _to_trash(store, path, id_map)
-        removed[path.name] = _size(trashed, id_map)
+        freed[path.name] = _size(trashed, id_map)
         _delete(trashed, id_map)
-    return removed
+    return freed
 
 
 def _remove_damaged(store: Store, path: Path) -> None:
     """The description cannot give the id map of its files, but their owner does. Raises SysenvError."""
-    id_map = idmap.of_files([path / directory.UPPER, path / directory.WORK / directory.WORK])
-    _delete_with_all_it_needed(store, _to_trash(store, path, id_map), id_map)
+    id_map = _id_map_of_files(path)
+    _delete_with_all_they_needed(store, [(_to_trash(store, path, id_map), id_map)])
+
+
+def _id_map_of_files(path: Path) -> IdMap | None:
+    return idmap.of_files([path / directory.UPPER, path / directory.WORK / directory.WORK])
+
+
+def _require_map(id_map: IdMap | None) -> None:
+    """While it still has its name: without the id map its files could only be lost, not deleted."""
+    namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
 
 
 def _to_trash(store: Store, path: Path, id_map: IdMap | None) -> Path:
-    # While it still has its name: without the id map its files could only be lost, not deleted.
-    namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
+    _require_map(id_map)
     try:
         return transaction.move_to_trash(path, store.trash)
     except OSError as error:

@@ -94,6 +94,8 @@ DATA_ROOTS = 128
 # So many frozen layers an environment may have before they are merged into one. overlayfs takes 500, but searches them
 # one by one for what is in none of them; and before Linux 6.13 the names of all of them must have room in 255 bytes.
 LAYERS = 32
+# For so many hours a removed environment can be had back, unless config.toml says otherwise.
+KEEP_REMOVED = 24
 # Logs above this size (bytes) are left empty: a copy would cost gigabytes, a stub would lie when the log grows.
 LOG_LIMIT = MEBIBYTE
 LOGS = "/var/log"
@@ -107,11 +109,14 @@ LEFT_OUT_CACHES = re.compile(
     r"/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?))", re.DOTALL
 )
 
+# dpkg's record of what is installed.
+DPKG_STATUS = "/var/lib/dpkg/status"
+
 # What package managers touch with every change: when one of these differs, the base is out of date.
 PACKAGE_DATABASES = (
     "/lib/apk/db/installed",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/var/lib/dpkg/status",
+    DPKG_STATUS,
     "/var/lib/pacman/local",
     "/var/lib/rpm/Packages",
     "/var/lib/rpm/rpmdb.sqlite",

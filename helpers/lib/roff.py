@@ -31,8 +31,9 @@ def line(text: str) -> str:
 
 
 def title(name: str, section: int, date: str, source: str, manual: str) -> str:
-    """The first line of a page."""
-    return ".TH " + " ".join(f'"{escaped(word)}"' for word in (name, str(section), date, source, manual))
+    """The first line of a page; in a date with escapes mandoc(1) does not find any."""
+    words = (escaped(name), str(section), date, escaped(source), escaped(manual))
+    return ".TH " + " ".join(f'"{word}"' for word in words)
 
 
 def heading(text: str) -> str:

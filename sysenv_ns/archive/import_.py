@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from sysenv_ns import lifecycle
 from sysenv_ns.archive import compression, manifest
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS, ArchiveManifest
 from sysenv_ns.archive.tarball import Damaged, Reader
@@ -179,7 +180,7 @@ def _import(
         with layers.locked(store):
             made, idents = _place(store, staging, found, new)
             store.add(made, placed.path)
-    transaction.empty_trash(store.trash)
+    lifecycle.tidy(store)
     return Imported(made, tuple(notes), idents, exact=not any(lost.values()))
 
 

@@ -61,6 +61,18 @@ __sysenv_ns_environments() { # running, or all
     done
 }
 
+__sysenv_ns_removed() { # those that can be had back, each name once
+    __sysenv_ns_stores | while IFS= read -r store; do
+        name=
+        for place in "$store"/removed/*@*; do
+            [ -d "$place" ] || continue
+            place=${place##*/}
+            [ "$name" = "${place%@*}" ] || __sysenv_ns_offer "${place%@*}" removed
+            name=${place%@*}
+        done
+    done
+}
+
 __sysenv_ns_values() { # FILE KEY: the texts that a file of the tool's has for a key
     text=
     [ ! -r "$1" ] || IFS= read -r text < "$1" || :
@@ -102,6 +114,8 @@ __sysenv_ns_programs() { # NAME BEGINNING: the environment's own programs
 __sysenv_ns_argument() { # KIND NAME CURRENT
     case $1 in
         environment) __sysenv_ns_environments all ;;
+        --undo) __sysenv_ns_removed ;;
+        --purge) __sysenv_ns_environments all; __sysenv_ns_removed ;;
         running) # what has been started by a process that lives; a start that has ended says nothing about the rest
             running=$(__sysenv_ns_environments running)
             if [ -n "$running" ]; then printf '%s\n' "$running"; else __sysenv_ns_environments all; fi ;;
@@ -115,7 +129,7 @@ __sysenv_ns_argument() { # KIND NAME CURRENT
 }
 
 __sysenv_ns_complete() { # WORD... CURRENT, without the tool's own name
-    IFS=' ' verb= name= count=0 value= only= number=0
+    IFS=' ' verb= name= count=0 value= only= number=0 former=
     while [ $# -gt 1 ]; do
         number=$((number + 1))
         if [ -n "$value" ]; then
@@ -131,6 +145,7 @@ __sysenv_ns_complete() { # WORD... CURRENT, without the tool's own name
                     only=: ;;
                 -*=*) ;;
                 -*)
+                    case $verb,$1 in remove,--undo | remove,--purge) former=@$1 ;; esac
                     value=$(__sysenv_ns_value "$verb" "$1") ;;
                 *)
                     count=$((count + 1))
@@ -160,7 +175,7 @@ __sysenv_ns_complete() { # WORD... CURRENT, without the tool's own name
         ,*) __sysenv_ns_verbs ;;
         *,-*) __sysenv_ns_options "$verb" ;;
         *)
-            kind=$(__sysenv_ns_kind "$verb" $((count + 1)))
+            kind=${former:-$(__sysenv_ns_kind "$verb" $((count + 1)))}
             case $kind in
                 @*) __sysenv_ns_argument "${kind#@}" "$name" "$1" ;;
                 ?*) printf '%s\n' $kind ;;

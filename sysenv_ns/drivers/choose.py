@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sysenv_ns import policy, sudo
+from sysenv_ns import policy, sudo, text
 from sysenv_ns.drivers import driver as drivers
 from sysenv_ns.drivers import probe
-from sysenv_ns.environment import transaction
+from sysenv_ns.environment import layers, transaction
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Declined, Exhausted, NeedsRoot, SysenvError, UnfitStore, reason
 from sysenv_ns.files import sizes
@@ -57,6 +57,8 @@ def diagnose(store: Store) -> Diagnosis:
     driver = next(chosen, None) if working["store"] else None
     kind_found = None if driver is None else next((kind for kind in policy.DRIVERS[driver] if kind in maps), None)
     findings += [*(finding for _, finding in tried), _low_ports(), _try("trash", lambda: _trash(store))]
+    if store.all_removed():
+        findings.append(_try("removed", lambda: _removed(store)))
     return Diagnosis(tuple(findings), driver, kind_found)
 
 
@@ -156,6 +158,15 @@ def _trash(store: Store) -> None:
             f"interrupted commands have left {size / 1e6:.0f} MB in {store.trash}",
             f"the next command deletes it; what it cannot delete: sudo rm -r {names}",
         )
+
+
+def _removed(store: Store) -> str:
+    """What removed environments take, of which nobody need think otherwise."""
+    number, size = len(store.all_removed()), layers.size_of_removed(store)
+    return (
+        f"{text.count(number, 'environment')} ({text.size(size)}) can be had back: sysenv-ns list --removed; "
+        "sysenv-ns remove --purge deletes what was removed"
+    )
 
 
 def _driver(store: Store, name: str, maps: dict[Kind, IdMap]) -> str:

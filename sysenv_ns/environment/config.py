@@ -29,10 +29,11 @@ _LIMIT = 1 << 20  # bytes
 _FIXED = ("/proc", "/sys", "/dev", "/run")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ID_MAPS = ("auto", "full", "single")
+_LONGEST = 24 * 366 * 100  # hours
 # Keys that an environment's file cannot have, and why.
 _OF_USER = {
     **dict.fromkeys(("driver", "id-map"), "is chosen when an environment is made"),
-    "default": "is no setting of one environment",
+    **dict.fromkeys(("default", "keep-removed"), "is no setting of one environment"),
 }
 
 
@@ -48,6 +49,7 @@ class Config:
     default: str | None = None  # the environment of a shell without a name, where no sysenv.toml says one
     env: tuple[tuple[str, str], ...] = ()  # variables of all sessions, each name once
     host_commands: bool = True  # whether programs inside may have commands run on the host
+    keep_removed: int = policy.KEEP_REMOVED  # hours for which a removed environment can be had back
 
     @property
     def wishes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -166,6 +168,7 @@ class _ConfigFile:
             "default": self._default,
             "env": self._variables,
             "host-commands": lambda value: self._flag("host-commands", value),
+            "keep-removed": self._hours,
         }
         found: dict[str, object] = {}
         for key, value in data.items():
@@ -187,6 +190,11 @@ class _ConfigFile:
     def _flag(self, key: str, value: object) -> bool:
         if not isinstance(value, bool):
             self._fail(f"{key} cannot be {value!r}", "choose one of: true, false")
+        return value
+
+    def _hours(self, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LONGEST:
+            self._fail(f"keep-removed cannot be {value!r}", "give whole hours; 0: what is removed is deleted at once")
         return value
 
     def _shell(self, value: object) -> str:

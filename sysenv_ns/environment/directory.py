@@ -15,6 +15,7 @@ from sysenv_ns.errors import SysenvError
 # Of a store.
 ENVIRONMENTS = "envs"
 LAYERS = "layers"
+REMOVED = "removed"  # environments that can be had back
 BASES = "base"
 TRASH = "trash"
 ORIGINS = "origins"

@@ -11,18 +11,20 @@ import itertools
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import policy
 from sysenv_ns.environment import directory, ephemeral, layers, links, rest, running, shims, transaction
+from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import (
     Environment,
     Ephemeral,
     Snapshot,
     Store,
     check_name,
+    read_description,
     timestamp,
     write_description,
 )
@@ -224,8 +226,17 @@ def whole_size(store: Store, name: str) -> int | None:
 
     None if this user cannot look: it is damaged, real root's, or in memory. Raises SysenvError.
     """
+    return _size(store, name, lambda: store.load(name))
+
+
+def size_of_removed(store: Store, found: Removed) -> int | None:
+    """The same of one that can be had back."""
+    return _size(store, found.name, lambda: read_description(found.path, found.name, store.path))
+
+
+def _size(store: Store, name: str, load: Callable[[], Environment]) -> int | None:
     try:
-        environment = store.load(name)
+        environment = load()
         environment.require_root()
     except SysenvError:
         return None

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
-from sysenv_ns.environment import directory, transaction
+from sysenv_ns.environment import directory, removed, transaction
 from sysenv_ns.environment.store import Environment, Store, read_description, write_description
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import copies, reader, removal, union, view
@@ -27,7 +27,7 @@ from sysenv_ns.files.locks import file_lock
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.files.replacement import sync_file_system, write_new
-from sysenv_ns.files.sizes import on_disk_once
+from sysenv_ns.files.sizes import on_disk, on_disk_once
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap
@@ -237,16 +237,38 @@ def sizes(id_map: IdMap | None, groups: Sequence[Sequence[Path]]) -> tuple[int, 
 
 
 def needed(store: Store, but: str = "") -> list[tuple[str, ...]] | None:
-    """The layers that each environment `but` one needs; None if that is unknown for one of them."""
+    """The layers that each environment `but` one needs, also of those that can be had back; None if that is unknown.
+
+    With the lock of all layers none of them is being moved meanwhile.
+    """
+    living = _chains(store, [(name, store.envs / name) for name in store.names() if name != but])
+    former = _chains(store, [(one.name, one.path) for one in removed.all_of(store.removed)])
+    return None if living is None or former is None else [*living, *former]
+
+
+def _chains(store: Store, places: Sequence[tuple[str, Path]]) -> list[tuple[str, ...]] | None:
+    """The layers that these environments need, by name and directory; None if that is unknown for one of them."""
     found: list[tuple[str, ...]] = []
-    for name in store.names():
+    for name, path in places:
         try:
-            environment = read_description(store.envs / name, name, store.path)
+            environment = read_description(path, name, store.path)
         except SysenvError:
             return None
-        if name != but:
-            found += [environment.layers, *(snapshot.layers for snapshot in environment.snapshots)]
+        found += [environment.layers, *(snapshot.layers for snapshot in environment.snapshots)]
     return found
+
+
+def size_of_removed(store: Store) -> int:
+    """The bytes on disk that deleting the removed environments for good would free. Raises OSError, SysenvError."""
+    if not (found := removed.all_of(store.removed)):
+        return 0
+    living = _chains(store, [(name, store.envs / name) for name in store.names()])
+    former = _chains(store, [(one.name, one.path) for one in found])
+    idle: set[str] = set()
+    if living is not None and former is not None:  # else no layer would be deleted
+        idle = {ident for chain in former for ident in chain} - {ident for chain in living for ident in chain}
+    paths = [*(one.path for one in found), *(store.layers / ident for ident in idle)]
+    return namespace.call_inside(idmap.widest(), lambda: sum(map(on_disk, paths)), int, "sysenv-ns-size")
 
 
 def collect(store: Store) -> None:

@@ -233,8 +233,13 @@ def add(environment: Environment, new: Sequence[NewLink], as_user: As) -> None:
         raise
 
 
-def remove(environment_path: Path, commands: Sequence[str] | None, as_user: As) -> tuple[Link, ...]:
-    """Delete the files of these links, or of all; returns the links. Raises SysenvError, OSError."""
+def remove(
+    environment_path: Path, commands: Sequence[str] | None, as_user: As, forget: bool = True
+) -> tuple[Link, ...]:
+    """Delete the files of these links, or of all; returns the links. Raises SysenvError, OSError.
+
+    Without `forget` their record stays, for an environment that can be had back.
+    """
     links = read(environment_path)
     gone = tuple(link for link in links if commands is None or link.command in commands)
     left = tuple(link for link in links if link not in gone)
@@ -246,7 +251,8 @@ def remove(environment_path: Path, commands: Sequence[str] | None, as_user: As) 
                 _remove(file)
 
         as_user(delete)
-        _write(environment_path, left)
+        if forget:
+            _write(environment_path, left)
     return gone
 
 

@@ -5,7 +5,8 @@ STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock
 STORE/layers/ID/          frozen changes, in the directory of the environment that they were of, see layers.py
 STORE/origins/KEY/        what the host was when environments began to have their own, see origin.py
 STORE/shims/NAME/         a script for each of its programs, for PATH, see shims.py
-STORE/trash/              what is being removed
+STORE/removed/            environments that were removed and can be had back, see removed.py
+STORE/trash/              what is being deleted
 
 What root makes for a user by way of sudo lies in a store of its own, see rootstore.py.
 """
@@ -21,7 +22,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sysenv_ns import documents, policy
 from sysenv_ns.environment import directory, transaction
@@ -34,6 +35,9 @@ from sysenv_ns.files.replacement import write_json, write_whole
 from sysenv_ns.kernel import idmap, ownership, remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.records import asdict, dataclass
+
+if TYPE_CHECKING:
+    from sysenv_ns.environment.removed import Removed
 
 FORMAT_VERSION = 1
 _LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without
@@ -168,6 +172,7 @@ class Store:
         self.base = path / directory.BASES
         self.trash = path / directory.TRASH
         self.layers = path / directory.LAYERS
+        self.removed = path / directory.REMOVED
 
     def prepare(self) -> None:
         """Create what is missing and keep everybody else out. Raises SysenvError."""
@@ -182,11 +187,12 @@ class Store:
                 os.chown(self.path, -1, os.getegid())
             if stat.S_IMODE(status.st_mode) != self._mode:
                 self.path.chmod(self._mode)
-            for part in (self.envs, self.base, self.trash, self.layers):
+            parts = (self.envs, self.base, self.trash, self.layers, self.removed)
+            for part in parts:
                 part.mkdir(mode=self._mode, exist_ok=True)
                 if part.is_symlink():  # put there when others could write
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(part))
-            for part in (self.path, self.envs, self.base, self.trash, self.layers):
+            for part in (self.path, *parts):
                 # Inherited from a directory above, it would decide the modes of all that is made here, /etc's for one.
                 with contextlib.suppress(OSError):  # there is none, or the file system has no such lists
                     os.removexattr(part, _DEFAULT_ACL)
@@ -225,6 +231,12 @@ class Store:
         """The same in all parts."""
         return sorted(name for part in self.parts() for name in part.names())
 
+    def all_removed(self) -> list[Removed]:
+        """The environments of all parts that were removed and can be had back, the last one at the end."""
+        from sysenv_ns.environment import removed  # not on the path of exec
+
+        return removed.all_of(*(part.removed for part in self.parts()))
+
     def directory(self, name: str) -> Path:
         """The directory of an existing environment. Raises SysenvError; a symbolic link is never followed."""
         path = self.holding(name).envs / name
@@ -241,6 +253,8 @@ class Store:
     def unknown(self, name: str) -> SysenvError:
         """The error for an environment that does not exist."""
         known = self.all_names()
+        if any(found.name == name for found in self.all_removed()):
+            return SysenvError(f"there is no environment {name}", f"to have it back: sysenv-ns remove --undo {name}")
         if not known:
             return SysenvError(f"there is no environment {name}", f"create it with: sysenv-ns create {name}")
         from sysenv_ns import similar  # not on the path of exec

@@ -312,6 +312,8 @@ class Walk:
         size = status.st_size
         if size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS):
             return self._record(COPY, name, status, b"")
+        if path == policy.DPKG_STATUS:
+            return self._record(COPY, name, status, standins.package_status(self._content(path, size) or b""))
         if root is not None and size > limit and _readable(path, status):
             relative = path[len(root) :].lstrip("/")
             self._index.use(root)

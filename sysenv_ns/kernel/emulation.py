@@ -33,6 +33,8 @@ _MKNOD = (("mknod", 1), ("mknodat", 2))
 _NAMES = ("rename", "renameat", "renameat2", "link", "linkat")
 # In both: whoever enters another root finds device nodes in it.
 _ROOTS = ("chroot",)
+# In both: what such a root is furnished with.
+_MOUNTS = ("mount", "umount2", "fsopen", "open_tree")
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 # seccomp.h of libseccomp 2.5
@@ -112,7 +114,7 @@ class Filter:
             for device in _DEVICES:
                 comparison = _Compare(argument, _CMP_MASKED_EQ, stat.S_IFMT(0xFFFF), device)
                 self._add(_ACT_NOTIFY if supervised else _ACT_ERRNO_0, name, comparison)
-        answered = (*setxattr, *_NAMES, *_ROOTS)
+        answered = (*setxattr, *_NAMES, *_ROOTS, *_MOUNTS)
         for name in answered if supervised else ():
             self._add(_ACT_NOTIFY, name)
         names = (*answered, *(name for name, _ in mknod))

@@ -48,6 +48,8 @@ _PASSING = b".dpkg-tmp"  # such a name lives for a moment only, in which nobody 
 _NUMBER = 20  # digits of an inode, at most
 _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2), Linux 6.9
 
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
+
 _T = TypeVar("_T")
 Serve = Callable[[int], None]  # a socket, in a process of its own
 
@@ -195,20 +197,26 @@ class _Waiter:
     def enter(self, directory: str, other: str = "cwd") -> int:
         """Become like the caller, in its namespaces and root, in `directory` of its /proc. Raises OSError.
 
-        Returns a descriptor of `other`.
+        Returns a descriptor of `other`; "/" is the root of the caller's mount namespace.
         """
         self._enter_user_namespace()  # first of all: only root there may look into /proc/PID/fd
-        beside = os.open(other, os.O_PATH | os.O_DIRECTORY, dir_fd=self.proc)
-        base = os.open(directory, os.O_PATH | os.O_DIRECTORY, dir_fd=self.proc)
-        root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=self.proc)
+        beside = os.open(other, _DIRECTORY, dir_fd=self.proc)
+        base = os.open(directory, _DIRECTORY, dir_fd=self.proc)
+        root = os.open("root", _DIRECTORY, dir_fd=self.proc)
         fields = _status(self.proc)
         syscalls.setns(self.pidfd, syscalls.CLONE_NEWNS)
+        if other == "/":
+            beside = os.open("/", _DIRECTORY)
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(base)
         os.umask(int(fields["Umask"], 8))
         _become(fields)
         return beside
+
+    def shares(self, namespace_: str) -> bool:
+        """Whether a namespace of it, by its name in /proc/PID/ns, is this process's. Raises OSError."""
+        return os.path.samestat(os.stat(f"ns/{namespace_}", dir_fd=self.proc), os.stat(f"/proc/self/ns/{namespace_}"))
 
     def has(self, *capabilities: int) -> bool:
         """Whether these are in effect. Raises OSError."""
@@ -282,9 +290,9 @@ def _plan(call: Notification, calls: Calls, names: _UpperNames | None, visit: _V
             return _plan_name(name, call, names) if names else None
         if name.startswith("mknod"):
             return _plan_node(name, call, visit)
-        if name == "chroot":
-            return _plan_chroot(call)
-        return _plan_acl(name, call) if name.endswith("setxattr") else None
+        if name.endswith("setxattr"):
+            return _plan_acl(name, call)
+        return _plan_chroot(call) if name == "chroot" else _plan_furniture(name, call)
     except (OSError, ValueError):
         return None
 
@@ -334,6 +342,24 @@ def _plan_chroot(call: Notification) -> _Action | None:
         return chroots.furnish(path, pid, processes)
 
     return prepare
+
+
+def _plan_furniture(name: str, call: Notification) -> _Action | None:
+    """What root of a user namespace is refused where it furnishes another root (binds.py)."""
+    from sysenv_ns.kernel import binds  # for the few who do it; here, where the root is still the host's
+
+    plan = binds.PLANS.get(name)
+    wanted = plan(call.arguments, lambda address: _string(call.thread, address, _PATH_MAX)) if plan else None
+    if wanted is None:
+        return None
+
+    def furnish(caller: _Waiter) -> int | None:
+        if not caller.has(_CAP_SYS_ADMIN) or not all(map(caller.shares, wanted.namespaces)):
+            return None
+        itself = os.open("/proc/self", _DIRECTORY)
+        return wanted.carry_out(caller.enter("cwd", "/"), itself)
+
+    return furnish
 
 
 def _plan_name(name: str, call: Notification, names: _UpperNames) -> _Action | None:

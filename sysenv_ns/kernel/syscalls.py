@@ -204,12 +204,12 @@ def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -
     return _syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
 
 
-def clone_mount(directory: int, path: str) -> int:
-    """open_tree(2): a detached bind mount of the directory behind a descriptor, without what is mounted below it.
+def clone_mount(directory: int, path: str, recursive: bool = False) -> int:
+    """open_tree(2): a detached bind mount of the directory behind a descriptor; with what is mounted below it if asked.
 
     `path` is only for the error message.
     """
-    flags = OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_EMPTY_PATH
+    flags = OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     return _syscall(_NR_OPEN_TREE, directory, b"", flags, path=path)
 
 
@@ -225,6 +225,11 @@ def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
 def mount_setattr_readonly(mount_fd: int, path: str) -> None:
     """mount_setattr(2) (Linux 5.12): make the whole detached tree read-only."""
     _mount_setattr(mount_fd, path, AT_RECURSIVE, _MountAttr(attr_set=MOUNT_ATTR_RDONLY))
+
+
+def mount_setattr(mount_fd: int, path: str, attributes: int) -> None:
+    """mount_setattr(2): give the top of a detached tree MOUNT_ATTR_*."""
+    _mount_setattr(mount_fd, path, 0, _MountAttr(attr_set=attributes))
 
 
 def mount_setattr_idmapped(mount_fd: int, path: str, user_namespace: int, attributes: int) -> None:

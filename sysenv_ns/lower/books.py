@@ -20,7 +20,7 @@ from sysenv_ns.host import refresh
 from sysenv_ns.host.index import Index, Signature
 from sysenv_ns.host.layout import Tree
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _LIMIT = 512 << 20  # bytes of an index: of 140,000 files it has 13 MB
 _PATHS = 10_000_000
 

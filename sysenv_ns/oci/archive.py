@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -67,25 +68,26 @@ class Archive:
         self._file = file
         for path in ("blobs", _BLOBS):
             file.write(tarball.encode(Member(path.encode(), "directory", 0o755)))
-        self.add("oci-layout", {"imageLayoutVersion": "1.0.0"})
+        self._write("oci-layout", encode({"imageLayoutVersion": "1.0.0"}))
 
-    def add(self, name: str, data: object) -> None:
-        """Add a file with JSON."""
-        self._write(name, _json(data))
-
-    def blob(self, data: object) -> Blob:
-        """Add JSON under the name of its digest."""
-        content = _json(data)
-        blob = Blob(digest(hashlib.sha256(content)), len(content))
-        self._write(blob.name, content)
+    def add(self, data: bytes) -> Blob:
+        """Add a small blob."""
+        blob = Blob(digest(hashlib.sha256(data)), len(data))
+        self._write(blob.name, data)
         return blob
 
-    def stream(self) -> Stream:
-        """Begin a blob; until it is finished nothing else may be added."""
-        return Stream(self._file)
+    def write(self, fill: Callable[[Callable[[bytes], object]], None]) -> Blob:
+        """Add a blob, which `fill` hands over in pieces; it must add nothing else meanwhile."""
+        stream = Stream(self._file)
+        fill(stream.write)
+        return stream.finish()
 
-    def finish(self) -> None:
-        """Write the end."""
+    def finish(self, index: object, name: str, config: Blob, layers: Sequence[Blob]) -> None:
+        """Write which image is there, and the end."""
+        self._write("index.json", encode(index))
+        # What dockers read that know of no layout.
+        listed = {"Config": config.name, "RepoTags": [name], "Layers": [layer.name for layer in layers]}
+        self._write("manifest.json", encode([listed]))
         self._file.write(tarball.END)
         self._file.flush()
 
@@ -104,5 +106,6 @@ def reserved(blob: Blob) -> bytes:
     return tarball.encode(Member(blob.name.encode(), "file", 0o644, size=blob.size))
 
 
-def _json(data: object) -> bytes:
+def encode(data: object) -> bytes:
+    """As JSON."""
     return json.dumps(data, separators=(",", ":")).encode()

@@ -23,7 +23,7 @@ _ABSENT = frozenset({"/var/lib/dbus/machine-id"})
 _OWN_DIRECTORY = services.PROGRAMS.rpartition("/")[0]
 # Images have this file too: a package that is installed into one must not start a service.
 _KEPT = "usr/sbin/policy-rc.d"
-_WHITEOUT = ".wh."  # in a layer, such a name deletes another one (image-spec, layer.md)
+WHITEOUT = ".wh."  # in a layer, such a name deletes another one (image-spec, layer.md)
 
 _ATTRIBUTES = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
 
@@ -61,7 +61,7 @@ def of_environment(host: layout.Host, additions: Iterable[Addition]) -> ImageRul
 
 def is_whiteout(name: str) -> bool:
     """Whether a name cannot be in a layer."""
-    return name.startswith(_WHITEOUT)
+    return name.startswith(WHITEOUT)
 
 
 def is_open(mode: int) -> bool:

@@ -1,54 +1,33 @@
-"""Writes an environment as an OCI image: a process inside its root yields the layer, this one compresses and packs it.
-
-See https://github.com/opencontainers/image-spec.
-"""
+"""Makes an image of an environment: a process inside its root yields the layers, this one compresses and packs them."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-import os
-import re
 import struct
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import BinaryIO, Protocol, cast
 
-from sysenv_ns import __version__
-from sysenv_ns.drivers import driver
-from sysenv_ns.environment import config, rest, state
+from sysenv_ns.environment import rest
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files import reader
-from sysenv_ns.files.view import Upper, View
-from sysenv_ns.host import refresh, standins
-from sysenv_ns.kernel import children, namespace, operations
-from sysenv_ns.kernel.overlay import UnionMount
-from sysenv_ns.oci import archive, contents, layer
+from sysenv_ns.files.view import View
+from sysenv_ns.kernel import children
+from sysenv_ns.oci import archive, description, frames, layer, layering, roots
 from sysenv_ns.oci.archive import Archive, Blob
 from sysenv_ns.oci.deflate import BLOCK, Gzip
-from sysenv_ns.oci.members import ImageWalk
+from sysenv_ns.oci.description import PackedLayer
+from sysenv_ns.oci.frames import FrameWriter
+from sysenv_ns.oci.layering import Layer
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
-_LATEST = 253402300799  # the last second that RFC 3339 can name
-_TOTAL = struct.Struct("=Q")
+_SECOND = 10**9  # nanoseconds
+_HEADER = struct.Struct("=QI")  # about how many bytes there will be, and how many layers
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# elf.h: machine and byte order (1: the least significant byte first). The names are those of Go, GOARCH.
-_ARCHITECTURES = {
-    (3, 1): ("386", ""),
-    (20, 2): ("ppc", ""),
-    (21, 1): ("ppc64le", ""),
-    (21, 2): ("ppc64", ""),
-    (22, 2): ("s390x", ""),
-    (40, 1): ("arm", "v7"),
-    (62, 1): ("amd64", ""),
-    (183, 1): ("arm64", "v8"),
-    (243, 1): ("riscv64", ""),
-    (258, 1): ("loong64", ""),
-}
-_LAYER, _CONFIG, _MANIFEST = "layer.v1.tar+gzip", "config.v1+json", "manifest.v1+json"
 
 
 @dataclass(frozen=True)
@@ -63,169 +42,176 @@ class Image:
     left_out: tuple[str, ...]  # what no image can hold
     revealed: tuple[str, ...]  # private files of the host that the environment has changed: they are in it
 
-
-def write(store: Store, name: str, file: BinaryIO, shell: str, reporter: Reporter, progress: ProgressBar) -> Image:
-    """Write an environment, which must not run, into a seekable file. Raises SysenvError, OSError.
-
-    `shell` is what the image runs, if there is one in it.
-    """
-    with rest.held(store, name, "the image") as environment:
-        try:
-            return _write(store, environment, Archive(file), shell, reporter, progress)
-        except OSError as error:
-            hint = "write it where there is more space" if error.errno in _NO_ROOM else "try again"
-            raise SysenvError(f"the image of {name} cannot be made: {located(error)}", hint) from error
-
-
-def _write(
-    store: Store, environment: Environment, into: Archive, shell: str, reporter: Reporter, progress: ProgressBar
-) -> Image:
-    stream = into.stream()
-    checksum = hashlib.sha256()
-
-    def compress(pipe: BinaryIO) -> int:
-        with progress() as report:
-            return _compress(pipe, stream.write, checksum.update, report)
-
-    found, size = children.drained(
-        lambda pipe: _read(store, environment, shell, reporter, pipe), _LayerFacts, "sysenv-ns-image", compress
-    )
-    created = timestamp(found.newest)
-    blob = stream.finish()
-    manifest = _describe(environment, into, blob, archive.digest(checksum), found.shell, created)
-    image = reference(environment.name)
-    return Image(image, manifest.digest, created, size, found.withheld, found.left_out, found.revealed)
+    def notes(self, environment: str) -> tuple[str, ...]:
+        """What somebody should know who gives it to others."""
+        empty = f"{len(self.withheld)} files and directories are empty, as they are not world-readable here"
+        return (
+            *((f"{empty} (-v lists them)",) if self.withheld else ()),
+            *(f"left out, as an image cannot hold this name: {path}" for path in self.left_out),
+            *(
+                f"in the image, as {environment} has changed it, but not world-readable here: {path}"
+                for path in self.revealed
+            ),
+        )
 
 
 @dataclass(frozen=True)
-class _LayerFacts:
-    """What is known of a layer when it is written: the lists are those of Image."""
+class ImageWish:
+    """How an image is to be."""
+
+    shell: str  # what it runs, if that is in it
+    squash: bool  # all in one layer
+
+
+class Blobs(Protocol):
+    """Where the blobs of an image are written to."""
+
+    def add(self, data: bytes) -> Blob:
+        """Add a small one. Raises OSError."""
+
+    def write(self, fill: Callable[[Callable[[bytes], object]], None]) -> Blob:
+        """Add one, which `fill` hands over in pieces. Raises OSError, and what `fill` raises."""
+
+
+@dataclass(frozen=True)
+class PackedImage:
+    """An image whose blobs are complete: its layers, by their keys, its configuration and its manifest."""
+
+    layers: Mapping[str, PackedLayer]
+    config: Blob
+    manifest: Blob
+    found: Found
+    size: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of an image when its layers have been written: the lists are those of Image."""
 
     newest: int  # time of what was changed last, in seconds
     shell: str  # the one that there is; "" for none
+    layers: tuple[tuple[str, str], ...]  # of each the key, as layer.key() has it, and the title
     withheld: tuple[str, ...]
     left_out: tuple[str, ...]
     revealed: tuple[str, ...]
 
 
-def _read(store: Store, environment: Environment, shell: str, reporter: Reporter, pipe: BinaryIO) -> _LayerFacts:
-    """In the child: the layer, after its approximate size, to the pipe; what else is to be known as the result."""
-    walk = _mount(store, environment, reporter)
-    pipe.write(_TOTAL.pack(layer.size(walk)))
-    newest = layer.write(walk, pipe)
+def write(store: Store, name: str, file: BinaryIO, wish: ImageWish, reporter: Reporter, progress: ProgressBar) -> Image:
+    """Write an environment, which must not run, into a seekable file. Raises SysenvError, OSError."""
+    with rest.held(store, name, "the image") as environment:
+        try:
+            into = Archive(file)
+            made = make(store, environment, into, wish, reporter, progress)
+            image = description.reference(name)
+            index = description.index(image, made.manifest)
+            into.finish(index, image, made.config, [packed.blob for packed in made.layers.values()])
+        except OSError as error:
+            hint = "write it where there is more space" if error.errno in _NO_ROOM else "try again"
+            raise SysenvError(f"the image of {name} cannot be made: {located(error)}", hint) from error
+    return told(made, image)
+
+
+def told(made: PackedImage, image: str) -> Image:
+    """What a user is told of an image with this name."""
+    found, created = made.found, description.timestamp(made.found.newest)
+    return Image(image, made.manifest.digest, created, made.size, found.withheld, found.left_out, found.revealed)
+
+
+def make(
+    store: Store,
+    environment: Environment,
+    into: Blobs,
+    wish: ImageWish,
+    reporter: Reporter,
+    bar: ProgressBar,
+    ready: Mapping[str, PackedLayer] = MappingProxyType({}),
+) -> PackedImage:
+    """Make the blobs of the image of an environment that is held at rest; layers that are `ready`, by their keys, are
+    neither read nor compressed. Raises SysenvError, OSError.
+    """
+
+    def compress(pipe: BinaryIO) -> tuple[list[tuple[Blob, str]], int]:
+        with bar() as report:
+            return _compress(pipe, into, report)
+
+    found, (packed, size) = children.drained(
+        lambda pipe: _read(store, environment, wish, reporter, ready, pipe), Found, "sysenv-ns-image", compress
+    )
+    blobs = iter(packed)
+    layers = {key: ready[key] if key in ready else PackedLayer(title, *next(blobs)) for key, title in found.layers}
+    created = description.timestamp(found.newest)
+    listed = tuple(layers.values())
+    config = into.add(archive.encode(description.configuration(environment.name, listed, found.shell, created)))
+    return PackedImage(layers, config, into.add(archive.encode(description.manifest(config, listed))), found, size)
+
+
+def _read(
+    store: Store,
+    environment: Environment,
+    wish: ImageWish,
+    reporter: Reporter,
+    ready: Mapping[str, PackedLayer],
+    pipe: BinaryIO,
+) -> Found:
+    """In the child: the layers, after their number and approximate size, to the pipe; what else is to be known as the
+    result.
+    """
+    mounted = roots.mount(store, environment, reporter)
+    walk = mounted.whole
+    divide = layering.single(walk, environment.name) if wish.squash else None
+    layers = divide or layering.layered(mounted.host, walk, environment.name)
+    keys = [layer.key(part.items) for part in layers]
+    wanted = [part for key, part in zip(keys, layers, strict=True) if key not in ready]
+    pipe.write(_HEADER.pack(sum(layer.size(part.items) for part in wanted), len(wanted)))
+    for part in wanted:
+        stream = FrameWriter(pipe, BLOCK)
+        layer.write(part.items, cast(BinaryIO, stream))
+        stream.finish()
     pipe.flush()
-    root = View(str(environment.root))
-    shells = (path for path in (shell, *_FALLBACK_SHELLS) if path.startswith("/") and root.status(path) is not None)
+    root = View(mounted.place)
+    shells = (path for path in (wish.shell, *_FALLBACK_SHELLS) if path.startswith("/") and root.status(path))
     report = walk.report
     withheld, left_out, revealed = (
         tuple(dict.fromkeys(paths)) for paths in (report.withheld, report.left_out, report.revealed)
     )
-    return _LayerFacts(newest, next(shells, ""), withheld, left_out, revealed)
+    titles = tuple((key, part.title) for key, part in zip(keys, layers, strict=True))
+    return Found(_newest(layers), next(shells, ""), titles, withheld, left_out, revealed)
 
 
-def _mount(store: Store, environment: Environment, reporter: Reporter) -> ImageWalk:
-    """Mount its root in new namespaces of this process, which ends with it. Raises SysenvError, OSError.
+def _newest(layers: Sequence[Layer]) -> int:
+    return max((item.header.mtime_ns // _SECOND for part in layers for item in part.items), default=0)
 
-    Until then the environment counts as running, so that nothing of its layers is deleted.
+
+def _compress(pipe: BinaryIO, into: Blobs, report: Progress) -> tuple[list[tuple[Blob, str]], int]:
+    """Compress the layers that come out of the pipe; returns the blob of each, with the digest of what is in it, and
+    how much that was.
     """
-    for directory in (environment.work, environment.root):  # nothing is kept in them
-        directory.mkdir(mode=0o755, exist_ok=True)
-    own = driver.of(environment)
-    own.agree(store, reporter.ask, by_name=True)
-    signs = refresh.signs()  # before the base is compared with the host
-    host = config.host(store, environment)
-    with own.prepare(store, environment, host, reporter) as prepared:
-        namespace.enter(environment.id_map)
-        overlays = [operation for operation in prepared.plan if isinstance(operation, UnionMount)]
-        os.close(operations.execute(overlays, str(environment.root), reporter.operation))
-        state.record(environment, prepared.layers, signs)
-    added = (*own.additions(environment.id_map, host), standins.prompt(environment.name))
-    upper = Upper(environment.changes(own.points(host)), own.marks)
-    return ImageWalk(str(environment.root), upper, contents.of_environment(host, added))
-
-
-def _compress(
-    pipe: BinaryIO, write: Callable[[bytes], object], see: Callable[[bytes], object], report: Progress
-) -> int:
-    """Compress what comes out of the pipe, of which `see` gets all as it is; returns how much it was."""
-    total = _TOTAL.unpack(pipe.read(_TOTAL.size).rjust(_TOTAL.size, b"\0"))[0]
+    packed: list[tuple[Blob, str]] = []
     size = 0
+    # Where the stream breaks off, the child tells why.
+    with contextlib.suppress(EOFError):
+        total, count = _HEADER.unpack(pipe.read(_HEADER.size).rjust(_HEADER.size, b"\0"))
+        for _ in range(count):
+            checksum = hashlib.sha256()
+
+            def seen(block: bytes, checksum: hashlib._Hash = checksum) -> None:
+                nonlocal size
+                checksum.update(block)
+                size += len(block)
+                report(min(1.0, size / max(total, 1)))
+
+            blob = into.write(lambda write, seen=seen: _deflate(pipe, write, seen))  # type: ignore[misc]
+            packed.append((blob, archive.digest(checksum)))
+    return packed, size
+
+
+def _deflate(pipe: BinaryIO, write: Callable[[bytes], object], seen: Callable[[bytes], None]) -> None:
+    """Compress one layer. Raises EOFError where it breaks off."""
     gzip = Gzip(write)
     try:
-        while block := pipe.read(BLOCK):
-            see(block)
+        for block in frames.blocks(pipe):
+            seen(block)
             gzip.add(block)
-            size += len(block)
-            report(min(1.0, size / max(total, 1)))
         gzip.finish()
     finally:
         gzip.close()
-    return size
-
-
-def _describe(environment: Environment, into: Archive, layer_: Blob, contents: str, shell: str, created: str) -> Blob:
-    """Add all that tells what the layer is; returns the manifest."""
-    name = reference(environment.name)
-    own = current_platform()
-    config = {
-        "created": created,
-        **own,
-        "config": {
-            "Env": [f"PATH={standins.ROOT_PATH}"],
-            **({"Cmd": [shell]} if shell else {}),
-            "WorkingDir": "/",
-            "Labels": {"org.opencontainers.image.title": environment.name},
-        },
-        "rootfs": {"type": "layers", "diff_ids": [contents]},
-        "history": [{"created": created, "created_by": f"sysenv-ns {__version__}"}],
-    }
-    config_blob = into.blob(config)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config_blob.described(_CONFIG),
-        "layers": [layer_.described(_LAYER)],
-    }
-    manifest_blob = into.blob(manifest)
-    # The first one is read by podman and skopeo, the second one by containerd and new dockers.
-    names = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
-    described = {**manifest_blob.described(_MANIFEST), "platform": own, "annotations": names}
-    media_type = "application/vnd.oci.image.index.v1+json"
-    into.add("index.json", {"schemaVersion": 2, "mediaType": media_type, "manifests": [described]})
-    # What dockers read that know of no layout.
-    into.add("manifest.json", [{"Config": config_blob.name, "RepoTags": [name], "Layers": [layer_.name]}])
-    into.finish()
-    return manifest_blob
-
-
-def reference(name: str) -> str:
-    """The name of an environment's image: on this machine, not in a registry that others could put something into."""
-    separated = re.sub(r"[._-]+", _separator, name.lower()).strip("._-")
-    return f"localhost/{separated or 'environment'}:latest"
-
-
-def _separator(match: re.Match[str]) -> str:
-    """What may be between the words of a name (distribution's reference package)."""
-    return match[0] if re.fullmatch(r"\.|__?|-+", match[0]) else "-"
-
-
-def timestamp(newest: int) -> str:
-    """When the image was made: not now, so that the same state gives the same image."""
-    wanted = os.environ.get("SOURCE_DATE_EPOCH", "")
-    seconds = int(wanted) if re.fullmatch("[0-9]{1,10}", wanted) else newest
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(seconds, _LATEST)))
-
-
-def current_platform() -> dict[str, str]:
-    """The processor and system of this machine's programs, which may be another one than its kernel's."""
-    with reader.stream("/proc/self/exe", follow=True) as stream:
-        return platform_of(stream.read(20))
-
-
-def platform_of(header: bytes) -> dict[str, str]:
-    """That of a program in the format ELF, of which `header` is the beginning."""
-    order = header[5]
-    (machine,) = struct.unpack_from("<H" if order == 1 else ">H", header, 18)
-    architecture, variant = _ARCHITECTURES.get((machine, order), (os.uname().machine, ""))
-    found = {"architecture": architecture, "os": "linux", "variant": variant}
-    return {key: value for key, value in found.items() if value}

@@ -54,6 +54,10 @@ class ImageWalk:
         """Directories before what is in them. Raises OSError."""
         yield from self._directory("", "shown")
 
+    def has_changed(self, path: str) -> bool:
+        """Whether the environment has changed something, or something below it."""
+        return self._upper.get(path) is not None
+
     def _directory(self, path: str, host: _Host) -> Iterator[ImageMember]:
         for name in sorted(os.listdir(f"{self._root}{path}/"), key=os.fsencode):
             child = f"{path}/{name}"

@@ -255,15 +255,20 @@ def _check_parent(path: Path) -> None:
 
 
 def collect(store: Store) -> None:
-    """Delete the states that neither an environment nor a frozen layer names."""
+    """Delete the states that neither an environment, be it a removed one, nor a frozen layer names."""
+    from sysenv_ns.environment import layers, removed
     from sysenv_ns.files import removal
 
+    if not store.layers.is_dir():  # nothing was ever made here
+        return
     # Before a look at what there is: what has been made meanwhile is there by then.
     building = transaction.is_building(store.trash)
-    frozen = [path for path in store.layers.iterdir() if path.is_dir()] if store.layers.is_dir() else []
-    directories = [*(store.envs / name for name in store.names()), *frozen]
-    latest = time.time() - _YOUNG if building or directories else math.inf
-    named = {key for path in directories if (o := read(path)) for key in (o.packages, o.accounts)}
+    with layers.locked(store):  # no environment is being removed, or had back, meanwhile
+        frozen = [path for path in store.layers.iterdir() if path.is_dir()]
+        former = [found.path for found in removed.all_of(store.removed)]
+        directories = [*(store.envs / name for name in store.names()), *former, *frozen]
+        latest = time.time() - _YOUNG if building or directories else math.inf
+        named = {key for path in directories if (o := read(path)) for key in (o.packages, o.accounts)}
     for directory in (store.path / ORIGINS, store.path / ORIGINS_OF_ROOT):
         with contextlib.suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sysenv_ns import session
+from sysenv_ns import lifecycle, session
 from sysenv_ns.command import own_variables
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
@@ -158,7 +158,7 @@ def _run(
     with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
         layers.collect(store)
     origin.collect(store)
-    transaction.empty_trash(store.trash)
+    lifecycle.tidy(store)
     return replace(result, repaired=repaired)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ALGORITHM = "sha256"
+LAYERS = "layers.json"  # which layers of images are known (layer_index.py)
 _KEPT = 30 * 24 * 3600  # seconds since its last use
 _LEFT = 24 * 3600  # seconds after which what a killed command was writing is deleted
 
@@ -164,7 +165,7 @@ class BlobCache:
         now = time.time()
         for place, age in ((self._blobs, _KEPT), (self.path, _LEFT)):
             for path in place.iterdir():
-                if path == self._blobs or path.lstat().st_mtime > now - age:
+                if path.name in (_ALGORITHM, LAYERS) or path.lstat().st_mtime > now - age:
                     continue
                 removal.delete(path) if path.is_dir() else path.unlink()
 

@@ -52,7 +52,7 @@ def push(
     tagged = skopeo.manifest(reference)
     earlier = known.digests(environment, reference)
     if not force:
-        _check_tag(name, reference, tagged, earlier)
+        check_tag(name, reference, tagged, earlier, as_image=False)
     there = _blobs_of(tagged) | _blobs_of(skopeo.manifest(reference.at(earlier[-1])) if earlier else None)
     cache = BlobCache(store)
     try:
@@ -97,13 +97,30 @@ def _blobs_of(manifest: bytes | None) -> set[Descriptor]:
     return set()
 
 
-def _check_tag(name: str, reference: Reference, tagged: bytes | None, known_digests: Sequence[str]) -> None:
-    """Raise SysenvError if a tag names something that was never this environment: it may be a colleague's work."""
-    if tagged is not None and blobs.of_bytes(tagged).digest not in known_digests:
+def check_tag(
+    name: str, reference: Reference, tagged: bytes | None, known_digests: Sequence[str], as_image: bool
+) -> None:
+    """Raise SysenvError if a tag names something that was never this environment: it may be a colleague's work; or
+    if it is an image, or for an image if it is none.
+    """
+    if tagged is None:
+        return
+    if blobs.of_bytes(tagged).digest not in known_digests:
         raise SysenvError(
             f"{reference} has changed since {name} was last pushed or pulled there",
             "somebody may need it: push to another tag, or replace it with --force",
         )
+    if _is_environment(tagged) == as_image:
+        what = "an environment, not an image" if as_image else "an image, not an environment"
+        raise SysenvError(f"{reference} is {what}", "push to another tag, or replace it with --force")
+
+
+def _is_environment(manifest: bytes) -> bool:
+    try:
+        artifact.decode(manifest)
+    except NoArtifact:
+        return False
+    return True
 
 
 def _frozen(store: Store, environment: Environment) -> Environment:

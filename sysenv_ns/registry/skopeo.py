@@ -37,7 +37,13 @@ _HINTS = (
     (r"[Dd]igest did not match", "it is damaged in the registry, or was tampered with: push it again"),
     (r"connection refused|no such host|timeout|lookup", "check the name and the network; then run it again"),
 )
+# Of a blob that is in the layout's manifest but not on this disk, as the registry was believed to have it.
+_NO_BLOB = re.compile(r"/blobs/sha256/[0-9a-f]{64}: no such file or directory")
 _HINT = "skopeo inspect docker://{registry}/{repository} shows whether skopeo can reach it"
+
+
+class BlobMissing(SysenvError):
+    """A blob that is to be sent is neither here nor in the registry."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ def find(caller: Caller | None) -> Skopeo:
 def _failed(what: str, said: str, reference: Reference) -> SysenvError:
     """The error in skopeo's words; the last ones matter most."""
     messages = _MESSAGE.findall(said)
+    kind = BlobMissing if _NO_BLOB.search(said) else SysenvError
     words = line(messages[-1].replace('\\"', '"') if messages else said[-500:] or "skopeo gave no reason")
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, words)), _HINT)
-    return SysenvError(f"{what}: {words}", hint.format(registry=reference.registry, repository=reference.repository))
+    return kind(f"{what}: {words}", hint.format(registry=reference.registry, repository=reference.repository))

@@ -13,7 +13,7 @@ from sysenv_ns.archive import export, output
 from sysenv_ns.console import progress, show_json
 from sysenv_ns.notices import notice
 from sysenv_ns.oci import image
-from sysenv_ns.oci.image import Image
+from sysenv_ns.oci.image import Image, ImageWish
 from sysenv_ns.packages import drift, origin
 from sysenv_ns.text import size
 from sysenv_ns.verbs.context import Context, refuse_inside
@@ -37,10 +37,11 @@ from sysenv_ns.verbs.options import JSON, NAME, examples
     default="environment",
     help="environment: what it changed, for import; oci: all of its root, as an image for podman and docker.",
 )
+@click.option("--squash", is_flag=True, help="Of an image: one layer, without what the environment has removed.")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @JSON
 @click.pass_obj
-def command(context: Context, name: str, file: str, form: str, force: bool, as_json: bool) -> None:
+def command(context: Context, name: str, file: str, form: str, squash: bool, force: bool, as_json: bool) -> None:
     """Export an environment to a file. FILE is for import by others or on other machines; - is the standard output.
 
     It holds what the environment changed and its snapshots, whatever the driver and id map; the environment must not be
@@ -50,7 +51,9 @@ def command(context: Context, name: str, file: str, form: str, force: bool, as_j
     if as_json and file == "-":
         raise click.UsageError("--json and - both write to the standard output.")
     if form == "oci":
-        _export_image(context, name, file, force, as_json)
+        _export_image(context, name, file, squash, force, as_json)
+    elif squash:
+        raise click.UsageError("--squash is about images: add --format oci.")
     else:
         _export(context, name, file, force, as_json)
 
@@ -66,17 +69,17 @@ def _export(context: Context, name: str, file: str, force: bool, as_json: bool) 
         notice(f"exported {name} to {file} ({size(result.size)})")
 
 
-def _export_image(context: Context, name: str, file: str, force: bool, as_json: bool) -> None:
+def _export_image(context: Context, name: str, file: str, squash: bool, force: bool, as_json: bool) -> None:
     if file == "-":  # what is only known at the end stands at the beginning
         raise click.UsageError("An image cannot be written to the standard output.")
     environment = context.store.load(name)
     environment.require_root()
     if origin.may_be_drifted(environment) and (line := drift.notice(context.store, environment)):
         notice(line)
-    shell, bar = os.environ.get("SHELL", ""), lambda: progress("Writing the image")
+    wish, bar = ImageWish(os.environ.get("SHELL", ""), squash), lambda: progress("Writing the image")
     paused = units.paused(context.store, name, context.reporter)
     with output.file(Path(file), force, context.store.as_user) as stream, paused:
-        made = image.write(context.store, name, stream, shell, context.reporter, bar)
+        made = image.write(context.store, name, stream, wish, context.reporter, bar)
     if as_json:
         show_json(asdict(made))
     else:
@@ -86,13 +89,7 @@ def _export_image(context: Context, name: str, file: str, force: bool, as_json: 
 def _tell(context: Context, name: str, file: str, made: Image) -> None:
     for path in made.withheld:
         context.reporter.operation(f"empty in the image, as it is not world-readable here: {path}")
-    if made.withheld:
-        notice(
-            f"{len(made.withheld)} files and directories are empty, as they are not world-readable here (-v lists them)"
-        )
-    for path in made.left_out:
-        notice(f"left out, as an image cannot hold this name: {path}")
-    for path in made.revealed:
-        notice(f"in the image, as {name} has changed it, but not world-readable here: {path}")
+    for note in made.notes(name):
+        notice(note)
     notice(f"{file} holds all that is world-readable in this machine's /etc: check it before you share it")
     notice(f"load it with: podman load -i {file}; run it with: podman run --rm -it {made.image}")

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
 from sysenv_ns import remains, status
 from sysenv_ns.console import show_json, show_lines
-from sysenv_ns.environment import running
+from sysenv_ns.environment import layers, running
+from sysenv_ns.environment.removed import Removed
 from sysenv_ns.notices import notice
 from sysenv_ns.status import Status
-from sysenv_ns.text import date, size, table
+from sysenv_ns.text import date, size, table, timestamp
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, examples
 from sysenv_ns.verbs.status import as_data, state
 
 
-@click.command("list", epilog=examples("sysenv-ns list", "sysenv-ns list --size  # with the room on the disk"))
+@click.command(
+    "list",
+    epilog=examples(
+        "sysenv-ns list",
+        "sysenv-ns list --size  # with the room on the disk",
+        "sysenv-ns list --removed  # what can be had back by remove --undo",
+    ),
+)
 @click.option("--size", "with_size", is_flag=True, help="Also show the disk space, including snapshots.")
+@click.option("--removed", is_flag=True, help="List the removed environments that can be had back instead.")
 @JSON
 @click.pass_obj
-def command(context: Context, with_size: bool, as_json: bool) -> None:
+def command(context: Context, with_size: bool, removed: bool, as_json: bool) -> None:
     """List all environments.
 
     --size counts files that clones share for each of them; "-" means that you have no permission to look.
@@ -30,6 +39,9 @@ def command(context: Context, with_size: bool, as_json: bool) -> None:
         refuse_inside("measure environments")
     if not running.inside():
         remains.remove(context.store)
+    if removed:
+        _show_removed(context, with_size, as_json)
+        return
     statuses = status.all_of(context.store)
     sizes = _sizes(context, statuses) if with_size else {}
     if as_json:
@@ -40,6 +52,39 @@ def command(context: Context, with_size: bool, as_json: bool) -> None:
         show_lines(zip(shown, ["bold", *map(_colour, statuses)], strict=True), context.caller)
     else:
         notice("there are no environments; create one with: sysenv-ns shell NAME")
+    if with_size and not as_json and (kept := layers.size_of_removed(context.store)):
+        notice(f"removed environments take {size(kept)}: sysenv-ns list --removed; sysenv-ns remove --purge frees it")
+
+
+def _show_removed(context: Context, with_size: bool, as_json: bool) -> None:
+    found = context.store.all_removed()
+    sizes = [_size_of(context, one) for one in found] if with_size else None
+    if as_json:
+        measured = ({} if sizes is None else {"size": number} for number in sizes or found)
+        show_json({"removed": [_as_data(one) | more for one, more in zip(found, measured, strict=True)]})
+    elif found:
+        title, *rows = text_of_removed(found, sizes).splitlines()
+        show_lines([(title, "bold"), *((row, "") for row in rows)], context.caller)
+    else:
+        notice("there are no removed environments")
+
+
+def _size_of(context: Context, found: Removed) -> int | None:
+    from sysenv_ns.environment import history  # not for a list without
+
+    part = next(part for part in context.store.parts() if part.removed == found.path.parent)
+    return history.size_of_removed(part, found)
+
+
+def _as_data(found: Removed) -> dict[str, object]:
+    times = {"removed": timestamp(found.removed), "until": timestamp(found.until)}
+    return {"name": found.name, **times, "path": str(found.path)}
+
+
+def text_of_removed(found: Sequence[Removed], sizes: Sequence[int | None] | None) -> str:
+    """A table, the one that was removed last at the end."""
+    rows = [("NAME", "REMOVED", "KEPT UNTIL"), *((one.name, date(one.removed), date(one.until)) for one in found)]
+    return table(rows if sizes is None else _with_sizes(rows, sizes))
 
 
 def _sizes(context: Context, statuses: Sequence[Status]) -> dict[str, int | None]:
@@ -54,9 +99,13 @@ def text(statuses: Sequence[Status], sizes: Mapping[str, int | None] | None = No
     rows += [(s.name, _marked(s), s.driver or "-", s.id_map or "-", date(s.created)) for s in statuses]
     if sizes is None:
         return table(rows)
-    found = (sizes[s.name] for s in statuses)
-    column = ["SIZE", *("-" if number is None else size(number) for number in found)]
-    return table((*row, cell) for row, cell in zip(rows, column, strict=True))
+    return table(_with_sizes(rows, [sizes[s.name] for s in statuses]))
+
+
+def _with_sizes(rows: Sequence[tuple[str, ...]], sizes: Sequence[int | None]) -> Iterator[tuple[str, ...]]:
+    """The rows of a table, the first of which is the head, with one more column."""
+    column = ["SIZE", *("-" if number is None else size(number) for number in sizes)]
+    return ((*row, cell) for row, cell in zip(rows, column, strict=True))
 
 
 def _colour(found: Status) -> str:

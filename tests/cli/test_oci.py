@@ -84,11 +84,17 @@ def test_a_failure_leaves_nothing(run: Run, tmp_path: Path, environments: Store)
         (("whole", "x", "--format", "zip"), 2, "oci"),
         (("whole", "-", "--format", "oci"), 2, "standard output"),
         (("whole", "--format", "oci"), 2, "FILE"),
+        (("whole", "x", "--squash"), 2, "add --format oci"),
     ],
 )
 def test_errors(run: Run, arguments: tuple[str, ...], status: int, words: str) -> None:
     result = run("export", *arguments)
     assert (result.exit_code, words in result.stderr) == (status, True), result.stderr
+
+
+def test_a_pushed_environment_has_its_own_layers(run: Run) -> None:
+    result = run("push", "whole", "localhost/whole", "--squash")
+    assert (result.exit_code, "add --image" in result.stderr) == (2, True)
 
 
 def test_not_from_inside(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

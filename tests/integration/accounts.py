@@ -71,11 +71,11 @@ def _ranges(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _remove_left_over() -> None:
-    """What a killed session left behind."""
+    """What a killed session left behind, also one that had this process's number: on a small system they are few."""
     pattern = re.compile(rf"{USER_PREFIX}(\d+)-")
     names = [*(entry.pw_name for entry in pwd.getpwall()), *_group_names()]
     for match in filter(None, map(pattern.match, names)):
-        if not Path("/proc", match[1]).exists():
+        if match[1] == str(os.getpid()) or not Path("/proc", match[1]).exists():
             _remove(match[0])
     memory, temporary = Path("/dev/shm").glob("sysenv-*-*"), Path(tempfile.gettempdir()).glob("sysenv-suite-*")
     for path in (*memory, *temporary, *Path("/var/tmp").glob("sysenv-disk-*")):

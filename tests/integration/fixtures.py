@@ -196,7 +196,7 @@ def _tried_out(tools: dict[str, Tool], mode: str) -> Tool:
         result = tool.run("create", "first", *tool.options, limit=BASE_LIMIT)
         if result.returncode == 0:
             result = tool.environment("first").exec("true")
-            tool.run("remove", "first")
+            tool.run("remove", "--purge", "first")
         _tried[mode] = "" if result.returncode == 0 else describe(result)
     if _tried[mode]:
         pytest.skip(f"the mode {mode} does not work here: {_tried[mode]}")

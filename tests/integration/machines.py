@@ -32,6 +32,8 @@ _TOP = (
     *("boot", "dev", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
     *("usr/local/bin", "var/tmp", "var/opt"),
 )
+# base-files makes it wherever it is missing, whenever the package is configured or triggered.
+_OF_NO_PACKAGE = ("/usr/share/info/dir",)
 _LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Some of what the packages of a system with an un-merged /usr have in /bin and /lib.
 _IN_BIN = ("bash", "cat", "cp", "dash", "echo", "ls", "mkdir", "mount", "mv", "rm", "sh", "sleep", "touch", "true")
@@ -134,7 +136,7 @@ def with_base(image: Path, tool: Tool) -> Path:
     copy = image.with_name(f"{image.stem}-{tool.mode}.img")
     with copied(image, tool, copy) as machine:
         machine.create()
-        succeeded(machine.tool.run("remove", machine.environment.name))
+        succeeded(machine.tool.run("remove", "--purge", machine.environment.name))
     _wait_until_written(copy)
     return copy
 
@@ -198,7 +200,8 @@ def build(root: Path) -> None:
     info = [str(path) for name in packages for path in Path("/var/lib/dpkg/info").glob(f"{name}[.:]*")]
     info.append("/var/lib/dpkg/info/format")
     made = {f"/{name}" for name in (*_TOP, *links, "usr", ".")}
-    real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, {*listed, *info} - made)}
+    wanted = {*listed, *info, *_OF_NO_PACKAGE} - made
+    real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, wanted)}
     _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
     _copy(root, "--recursion", ["/etc"])
     (root / "var/lib/dpkg/status").write_text(output("dpkg-query", "--status", *packages))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .machines import Machine
 from .mirror import Mirror
 from .support import Account, Tool, wait_for
 
@@ -49,6 +50,12 @@ class Registry:
         digits = digest.removeprefix("sha256:")
         return self.place / "data/docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
 
+    def lose(self, name: str, digest: str) -> None:
+        """Delete a blob, also from the repository of that name."""
+        digits = digest.removeprefix("sha256:")
+        shutil.rmtree(self.place / f"data/docker/registry/v2/repositories/test/{name}/_layers/sha256" / digits)
+        shutil.rmtree(self.blob(digest).parent)
+
     def size(self) -> int:
         """Bytes of all blobs."""
         return sum(path.stat().st_size for path in (self.place / "data").rglob("data") if path.is_file())
@@ -76,6 +83,22 @@ class Registry:
             ["skopeo", *arguments], check=True, capture_output=True, env=tool.variables(), **tool.account.become()
         )
         return bytes(result.stdout)
+
+
+def put_skopeo(machine: Machine) -> None:
+    """Put this system's skopeo with its libraries into a small host: in /mnt, which is in no image."""
+    place = machine.root / "mnt/skopeo"
+    place.mkdir()
+    program = shutil.which("skopeo")
+    assert program is not None
+    listed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    libraries = [word for word in listed.split() if word.startswith("/")]
+    for path in (program, *libraries):
+        shutil.copy(path, place)
+    (loader,) = (Path(path).name for path in libraries if Path(path).name.startswith("ld"))
+    wrapper = machine.root / "usr/local/bin/skopeo"
+    wrapper.write_text(f'#!/bin/sh\nexec /mnt/skopeo/{loader} --library-path /mnt/skopeo /mnt/skopeo/skopeo "$@"\n')
+    wrapper.chmod(0o755)
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ class Tool:
 
     def end(self, name: str) -> None:
         """Kill what runs in an environment, and delete it."""
-        if self.run("remove", name).returncode == 0:
+        if self.run("remove", "--purge", name).returncode == 0:
             return
         deadline = time.monotonic() + START_LIMIT
         while processes := self.status(name)["processes"]:
@@ -144,7 +144,7 @@ class Tool:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process["pid"], signal.SIGKILL)
             time.sleep(0.05)
-        succeeded(self.run("remove", name))
+        succeeded(self.run("remove", "--purge", name))
 
 
 @dataclass(frozen=True)

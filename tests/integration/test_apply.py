@@ -314,7 +314,7 @@ def test_random_changes_come_and_go(host: Machine) -> None:
                 succeeded(apply(host, "--undo", "--yes"))
             assert tree(host) == before
         finally:
-            succeeded(host.tool.run("remove", "random"))
+            succeeded(host.tool.run("remove", "--purge", "random"))
 
     come_and_go()
 

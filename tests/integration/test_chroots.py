@@ -139,6 +139,50 @@ def test_nodes_that_somebody_has_bound_stay(environment: Environment) -> None:
     ]
 
 
+def test_a_root_can_be_furnished(environment: Environment) -> None:
+    """proc and sysfs as pbuilder and mock mount them, and /sys as schroot binds it and takes it away."""
+    script = """
+        mkdir -p /opt/root/proc /opt/root/sys /opt/root/own
+        cd /opt/root
+        mount -t proc proc proc
+        cat proc/self/comm
+        mount -t sysfs -o ro,nosuid sysfs sys
+        cmp sys/kernel/uevent_seqnum /sys/kernel/uevent_seqnum
+        grep -o ' /opt/root/sys sysfs ro,nosuid,' /proc/mounts
+        umount proc sys
+        grep /opt/root/ /proc/mounts || echo none
+        mount --bind /sys sys
+        cmp sys/kernel/uevent_seqnum /sys/kernel/uevent_seqnum
+        grep -o ' /opt/root/sys/[^ ]*' /proc/mounts | tac | while read -r point; do umount "$point"; done
+        umount sys
+        mount -t tmpfs tmpfs own
+        mkdir own/below
+        mount -t tmpfs tmpfs own/below
+        umount own 2> /dev/null || echo busy
+        umount own/below own
+        umount own 2> /dev/null || echo nothing
+        grep /opt/root/ /proc/mounts || echo none
+    """
+    lines = ["cat", " /opt/root/sys sysfs ro,nosuid,", "none", "busy", "nothing", "none"]
+    assert environment.sh(script).splitlines() == lines
+
+
+def test_what_the_session_has_mounted_stays(environment: Environment) -> None:
+    """An order to take it away fails as before; it is not told to be gone."""
+    script = """
+        for point in $(awk '$2 ~ "^/(sys|dev)/" { print $2 }' /proc/mounts) /sys /usr; do
+            if umount "$point" 2> /dev/null; then echo "$point is gone"; fi
+        done
+        test -e /sys/kernel && test -c /dev/null
+    """
+    assert environment.sh(script) == ""
+
+
+def test_who_has_processes_of_its_own_has_a_proc_of_its_own(environment: Environment) -> None:
+    script = "unshare --pid --fork --mount-proc sh -c 'echo $$; ls /proc | grep -c \"^[0-9]\"'"
+    assert environment.sh(script).split()[0] == "1"
+
+
 @pytest.mark.matrix
 def test_mmdebstrap(environment: Environment) -> None:
     environment.apt("install", "mmdebstrap")

@@ -122,7 +122,7 @@ def test_environments_with_other_paths_do_not_renew_each_others_base(configured:
         for each in (environment, other):
             succeeded(each.exec("true"))
     assert _layers(tool) == made
-    succeeded(tool.run("remove", "--base", "test"))
+    succeeded(tool.run("remove", "--purge", "--base", "test"))
     assert len(list((tool.store / "base").glob("*/"))) == 1
     assert other.sh("cat /opt/vendor/file") == "host\n"
 

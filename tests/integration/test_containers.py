@@ -37,7 +37,9 @@ def nested(tool: Tool) -> Iterator[Tool]:
         options=(),
     )
     yield inner
-    succeeded(inner.run("remove", "--base", *(["inner"] if (inner.store / "envs" / "inner").exists() else [])))
+    succeeded(
+        inner.run("remove", "--purge", "--base", *(["inner"] if (inner.store / "envs" / "inner").exists() else []))
+    )
     succeeded(inner.run("remove", "--base"))
     shutil.rmtree(inner.store)
 

@@ -77,6 +77,6 @@ def test_remove_leaves_nothing(tool: Tool) -> None:
     environment.sh(
         "mkdir -p /srv/a/b; touch /srv/a/b/c; chown -R 33:33 /srv/a; chmod 000 /srv/a/b; rm -r /usr/share/doc"
     )
-    succeeded(tool.run("remove", environment.name))
+    succeeded(tool.run("remove", "--purge", environment.name))
     assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]
     assert list((tool.store / "trash").iterdir()) == []

@@ -133,7 +133,7 @@ def test_random_changes_are_what_a_look_at_every_file_finds(machine: Machine) ->
             assert trees.told(found["changes"], *_AREAS) == trees.without_content(expected)
             assert len(found["changes"]) == len(expected)
         finally:
-            succeeded(machine.tool.run("remove", "random"))
+            succeeded(machine.tool.run("remove", "--purge", "random"))
 
     agrees()
 

@@ -38,6 +38,7 @@ diff /root/before /root/after
 """
 
 _ARCHIVES = f"""\
+su tester -c 'git init -q . && git add .'
 python3 -m venv /opt/builder
 /opt/builder/bin/pip -q install build
 PATH=/opt/builder/bin:$PATH /opt/builder/bin/python helpers/dist --url https://example.org/sysenv-ns /srv/dist

@@ -103,7 +103,7 @@ def test_what_no_new_privs_takes_away(environment: Environment) -> None:
         assert "install" not in result.stderr
     assert "no_new_privs is set here" in confined.run("doctor").stdout
     succeeded(confined.run("exec", "confined", "--", "true", limit=300))  # which has the single one
-    succeeded(confined.run("remove", "confined"))
+    succeeded(confined.run("remove", "--purge", "confined"))
 
 
 @pytest.mark.modes("full")

@@ -210,4 +210,4 @@ def test_sudo_where_nothing_else_works(tool: Tool, shared: Path) -> None:
     assert "no driver works here without root (creating a user namespace failed" in result.stderr
     assert "continuing with sudo" in result.stderr
     assert tool.status("jailed")["driver"] == "root"
-    succeeded(tool.run("remove", "jailed"))
+    succeeded(tool.run("remove", "--purge", "jailed"))

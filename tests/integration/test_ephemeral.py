@@ -115,7 +115,7 @@ def test_on_top_of_another(machine: Machine) -> None:
     """It begins as that one is, which stays what it is; nothing is left but the layer that both had."""
     source = _source(machine)
     _assert_stays_what_it_is(source)
-    succeeded(machine.tool.run("remove", source.name))
+    succeeded(machine.tool.run("remove", "--purge", source.name))
     _assert_nothing_is_left(machine.tool)
 
 
@@ -140,7 +140,7 @@ def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
         ("exec", "--ephemeral", brief.name, "id"),
     ):
         refused(tool.run(*command), 125 if command[0] == "exec" else 1, "it is a throwaway environment")
-    succeeded(tool.run("remove", source.name))
+    succeeded(tool.run("remove", "--purge", source.name))
     assert len(_frozen(tool)) == 1
     assert brief.sh("cat /usr/own/file") == "source\n"
     succeeded(tool.run("stop", brief.name))

@@ -361,7 +361,7 @@ def test_of_a_damaged_one_nothing_is_freed(environment: Environment, copy: Envir
     description.write_text(whole)
     assert copy.sh("cat /usr/local/state") == "1\n"
     description.write_text(whole[:100])
-    succeeded(tool.run("remove", copy.name))
+    succeeded(tool.run("remove", "--purge", copy.name))
     assert _frozen(tool) == []
     succeeded(tool.run("create", *tool.options, environment.name))  # for the fixture
 

@@ -78,7 +78,7 @@ def test_every_file_system_has_a_mount(new_machine: Machine) -> None:
     result = machine.tool.run("create", *machine.tool.options, "test")
     if result.returncode == 0:  # the mounts of /usr and /opt were made before the disks were
         result = environment.exec("true")
-        succeeded(machine.tool.run("remove", "test"))
+        succeeded(machine.tool.run("remove", "--purge", "test"))
     refused(result, result.returncode, "host prepare")
     machine.create()
     assert _mounts(machine).keys() == {"/usr", "/usr/local", "/opt"}

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def test_damaged_description(tool: Tool) -> None:
     refused(tool.run("exec", "damaged", "--", "true"), 125, "damaged", "env.json")
     assert tool.status("damaged")["problem"]
     assert "damaged" in succeeded(tool.run("list")).stdout
-    succeeded(tool.run("remove", "damaged"))
+    succeeded(tool.run("remove", "--purge", "damaged"))
     assert not (tool.store / "envs" / "damaged").exists()
 
 
@@ -73,7 +72,7 @@ def test_remove_leaves_nothing(tool: Tool) -> None:
         rm -r /usr/share/doc; chmod 4755 /usr/bin/sort; mkfifo /srv/fifo; chmod 000 /srv
         """
     )
-    succeeded(tool.run("remove", environment.name))
+    succeeded(tool.run("remove", "--purge", environment.name))
     assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]
     assert list((tool.store / "trash").iterdir()) == []
 
@@ -161,12 +160,18 @@ def _assert_one_base(tool: Tool) -> None:
     assert list((tool.store / "trash").iterdir()) == []
 
 
+def _half_made(tool: Tool) -> set[Path]:
+    """The layers with a part of /usr that are not in their places yet: those of a build, and what others have left."""
+    return {*(tool.store / "base").glob("*/new-*/tree/usr/share")}
+
+
 @pytest.mark.modes("full", more=("single",))
 def test_interrupted_build(fresh_store: Tool) -> None:
     """Whatever ends a build, the next start makes a whole base."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = _half_made(fresh_store)
         process = fresh_store.start("create", *fresh_store.options, "interrupted")
-        time.sleep(2)
+        wait_for(lambda before=before: bool(_half_made(fresh_store) - before))  # type: ignore[misc]
         assert process.poll() is None, "the build was over before the signal"
         # As from a terminal, which sends it to all; nobody sends SIGKILL so.
         (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)

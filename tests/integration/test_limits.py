@@ -56,7 +56,7 @@ def test_too_little_memory(usual: Tool) -> None:
         # The name of the store has the word too: a report that lies there is told of.
         assert "sudo" not in result.stderr.replace(str(usual.store), ""), describe(result)
         if result.returncode == 0:
-            succeeded(usual.run("remove", "new"))
+            succeeded(usual.run("remove", "--purge", "new"))
 
 
 @pytest.mark.parametrize("verb", _VERBS[:3], ids=" ".join)
@@ -100,7 +100,7 @@ def test_root_removes_only_what_needs_it(machine: Machine, order: tuple[str, str
     tool = machine.tool
     succeeded(tool.run("create", "--driver", "root", "roots"))
     succeeded(tool.run("create", "--driver", "stub", "mine", limit=BASE_LIMIT))
-    result = succeeded(tool.run("remove", *order, "--base", limit=BASE_LIMIT))
+    result = succeeded(tool.run("remove", "--purge", *order, "--base", limit=BASE_LIMIT))
     said = [line for line in result.stderr.splitlines() if "removed" in line and "base" not in line]
     assert said == ["sysenv-ns: removed mine", "sysenv-ns: removed roots"]
     assert "roots has the driver root: continuing with sudo" in result.stderr
@@ -110,11 +110,11 @@ def test_root_removes_only_what_needs_it(machine: Machine, order: tuple[str, str
 def test_nothing_is_removed_where_one_name_is_wrong(tool: Tool) -> None:
     succeeded(tool.run("create", "--driver", "root", "roots"))
     refused(tool.run("remove", "roots", "missing"), 1, "there is no environment missing", "roots")
-    succeeded(tool.run("remove", "roots"))
+    succeeded(tool.run("remove", "--purge", "roots"))
 
 
 def test_refresh_needs_no_root(tool: Tool) -> None:
     succeeded(tool.run("create", "--driver", "root", "roots"))
     for names in ((), ("roots",)):
         assert "sudo" not in succeeded(tool.run("refresh", *names, limit=BASE_LIMIT)).stderr
-    succeeded(tool.run("remove", "roots"))
+    succeeded(tool.run("remove", "--purge", "roots"))

@@ -150,7 +150,7 @@ def test_links_go_with_the_environment(greeter: Environment) -> None:
     refused(tool.run("link", greeter.name, "greet"), 1, "is a link to the environment with-links", "unlink")
     (_bin(tool) / "cat").write_text("mine")
     left = (_bin(tool) / "greet").read_bytes()
-    succeeded(tool.run("remove", other.name))
+    succeeded(tool.run("remove", "--purge", other.name))
     assert os.listdir(_bin(tool)) == ["cat"]
     (_bin(tool) / "greet").write_bytes(left)
     (_bin(tool) / "greet").chmod(0o755)

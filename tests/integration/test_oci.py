@@ -68,9 +68,9 @@ _OTHERWISE = (*_MADE_THERE, "/etc/environment", "/etc/localtime", "/etc/passwd")
 _OF_THE_TOOL = ("/etc/tmpfiles.d/", "/etc/apt/apt.conf.d/")
 
 
-def _export(environment: Environment) -> dict[str, Any]:
-    file = _file(environment)
-    result = environment.tool.run("export", environment.name, str(file), "--format", "oci", "--json", "--force")
+def _export(environment: Environment, *options: str) -> dict[str, Any]:
+    call = ("export", environment.name, str(_file(environment)), "--format", "oci", "--json", "--force")
+    result = environment.tool.run(*call, *options, limit=BASE_LIMIT)
     data = json.loads(succeeded(result).stdout)
     assert isinstance(data, dict)
     return data
@@ -169,6 +169,35 @@ def test_the_same_state_is_the_same_image(machine: Machine) -> None:
         end(session)
 
 
+@pytest.mark.modes("full", more=("single", "root"))
+def test_the_second_image_of_a_host_costs_its_changes(machine: Machine) -> None:
+    """Its other layers are the same; what it deleted is hidden in them, and in one layer not there at all."""
+    machine.sh(_HOST, str(machine.tool.account.gid))
+    one, other = machine.create(), machine.tool.environment("other")
+    succeeded(machine.tool.run("create", "other", *machine.tool.options))
+    one.sh("echo one > /opt/one; echo one > /etc/hostname")
+    succeeded(machine.tool.run("snapshot", "test"))
+    one.sh("echo more > /opt/more")
+    other.sh("rm /opt/host/large; rm -r /usr/share/common-licenses; chmod 700 /usr/share/doc; mv /etc/issue /etc/other")
+    _export(one)
+    first = images.read(_file(one))
+    _export(other)
+    second = images.read(_file(other))
+    *below, top = second.layers
+    assert below == [*first.layers][:-1]
+    assert second.sizes[top] <= sum(first.sizes.values()) * 0.05
+    whiteouts = {path for path in second.layers[top] if "/.wh." in path}
+    assert whiteouts == {"/opt/host/.wh.large", "/usr/share/.wh.common-licenses", "/etc/.wh.issue"}
+    assert stat.S_IMODE(second.members["/usr/share/doc"].mode) == 0o700
+    assert {"/opt/one", "/opt/more"} <= first.layers[[*first.layers][-1]].keys()
+    shown = {path: second.sums.get(path) for path in second.members}
+    _export(other, "--squash")
+    squashed = images.read(_file(other))
+    assert {path: squashed.sums.get(path) for path in squashed.members} == shown
+    assert len(squashed.layers) == 1
+    succeeded(machine.tool.run("remove", "other"))
+
+
 @pytest.mark.modes("root")
 def test_what_was_private_and_is_changed_is_told(machine: Machine) -> None:
     """Only root can: what others may not read they see empty."""
@@ -186,7 +215,7 @@ def test_a_file_that_root_makes_for_a_user_is_the_users(machine: Machine) -> Non
     status = _file(machine.environment).stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (machine.tool.account.uid, 0o600)
     assert _SECRET not in images.read(_file(machine.environment)).sums.values()
-    succeeded(machine.tool.run("remove", "test"))
+    succeeded(machine.tool.run("remove", "--purge", "test"))
 
 
 @pytest.mark.modes("fuse")
@@ -232,6 +261,13 @@ def test_no_room_for_it(machine: Machine) -> None:
     assert environment.sh("true") == ""
 
 
+# Directories that files of several layers are in, some of them changed by the environment.
+_SHOWN = """
+export LC_ALL=C
+ls /usr/share; stat -c '%n %a %F %U %Y' /usr/share/doc /etc/issue /usr/share/man /usr/lib /usr/bin /var/lib
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.modes("full")
 def test_podman_loads_and_runs_it(machine: Machine, packages: Path, whole: bool) -> None:
@@ -243,9 +279,10 @@ def test_podman_loads_and_runs_it(machine: Machine, packages: Path, whole: bool)
         environment = machine.tool.environment(f"of-{id_map}")
         succeeded(machine.tool.run("create", environment.name, "--id-map", id_map, limit=BASE_LIMIT))
         environment.sh('dpkg --install "$1"; install -D -o daemon -g mail -m 4750 /bin/true /opt/program', str(check))
+        environment.sh("rm -r /usr/share/common-licenses /etc/issue; mkdir /etc/issue; chmod 1700 /usr/share/doc")
         image = _export(environment)["image"]
-        script = "check; stat -c '%U %G %a' /opt/program; id -u; cat /etc/machine-id"
+        script = "check; stat -c '%U %G %a' /opt/program; id -u; cat /etc/machine-id; " + _SHOWN
         result = replace(machine.tool, launcher=Path(helper)).run(
             "--keep", str(_file(environment)), image, "sh", "-ec", script, limit=APT_LIMIT
         )
-        assert succeeded(result).stdout == f"check 1\n{owner}\n0\n"
+        assert succeeded(result).stdout == f"check 1\n{owner}\n0\n" + environment.sh(_SHOWN)

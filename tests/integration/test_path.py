@@ -79,7 +79,7 @@ def test_what_is_added_or_changed(environment: Environment) -> None:
     assert not path.exists()
     succeeded(tool.run("rename", f"{name}-renamed", name))
     path = _path(environment)
-    succeeded(tool.run("remove", "--yes", name))
+    succeeded(tool.run("remove", "--yes", "--purge", name))
     assert not path.exists()
     refused(tool.run("path", name), 1, f"there is no environment {name}")
     succeeded(tool.run("create", name, *tool.options))

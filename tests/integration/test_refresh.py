@@ -370,5 +370,5 @@ def test_a_killed_refresh(machine: Machine) -> None:
         _assert_as_new(machine.tool)
         (base,) = (machine.tool.store / "base").glob("*/")
         assert not [path for path in base.iterdir() if path.name.startswith("new-")]
-    succeeded(machine.tool.run("remove", environment.name))
+    succeeded(machine.tool.run("remove", "--purge", environment.name))
     assert list((machine.tool.store / "trash").iterdir()) == []

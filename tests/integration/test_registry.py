@@ -17,9 +17,10 @@ from sysenv_ns.archive import tarball
 from sysenv_ns.archive.tarball import Member
 
 from . import archives, registries
+from .machines import Machine
 from .mirror import Mirror
 from .registries import Registry
-from .support import Environment, Tool, finish, refused, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, Tool, finish, refused, succeeded, wait_for
 from .workers import place
 
 pytestmark = pytest.mark.together
@@ -49,7 +50,7 @@ def repository(registry: Registry, logged_in: None, environment: Environment) ->
 
 
 def _push(environment: Environment, reference: str, *options: str) -> dict[str, Any]:
-    result = environment.tool.run("push", "--json", *options, environment.name, reference)
+    result = environment.tool.run("push", "--json", *options, environment.name, reference, limit=BASE_LIMIT)
     data = json.loads(succeeded(result).stdout)
     assert isinstance(data, dict)
     return data
@@ -301,6 +302,37 @@ def test_what_no_push_has_sent(
     refused(tool.run("pull", f"{repository}:bad", "forged"), 1, f"{repository}:bad", word)
     assert not (tool.store / "envs/forged").exists()
     assert os.listdir(tool.store / "trash") == []
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine) -> None:
+    """The second one sends and stores its changes alone; what the registry has lost is sent again."""
+    tool, repository = machine.tool, registry.repository("images")
+    registries.put_skopeo(machine)
+    one, other = machine.create(), tool.environment("other")
+    succeeded(tool.run("create", "other", *tool.options))
+    one.sh("echo one > /opt/one")
+    other.sh("rm -r /usr/share/common-licenses; echo >> /usr/bin/ldd; chmod 700 /usr/share/doc")
+    with registry.known_to(tool.account):
+        sizes = [registry.size()]
+        first = _push(one, f"{repository}:one", "--image")
+        sizes.append(registry.size())
+        second = _push(other, f"{repository}:other", "--image")
+        sizes.append(registry.size())
+        assert first["sent"] == first["size"]
+        assert (second["blobs"], second["sent"] <= first["sent"] * 0.05) == (1, True)
+        assert sizes[2] - sizes[1] <= (sizes[1] - sizes[0]) * 0.05
+        manifests = [_manifest(registry, tool, f"{repository}:{tag}") for tag in ("one", "other")]
+        assert manifests[0]["layers"][:-1] == manifests[1]["layers"][:-1]
+        assert _push(one, f"{repository}:one", "--image")["blobs"] == 0
+        refused(tool.run("push", "--image", "other", f"{repository}:one"), 1, f"{repository}:one", "--force")
+        refused(tool.run("push", "test", f"{repository}:one"), 1, "is an image", "--force")
+        registry.lose("images", manifests[0]["layers"][0]["digest"])
+        again = _push(one, f"{repository}:again", "--image")  # all of it is made again, and the same
+        assert (again["digest"], again["sent"]) == (first["digest"], first["size"])
+        assert registry.blob(manifests[0]["layers"][0]["digest"]).exists()
+    assert not [path for path in (tool.store / "blobs/sha256").iterdir() if path.stat().st_size > 1_000_000]
+    tool.end("other")
 
 
 def test_an_image_is_no_environment(registry: Registry, repository: str, environment: Environment) -> None:

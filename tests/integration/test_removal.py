@@ -70,21 +70,21 @@ def test_deep_trees(doomed: Environment) -> None:
         succeeded(tool.run("snapshot", name, snapshot))
     succeeded(tool.run("snapshot", name, "--delete", "one"))
     succeeded(tool.run("export", name, str(archive)))
-    succeeded(tool.run("remove", name))
+    succeeded(tool.run("remove", "--purge", name))
     succeeded(tool.run("import", str(archive), *tool.options))
     archive.unlink()
     assert succeeded(tool.run("diff", name, "--files")).stdout == shown
     doomed.sh('python3 -c "$1" 3000', _DEEP)
     result = tool.run("diff", name)
     assert (result.returncode, "File name too long (ENAMETOOLONG)" in result.stderr) == (1, True), result.stderr[:999]
-    succeeded(tool.run("remove", name))
+    succeeded(tool.run("remove", "--purge", name))
     _assert_gone(doomed)
     assert os.listdir(tool.store / "layers") == ["lock"]
 
 
 def test_several_removes_at_once(doomed: Environment) -> None:
     """One removes it, the others find it gone."""
-    removes = [doomed.tool.start("remove", doomed.name) for _ in range(6)]
+    removes = [doomed.tool.start("remove", "--purge", doomed.name) for _ in range(6)]
     results = [finish(process) for process in removes]
     assert sorted(result.returncode for result in results) == [0, 1, 1, 1, 1, 1], [*map(describe, results)]
     for result in results:
@@ -106,6 +106,7 @@ def test_removes_and_starts_at_once(doomed: Environment) -> None:
             words = ("environment",) if number % 2 else ()
             refused(result, 125 if number % 2 else 1, doomed.name, *words)
     assert [name for name in os.listdir(tool.store / "trash") if name.startswith(doomed.name)] == []
+    succeeded(tool.run("remove", "--purge"))
 
 
 def test_names_that_can_be_removed_are(doomed: Environment) -> None:
@@ -113,7 +114,7 @@ def test_names_that_can_be_removed_are(doomed: Environment) -> None:
     tool = doomed.tool
     succeeded(tool.run("create", *tool.options, "running"))
     session = sleeper(tool.environment("running"))
-    refused(tool.run("remove", doomed.name, "running"), 1, "running is running", str(session.pid))
+    refused(tool.run("remove", "--purge", doomed.name, "running"), 1, "running is running", str(session.pid))
     _assert_gone(doomed)
     end(session)
     tool.end("running")
@@ -133,7 +134,7 @@ def test_damaged(doomed: Environment, damage: str) -> None:
     else:
         refused(entered, 125, str(path), f"sysenv-ns remove {doomed.name}")
         assert damage not in ("work", "root", "lock")
-    succeeded(tool.run("remove", doomed.name))
+    succeeded(tool.run("remove", "--purge", doomed.name))
     _assert_gone(doomed)
 
 
@@ -144,7 +145,7 @@ def test_damaged_while_it_runs(doomed: Environment) -> None:
     refused(doomed.tool.run("remove", doomed.name), 1, "running", str(session.pid), "kill")
     assert [process["pid"] for process in doomed.tool.status(doomed.name)["processes"]] == [session.pid]
     end(session)
-    succeeded(doomed.tool.run("remove", doomed.name))
+    succeeded(doomed.tool.run("remove", "--purge", doomed.name))
     _assert_gone(doomed)
 
 
@@ -188,12 +189,12 @@ def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, l
     assert [entry["problem"] for entry in listed if entry["name"] == doomed.name] == [""]
     # The single map is there for new ones.
     succeeded(tool.run("exec", "another", "--", "true", prefix=hidden, limit=300))
-    succeeded(tool.run("remove", "another", prefix=hidden))
+    succeeded(tool.run("remove", "--purge", "another", prefix=hidden))
     assert doomed.sh("stat -c %U /srv/copied/GPL-3") == "www-data\n"
     (_directory(doomed) / "env.json").write_text("{")
     refused(tool.run("remove", doomed.name, prefix=hidden), 1, remedy, "usermod --add-subuids")
     assert (_directory(doomed) / "upper/srv/copied/GPL-3").exists()
-    succeeded(tool.run("remove", doomed.name))
+    succeeded(tool.run("remove", "--purge", doomed.name))
     _assert_gone(doomed)
 
 
@@ -205,11 +206,11 @@ def test_a_file_that_only_real_root_can_delete(doomed: Environment) -> None:
     tool, foreign = doomed.tool, _directory(doomed) / "upper/srv/foreign"
     foreign.mkdir(0o755)
     (foreign / "file").touch()
-    refused(tool.run("remove", doomed.name), 1, str(tool.store / "trash"), "as root")
+    refused(tool.run("remove", "--purge", doomed.name), 1, str(tool.store / "trash"), "as root")
     (left,) = (tool.store / "trash").iterdir()
     try:
         succeeded(tool.run("create", *tool.options, "other"))
-        assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
+        assert succeeded(tool.run("remove", "--purge", "other")).stderr == "sysenv-ns: removed other\n"
     finally:
         shutil.rmtree(left)
 
@@ -222,7 +223,7 @@ def test_what_a_killed_remove_left_of_another_id_map(doomed_there: Environment) 
     _directory(doomed).rename(left)
     succeeded(tool.run("create", "--id-map", "single", "other", limit=300))
     assert not left.exists()
-    assert succeeded(tool.run("remove", "other")).stderr == "sysenv-ns: removed other\n"
+    assert succeeded(tool.run("remove", "--purge", "other")).stderr == "sysenv-ns: removed other\n"
     _assert_gone(doomed)
 
 
@@ -271,10 +272,10 @@ def test_the_last_removal_leaves_no_state_of_the_host(new_machine: Machine) -> N
     for name in ("one", "two"):
         succeeded(tool.run("create", *tool.options, name, limit=300))
     assert len(os.listdir(origins)) == 1
-    succeeded(tool.run("remove", "one"))
+    succeeded(tool.run("remove", "--purge", "one"))
     assert len(os.listdir(origins)) == 1
     (tool.store / "envs/two/env.json").write_text("{")
-    succeeded(tool.run("remove", "two"))
+    succeeded(tool.run("remove", "--purge", "two"))
     assert os.listdir(origins) == []
     if tool.driver != "root":
         succeeded(tool.run("remove", "--base"))
@@ -311,6 +312,6 @@ def test_symbolic_links_inside_are_not_followed(doomed: Environment, tmp_path: P
     (tmp_path / "kept").write_text("kept\n")
     doomed.sh('ln -s "$1" /srv/link; ln -s "$1/kept" /srv/file', str(tmp_path))
     (_directory(doomed) / "more").symlink_to(tmp_path)
-    succeeded(doomed.tool.run("remove", doomed.name))
+    succeeded(doomed.tool.run("remove", "--purge", doomed.name))
     _assert_gone(doomed)
     assert (tmp_path / "kept").read_text() == "kept\n"

@@ -103,7 +103,7 @@ def _works(machine: Machine, store: Path) -> Environment:
     environment.sh(_CHANGES)
     assert environment.sh(_CHECK).split() == ["a", "new", "1"]
     succeeded(there.tool.run("create", *there.tool.options, "second", limit=BASE_LIMIT))
-    succeeded(there.tool.run("remove", "second"))
+    succeeded(there.tool.run("remove", "--purge", "second"))
     assert machine.sh('ls "$1/envs" "$1/trash"', str(store)) == f"{store}/envs:\ntest\n\n{store}/trash:\n"
     return environment
 
@@ -178,5 +178,5 @@ def test_a_default_access_list_above_the_store_decides_nothing(machine: Machine)
     assert "posix_acl" not in found
     if there.tool.mode == "full":
         environment.sh("setpriv --reuid 33 --regid 33 --clear-groups cat /etc/passwd /opt/made/file > /dev/null")
-    succeeded(there.tool.run("remove", "test"))
+    succeeded(there.tool.run("remove", "--purge", "test"))
     succeeded(there.tool.run("remove", "--base"))

@@ -8,6 +8,7 @@ import pytest
 
 from .machines import Machine
 from .support import Environment, describe, succeeded
+from .upgrades import install, simple, upgrade
 
 _STUBBED, _SMALL, _SECRET = "/usr/bin/chfn", "/usr/local/bin/small", "/usr/local/secret"
 
@@ -29,6 +30,22 @@ def test_no_program_is_empty(new_machine: Machine) -> None:
             assert "may not read" in result.stderr
     assert succeeded(environment.tool.run("diff", environment.name)).stdout == ""
     environment.sh(f"cp /usr/bin/true {_SMALL}; {_SMALL}")
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_an_upgrade_asks_nothing_about_a_file_that_cannot_be_read(machine: Machine, packages: Path) -> None:
+    """To dpkg what is there instead is what was shipped; what was then edited inside it asks about, as ever."""
+    upgrade(machine, packages, simple("hidden", "1"), simple("edited", "1"))
+    machine.sh("chmod 440 /etc/rb-hidden.conf /etc/rb-edited.conf")
+    environment = machine.create()
+    assert environment.sh("cat /etc/rb-hidden.conf; dpkg --verify rb-hidden rb-edited") == ""
+    install(environment, packages, simple("hidden", "2"))
+    assert environment.sh("cat /etc/rb-hidden.conf") == "setting 2\n"
+    environment.sh("echo mine > /etc/rb-edited.conf")
+    asked = environment.exec("dpkg", "-i", str(simple("edited", "2").build(packages)))
+    assert asked.returncode == 1, describe(asked)
+    assert "What would you like to do" in asked.stdout + asked.stderr
+    assert environment.sh("cat /etc/rb-edited.conf") == "mine\n"
 
 
 @pytest.mark.modes("full", "single")

@@ -80,7 +80,7 @@ class Importer:
         """Remove all that was made."""
         made = [name for name in contents(self._tool.store)["envs"] if name.startswith("import-")]
         for start in range(0, len(made), 100):
-            result = self._runner.run("remove", *made[start : start + 100])
+            result = self._runner.run("remove", "--purge", *made[start : start + 100])
             assert result.status == 0, result
         assert contents(self._tool.store)["trash"] == []
 

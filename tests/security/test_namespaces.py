@@ -81,7 +81,7 @@ def _withstands(environment: Environment, attacker: list[str], place: Path, roun
             succeeded(environment.tool.run("stop", environment.name))
             assert attack.poll() is None
     with _attack(attacker, source, place) as attack:
-        succeeded(environment.tool.run("remove", environment.name))
+        succeeded(environment.tool.run("remove", "--purge", environment.name))
         assert attack.poll() is None
     succeeded(environment.tool.run("create", environment.name, *environment.tool.options))
 

@@ -167,7 +167,7 @@ def test_what_else_looks_at_it(evil: Environment, arguments: tuple[str, ...]) ->
 
 def test_who_is_running(evil: Environment) -> None:
     _seen(evil, "rebase", evil.name, "--assume-current")
-    result = evil.tool.run("remove", evil.name)
+    result = evil.tool.run("remove", "--purge", evil.name)
     refused(result, 1, "is running", "\\x1b[31m")
     assert len(result.stderr.splitlines()) == 2
 

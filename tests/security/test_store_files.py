@@ -158,7 +158,7 @@ def test_an_environment_of_another_version_can_be_removed(store: Store, damage: 
     path = store.envs / "test"
     _set(path / "env.json", damage)
     assert _run("status", "test").exit_code == 0
-    assert _run("remove", "test").exit_code == 0
+    assert _run("remove", "--purge", "test").exit_code == 0
     assert not path.exists()
 
 
@@ -245,6 +245,6 @@ def test_what_is_no_file_in_a_store_is_not_waited_for(store: Store, name: str, k
     for arguments in (("list",), ("status", "test"), ("history", "test"), ("diff", "test")):
         assert "MUSTNOTBESHOWN" not in _run(*arguments).output
     if name == "env.json":
-        _run("remove", "test")
+        _run("remove", "--purge", "test")
         assert not path.exists()
     shutil.rmtree(store.path)

@@ -23,6 +23,7 @@ _OTHERS = {
     "archive/packer": (r"os.open\(place, .*O_NOFOLLOW.*", "files that are looked at by descriptor"),
     "documents": (r"json.loads\(_decoded\(data\).*|tomllib.loads\(text\)", "it is what parses"),
     "host/survey": (r"os.open\((mount.point|path), .*", "automounts; the host's files by the hundred thousand"),
+    "kernel/binds": (r".*os.open\('mountinfo', .*dir_fd=itself\).*", "below /proc"),
     "kernel/emulation": (r"open\(descriptor, 'rb'\)", "a pipe"),
     "kernel/idmap": (r"Path\(path\).read_text\(errors='replace'\)", "the host's own /etc/subuid and /etc/subgid"),
     "kernel/moves": (r"os.open\(name, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "as the caller who links it, in its root"),

@@ -115,4 +115,4 @@ def test_the_pages_are_the_same_each_time(tmp_path: Path) -> None:
             made.append({path.name: path.read_text() for path in directory.iterdir()})
         assert made[0] == made[1]
         assert set(made[0]) == set(_PAGES)
-        assert made[0]["sysenv-ns.1"].startswith(f'.TH "SYSENV\\-NS" "1" "{date}" '.replace("0-01-01", "0\\-01\\-01"))
+        assert made[0]["sysenv-ns.1"].startswith(f'.TH "SYSENV\\-NS" "1" "{date}" ')

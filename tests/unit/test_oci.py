@@ -5,23 +5,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
+import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sysenv_ns.archive import tarball
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import OF_USERS
 from sysenv_ns.files.view import Upper
 from sysenv_ns.host.records import Addition
-from sysenv_ns.oci import archive, contents, deflate, image, layer
+from sysenv_ns.oci import archive, contents, deflate, description, frames, layer, layering, split
 from sysenv_ns.oci.archive import Archive
 from sysenv_ns.oci.contents import ImageRules
+from sysenv_ns.oci.layer import Item
 from sysenv_ns.oci.members import ImageWalk
 
 from .samples import host
@@ -59,17 +62,20 @@ def test_the_stream_is_one_file_of_gzip(size: int, monkeypatch: pytest.MonkeyPat
 def test_what_is_in_an_archive_has_the_name_of_its_digest() -> None:
     file = io.BytesIO()
     archive = Archive(file)
-    stream = archive.stream()
-    for piece in (b"one", b"two" * 1000):
-        stream.write(piece)
-    written, small = stream.finish(), archive.blob({"a": 1})
-    archive.finish()
+
+    def fill(write: Callable[[bytes], object]) -> None:
+        for piece in (b"one", b"two" * 1000):
+            write(piece)
+
+    written = archive.write(fill)
+    small = archive.add(b"{}")
+    archive.finish({}, "localhost/proj", small, [written])
     content = b"one" + b"two" * 1000
     assert (written.digest, written.size) == (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
-    assert small.digest == f"sha256:{hashlib.sha256(json.dumps({'a': 1}, separators=(',', ':')).encode()).hexdigest()}"
+    assert (small.digest, small.size) == (f"sha256:{hashlib.sha256(b'{}').hexdigest()}", 2)
     with tarfile.open(fileobj=io.BytesIO(file.getvalue()), mode="r:") as opened:
         found = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
-        assert found.keys() == {"oci-layout", written.name, small.name}
+        assert found.keys() == {"oci-layout", written.name, small.name, "index.json", "manifest.json"}
         stream_ = found[written.name]
         assert stream_ is not None
         assert stream_.read() == content
@@ -86,26 +92,26 @@ def test_what_is_in_an_archive_has_the_name_of_its_digest() -> None:
     ],
 )
 def test_the_name_of_an_image(name: str, words: str) -> None:
-    assert image.reference(name) == f"localhost/{words}:latest"
+    assert description.reference(name) == f"localhost/{words}:latest"
 
 
 def test_the_time_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert image.timestamp(86400) == "1970-01-02T00:00:00Z"
-    assert image.timestamp(10**15) == "9999-12-31T23:59:59Z"
+    assert description.timestamp(86400) == "1970-01-02T00:00:00Z"
+    assert description.timestamp(10**15) == "9999-12-31T23:59:59Z"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
-    assert image.timestamp(86400) == "1970-01-01T00:00:01Z"
+    assert description.timestamp(86400) == "1970-01-01T00:00:01Z"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    assert image.timestamp(86400) == "1970-01-02T00:00:00Z"
+    assert description.timestamp(86400) == "1970-01-02T00:00:00Z"
 
 
 def test_the_platform_is_that_of_programs() -> None:
     little, big = b"\x7fELF\x02\x01", b"\x7fELF\x02\x02"
-    assert image.platform_of(little.ljust(18, b"\0") + b"\x3e\0") == {"architecture": "amd64", "os": "linux"}
+    assert description.platform_of(little.ljust(18, b"\0") + b"\x3e\0") == {"architecture": "amd64", "os": "linux"}
     arm = {"architecture": "arm64", "os": "linux", "variant": "v8"}
-    assert image.platform_of(little.ljust(18, b"\0") + b"\xb7\0") == arm
-    assert image.platform_of(big.ljust(18, b"\0") + b"\0\x16")["architecture"] == "s390x"
-    assert image.current_platform()["os"] == "linux"
+    assert description.platform_of(little.ljust(18, b"\0") + b"\xb7\0") == arm
+    assert description.platform_of(big.ljust(18, b"\0") + b"\0\x16")["architecture"] == "s390x"
+    assert description.current_platform()["os"] == "linux"
 
 
 def test_rules() -> None:
@@ -148,10 +154,11 @@ def test_a_walk(tmp_path: Path) -> None:
         *("/opt/\udcff", "/tmp"),
     ]
     assert walk.report.left_out == ["/opt/.wh.x"]
+    ((title, items),) = [(found.title, found.items) for found in layering.single(walk, "proj")]
     stream = io.BytesIO()
-    newest = layer.write(walk, stream)
-    assert newest == max(int(path.lstat().st_mtime) for path in root.rglob("*") if path.name != "x")
-    assert layer.size(walk) <= len(stream.getvalue())
+    layer.write(items, stream)
+    assert title == "proj"
+    assert layer.size(items) <= len(stream.getvalue())
     with tarfile.open(fileobj=io.BytesIO(stream.getvalue()), mode="r:") as archive:
         members = {member.name: member for member in archive}
     assert (members["opt/z"].islnk(), members["opt/z"].linkname) == (True, "opt/a")
@@ -161,8 +168,88 @@ def test_a_walk(tmp_path: Path) -> None:
 def test_a_file_that_changes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("longer")
     walk = ImageWalk(str(tmp_path), Upper([("", str(tmp_path))], OF_USERS), _RULES)
-    (member,) = walk.members()
+    ((item,),) = [found.items for found in layering.single(walk, "proj")]
     for text in ("short", "longer than before"):
         (tmp_path / "file").write_text(text)
         with pytest.raises(SysenvError, match="changed"):
-            layer.copy(member, 6, io.BytesIO())
+            layer.copy(item, io.BytesIO())
+
+
+def test_streams_in_one_pipe() -> None:
+    pipe = io.BytesIO()
+    contents = [b"", b"abc", b"abcd" * 2, b"abcd" * 2 + b"e"]
+    for content in contents:
+        stream = frames.FrameWriter(pipe, 4)
+        for begin in range(0, len(content), 3):
+            stream.write(content[begin : begin + 3])
+        stream.finish()
+    whole = pipe.getvalue()
+    pipe.seek(0)
+    assert [list(frames.blocks(pipe)) for _ in contents] == [
+        *([], [b"abc"], [b"abcd", b"abcd"], [b"abcd", b"abcd", b"e"]),
+    ]
+    with pytest.raises(EOFError):
+        list(frames.blocks(pipe))
+    with pytest.raises(EOFError):
+        list(frames.blocks(io.BytesIO(whole[4:9])))
+
+
+def test_units_are_source_packages_and_directories() -> None:
+    assert split.unit("/usr/bin/cc", "gcc-12") == "gcc-12"
+    paths = ["/usr/local/go/bin/go", "/usr/local/x", "/etc/passwd", "/x"]
+    assert [split.unit(path, None) for path in paths] == ["/usr/local/go", "/usr/local", "/etc", "/"]
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(0, 100), max_size=60), st.text(min_size=1))
+def test_one_unit_more_or_less_changes_two_layers_at_most(sizes: dict[str, int], name: str) -> None:
+    layers = split.layers(sizes)
+    assert layers.keys() == sizes.keys()
+    assert len(set(layers.values())) <= split.LARGE + split.SHARED
+    more = split.layers(sizes | {name: 50})
+    if name not in sizes:
+        changed = {*more.items()} ^ {*layers.items()}
+        assert len({unit for unit, _ in changed}) <= 2
+
+
+def _item(path: str, kind: tarball.Kind = "file", size: int = 1, target: str = "") -> Item:
+    return Item(tarball.Member(path[1:].encode(), kind, size=size, target=target[1:].encode()), path)
+
+
+def test_the_host_in_layers() -> None:
+    """Directories are in the last one; all names of a file are in that of its first one, before its others."""
+    rows = [_item("/usr", "directory"), _item("/usr/a", size=9), _item("/usr/b", "link", 0, "/usr/a"), _item("/usr/c")]
+    items = {row.place: row for row in rows}
+    sources = {"/usr/a": "one", "/usr/b": "two", "/usr/c": "two"}
+    found = {found.title: [item.place for item in found.items] for found in layering.of_host(items, sources)}
+    assert found == {"one": ["/usr/a", "/usr/b"], "two": ["/usr/c"], "directories": ["/usr"]}
+
+
+def test_changes_above_the_host(tmp_path: Path) -> None:
+    """Whiteouts for what is gone, but not below what is gone or replaced; directories of changes are always there."""
+    host, root, upper = (tmp_path / name for name in ("host", "root", "upper"))
+    for path in ("usr/same", "usr/gone", "opt/x", "srv/deep/y", "etc/z", "var/w"):
+        (host / path).parent.mkdir(parents=True, exist_ok=True)
+        (host / path).write_text("host")
+    shutil.copytree(host, root)
+    for tree in (host, root):
+        for place in (tree, *tree.rglob("*")):
+            os.utime(place, (1, 1))
+    for gone in ("usr/gone", "var/w"):
+        (root / gone).unlink()
+    for gone in ("opt", "srv"):
+        shutil.rmtree(root / gone)
+    (root / "opt").write_text("a file instead of a directory")
+    (root / "etc/new").write_text("new")
+    for path in ("usr", "opt", "etc", "etc/new", "var"):
+        (upper / path).parent.mkdir(parents=True, exist_ok=True)
+        (upper / path).mkdir() if (root / path).is_dir() else (upper / path).write_text("")
+    rules = ImageRules(frozenset(), {})
+    below_changes = ImageWalk(str(host), Upper((), OF_USERS), rules)
+    whole = ImageWalk(str(root), Upper([("", str(upper))], OF_USERS), rules)
+    *below, top = layering.layered(below_changes, whole, "proj")
+    assert [item.header.name.decode() for item in top.items] == [
+        *("etc", "etc/new", "opt", "usr", "var", ".wh.srv", "usr/.wh.gone", "var/.wh.w"),
+    ]
+    assert {item.header.name.decode() for layer in below for item in layer.items} == {
+        str(path.relative_to(host)) for path in host.rglob("*")
+    }

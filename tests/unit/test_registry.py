@@ -14,9 +14,12 @@ from sysenv_ns.archive import tarball
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.oci.archive import Blob
+from sysenv_ns.oci.description import PackedLayer
 from sysenv_ns.registry import artifact, blobs, reassembly, reference, skopeo
 from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.registry.layer_index import LayerIndex, PushedLayer
 
 _DIGEST = f"sha256:{'0' * 64}"
 
@@ -215,3 +218,25 @@ def test_a_program_that_fails(tmp_path: Path) -> None:
     assert "\033" not in caught.value.message
     assert "first" not in caught.value.message
     assert "free some space" in caught.value.hint
+
+
+def test_which_layers_of_images_are_known(store: Store) -> None:
+    store.path.mkdir()
+    BlobCache(store).prepare()
+    index = LayerIndex(store)
+    assert index.layers() == {}
+    here, there = (reference.parse(f"localhost/{name}") for name in ("here", "there"))
+    layers = {str(number): PackedLayer("gcc", Blob(_DIGEST, number), _DIGEST) for number in range(600)}
+    index.note(layers)
+    index.note({"599": layers["599"]}, here)
+    index.note({"599": layers["599"]}, there)
+    found = index.layers()
+    assert len(found) == 500
+    assert "99" not in found
+    assert found["599"] == PushedLayer(layers["599"], (here.place, there.place))
+    index.forget(here)
+    assert index.layers()["599"].places == (there.place,)
+    (store.path / "blobs/layers.json").write_text('{"1": {}}')
+    assert index.layers() == {}
+    index.note({"1": layers["1"]})
+    assert [*index.layers()] == ["1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,6 +49,21 @@ def test_gshadow_keeps_the_members() -> None:
 @pytest.mark.parametrize("path", ["/etc/passwd", "/etc/sudoers.d", "/etc/shadow.bak", "/usr/etc/shadow", "etc/shadow"])
 def test_other_files_have_no_stand_in(path: str) -> None:
     assert standins.content(path) is None
+
+
+def test_what_cannot_be_read_has_in_the_package_database_the_checksum_of_what_is_there_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else dpkg would ask at an upgrade about an edit that nobody made."""
+    for name in ("open", "closed", "old"):
+        (tmp_path / name).write_text("shipped\n")
+    monkeypatch.setattr(os, "access", lambda path, mode: path == str(tmp_path / "open"))
+    sums = {name: hashlib.md5(name.encode()).hexdigest() for name in ("open", "closed", "old", "gone")}
+    lines = [f" {tmp_path}/{name} {sums[name]}" for name in ("open", "closed", "gone")]
+    lines.append(f" {tmp_path}/old {sums['old']} obsolete")
+    text = "\n".join(["Package: trip", "Conffiles:", *lines, "Description: one", f" of {tmp_path}/closed", "", ""])
+    expected = text.replace(sums["closed"], hashlib.md5(b"").hexdigest())
+    assert standins.package_status(text.encode()) == expected.encode()
 
 
 def test_sudoers_lets_root_and_the_included_files_in() -> None:

@@ -90,7 +90,7 @@ def test_prepare_makes_parents_and_can_be_repeated(tmp_path: Path) -> None:
     store = Store(tmp_path / "a" / "b")
     store.prepare()
     store.prepare()
-    assert {path.name for path in store.path.iterdir()} == {"base", "envs", "layers", "trash"}
+    assert {path.name for path in store.path.iterdir()} == {"base", "envs", "layers", "removed", "trash"}
 
 
 def test_several_may_make_it_at_once(tmp_path: Path) -> None:

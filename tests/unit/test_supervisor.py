@@ -51,7 +51,9 @@ def test_nothing_is_looked_at_for_who_made_a_namespace_inside(name: str, monkeyp
     assert supervisor._plan(call, {(2, 3): name}, names) is None
 
 
-_IN_BOTH = {"chroot", "mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat"}
+_IN_BOTH = {"chroot", "mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat"} | {
+    *("mount", "umount2", "fsopen", "open_tree"),
+}
 
 
 @pytest.mark.parametrize(

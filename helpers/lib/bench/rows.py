@@ -154,7 +154,7 @@ class Bench:
                 printed = self.account.run(self.tool, "exec", *place, "--", "python3", "-c", source)
                 samples.append([float(line) for line in printed.split()])
                 if not title:
-                    self.account.run(self.tool, "remove", "new")
+                    self.account.run(self.tool, "remove", "--purge", "new")
             for number, operation in enumerate(("chmod", "chown")):
                 first, own = ([sample[2 * number + side] for sample in samples] for side in (0, 1))
                 ratio = statistics.median(first) / statistics.median(own)
@@ -192,7 +192,7 @@ class Bench:
 
         def once() -> float:
             seconds = self.account.time(self.tool, "create", "new")
-            self.account.run(self.tool, "remove", "new")
+            self.account.run(self.tool, "remove", "--purge", "new")
             return seconds
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
@@ -224,7 +224,7 @@ class Bench:
         def clone() -> float:
             change()
             seconds = self.account.time(self.tool, "clone", "states", "copy")
-            self.account.run(self.tool, "remove", "copy")
+            self.account.run(self.tool, "remove", "--purge", "copy")
             return seconds
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
@@ -250,7 +250,7 @@ class Bench:
     def new(self, name: str) -> None:
         """An environment for as long as the measurement lasts."""
         self.account.run(self.tool, "create", name)
-        self.cleanup.callback(self.account.run, self.tool, "remove", name)
+        self.cleanup.callback(self.account.run, self.tool, "remove", "--purge", name)
 
     @cached_property
     def many(self) -> str:

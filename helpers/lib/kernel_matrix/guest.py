@@ -199,7 +199,7 @@ def refusal(driver: str, identity: str) -> str | None:
     code, output = run(TOOL, "create", "probe", "--driver", driver, *id_map, user=user)
     if code == 0:
         code, output = run(TOOL, "exec", "probe", "--", "touch", "/usr/probe", user=user)
-        run(TOOL, "remove", "probe", user=user)
+        run(TOOL, "remove", "--purge", "probe", user=user)
     return None if code == 0 else explanation(output)
 
 
@@ -254,7 +254,7 @@ def faults_of_launcher() -> list[str]:
         ("another script of the same Python does", False, "carol", (str(CHECKOUT / ".venv/bin/python"), "-c", unshare)),
         ("its user cannot change it", False, "carol", ("sh", "-c", change)),
         ("others cannot run it", False, "carol", (anns, "--version")),
-        ("the environment can be removed", True, "carol", (TOOL, "remove", "launched")),
+        ("the environment can be removed", True, "carol", (TOOL, "remove", "--purge", "launched")),
         ("it can be taken away", True, "carol", (TOOL, "host", "release")),
         ("then it is gone", False, "carol", ("test", "-e", carols)),
         ("others keep theirs", True, "ann", (anns, "exec", "--create", "kept", "--", "true")),
