@@ -107,6 +107,8 @@ def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0
     try:
         environment = store.load(name)
     except SysenvError:
+        if not os.path.lexists(path):  # another command has removed it
+            raise store.unknown(name) from None
         if path.lstat().st_uid == 0 != os.geteuid():
             raise NeedsRoot(f"{path} belongs to root", "run sysenv-ns with sudo") from None
         with running.scan() as seen:
@@ -246,14 +248,6 @@ def _remove_links(path: Path, caller: Caller | None, forget: bool = True) -> Non
         links.remove(path, None, links.acting_for(caller), forget)
     except OSError as error:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
-
-
-def remove_ended(store: Store) -> None:
-    """Delete the throwaway environments that have ended, as far as this user can."""
-    for environment in ephemeral.ended(store):
-        # Other processes may live in it yet, or another command is removing it.
-        with contextlib.suppress(SysenvError):
-            remove(store, environment.name)
 
 
 def remove_unused_bases(store: Store) -> dict[str, int]:

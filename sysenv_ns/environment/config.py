@@ -117,7 +117,8 @@ def _can_be_value(text: str) -> bool:
 def host(store: Store, environment: Environment, config: Config | None = None) -> Host:
     """The host as seen by this environment; `config` are its settings, if already read. Raises SysenvError, OSError."""
     config = config or of_environment(store, environment)
-    places = Places(kept=(os.path.realpath(store.path),), bound=config.bind, overlaid=config.overlay)
+    stores = (store.path, *((environment.shared,) if environment.shared else ()))
+    places = Places(kept=tuple(map(os.path.realpath, stores)), bound=config.bind, overlaid=config.overlay)
     found = survey.host(environment.id_map, places)
     for path in config.overlay:
         outer = next((b for b in found.bound_paths if path == b or is_below(path, b)), None)

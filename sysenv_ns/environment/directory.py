@@ -28,6 +28,8 @@ SHIMS = "shims"  # directories for PATH with the programs of environments
 BLOBS = "blobs"  # of environments in registries
 BLOB = "blob.json"  # in the directory of a frozen layer: which blob it is
 
+SHARED_VARIABLE = "SYSENV_NS_SHARED"  # names a store that is only read, see shared.py
+
 # Of the directory of an environment.
 UPPER = "upper"
 WORK = "work"

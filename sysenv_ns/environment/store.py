@@ -81,6 +81,7 @@ class Environment:
     layers: tuple[str, ...] = ()  # the frozen ones below its changes, uppermost first
     snapshots: tuple[Snapshot, ...] = ()  # the oldest first
     ephemeral: Ephemeral | None = None  # where the changes of a throwaway one are
+    shared: Path | None = None  # another store that its frozen layers are in, see shared.py
 
     @property
     def upper(self) -> Path:
@@ -92,7 +93,7 @@ class Environment:
 
         Frozen ones that do not exist are left out.
         """
-        frozen = (self.store / directory.LAYERS / ident / place for ident in self.layers)
+        frozen = ((self.shared or self.store) / directory.LAYERS / ident / place for ident in self.layers)
         return (self.path / place, *(path for path in frozen if path.is_dir()))
 
     @property
@@ -296,7 +297,8 @@ class Store:
         part = self.holding(name)
         path = self.directory(name)
         environment = read_description(path, name, part.path)
-        for place in (environment.upper, *map(self._layer, environment.layers)):
+        lender = self if environment.shared is None else Store(environment.shared)
+        for place in (environment.upper, *map(lender._layer, environment.layers)):
             if not is_directory(place):
                 hint = f"what is left is in {path}; `sysenv-ns remove {name}` deletes it"
                 raise SysenvError(f"the environment {name} has lost its files: {place} is missing", hint)
@@ -379,6 +381,7 @@ def _decode(data: dict[str, Any], name: str, path: Path, store: Path, driver: st
         layers=_decode_layers(data.get("layers", [])),
         snapshots=tuple(map(_decode_snapshot, documents.sequence(data.get("snapshots", []), "snapshots"))),
         ephemeral=_decode_ephemeral(data.get("ephemeral")),
+        shared=_decode_shared(data.get("shared")),
     )
 
 
@@ -399,6 +402,8 @@ def write_description(path: Path, environment: Environment, durable: bool = True
         data |= {"version": _LAYERED_VERSION, "layers": environment.layers, "snapshots": snapshots}
     if environment.ephemeral is not None:
         data["ephemeral"] = environment.ephemeral
+    if environment.shared is not None:
+        data["shared"] = str(environment.shared)
     write_json(path / directory.DESCRIPTION, data, durable)
 
 
@@ -440,6 +445,14 @@ def _decode_ephemeral(data: Any) -> Ephemeral | None:
     if data is not None and data not in ("memory", "disk"):
         raise ValueError("ephemeral is not a known place")
     return data  # type: ignore[no-any-return]
+
+
+def _decode_shared(data: Any) -> Path | None:
+    if data is None:
+        return None
+    if not documents.text(data, "shared").startswith("/") or "\0" in data:
+        raise ValueError("shared is not an absolute path")
+    return Path(data)
 
 
 def timestamp() -> float:

@@ -7,6 +7,7 @@ it is. What an interrupted command leaves there means nothing, and whoever comes
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
@@ -116,6 +117,28 @@ def empty_trash(trash: Path) -> None:
                 if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)
             removal.remove_trees([path for path in found if path.is_dir()], idmap.widest())
+
+
+@contextlib.contextmanager
+def turn(trash: Path, wait: bool) -> Iterator[bool]:
+    """Whether it is this process's turn to tidy up the store, which is nobody else's until the end of the context.
+
+    `wait` for it: then it is, unless there is no trash that can be used.
+    """
+    try:
+        descriptor = os.open(trash, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            is_ours = True
+        except BlockingIOError:
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(descriptor)
 
 
 def _owner(name: str) -> tuple[str, str]:

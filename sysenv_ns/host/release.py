@@ -19,6 +19,11 @@ def fields() -> Mapping[str, str]:
     return {}
 
 
+def name(found: Mapping[str, str]) -> str:
+    """The distribution and its release, for comparison and for messages."""
+    return f"{found.get('ID', 'an unknown system')} {found.get('VERSION_ID', '')}".strip()
+
+
 def parsed(text: str) -> Mapping[str, str]:
     """Assignments of a shell: values may be quoted, and there may be comments."""
     rows = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))

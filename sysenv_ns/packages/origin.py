@@ -23,6 +23,7 @@ from sysenv_ns.basics import suppress
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.directory import ACCOUNTS_SEEN, DRIFT_SEEN, ORIGIN, ORIGINS, ORIGINS_OF_ROOT
 from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.files.reader import Root
 from sysenv_ns.files.replacement import write_json, write_whole
@@ -46,6 +47,7 @@ _DATABASES = (
 )
 _WATCHED = (*policy.PACKAGE_DATABASES, *_DATABASES, _ALTERNATIVES, *ACCOUNTS)
 CHECKSUMS = "/md5sums"
+RELEASE = "/etc/os-release"
 SIGNATURES = "/signatures.json"
 _OF_ROOT = "-root"
 _IN_KEYS = frozenset("0123456789abcdef")
@@ -210,6 +212,25 @@ def _decides(upper: Root, path: str) -> bool:
     return True
 
 
+def check_release(store: Store, environment: Environment) -> None:
+    """Raise SysenvError if an environment in that store was made on another release of a distribution than this host's.
+
+    What an earlier version has made does not tell.
+    """
+    from sysenv_ns.host import release
+
+    known = read(environment.path)
+    text = reader.get(path_of(store, known.packages) / RELEASE.lstrip("/")) if known else None
+    if text is None:
+        return
+    theirs, ours = release.name(release.parsed(text.decode("utf-8", "replace"))), release.name(release.fields())
+    if theirs != ours:
+        raise SysenvError(
+            f"{environment.name} was made on {theirs}, this system is {ours}",
+            "run it on a machine of that release: its packages may not work here",
+        )
+
+
 def adopt(store: Store, directory: Path) -> str:
     """Keep the state of another host, which is moved here; its key is new, so that it differs from all others.
 
@@ -285,7 +306,7 @@ def _take(target: Path) -> None:
     _store(target, _STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
-    for path in (*_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):
+    for path in (RELEASE, *_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):
         if (data := content(path)) is not None:
             _store(target, path, data, 0o644 if os.stat(path).st_mode & stat.S_IROTH else 0o600)
     with open(f"{target}{CHECKSUMS}", "wb") as stream:

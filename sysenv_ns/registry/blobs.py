@@ -8,6 +8,7 @@ It is a cache: missing blobs are fetched or made again, and those unused for a m
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -75,6 +76,17 @@ class BlobCache:
         with self._as_user():
             self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._delete_old()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until nobody else is in such a context of this cache. Raises OSError."""
+        with self._as_user():
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def layout(self) -> Iterator[Path]:

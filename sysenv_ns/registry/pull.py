@@ -5,7 +5,7 @@ Fetched blobs stay in the store, so that an interrupted pull continues, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -52,6 +52,37 @@ def pull(
         hint = remedies.storage(error, store.path)
         raise SysenvError(f"pulling {reference} failed: {located(error)}", hint) from error
     return Pulled(result.environment, described.digest, result.notes)
+
+
+def ensure(store: Store, reference: Reference, name: str, make: Callable[[], Pulled]) -> Pulled | None:
+    """Pull an environment by `make`, if there is none of that name (else None). Of those who ask at once one does it.
+
+    The one that is there must have been made from that repository, or if `reference` has a digest, from that.
+    Raises SysenvError.
+    """
+    if _is_there(store, reference, name):
+        return None
+    cache = BlobCache(store)
+    try:
+        store.prepare()
+        cache.prepare()
+        with cache.alone():
+            return None if _is_there(store, reference, name) else make()
+    except OSError as error:
+        hint = remedies.storage(error, store.path)
+        raise SysenvError(f"pulling {reference} failed: {located(error)}", hint) from error
+
+
+def _is_there(store: Store, reference: Reference, name: str) -> bool:
+    if not store.exists(name):
+        return False
+    made_from = known.digests(store.load(name), reference)
+    if not made_from or reference.digest not in (None, *made_from):
+        raise SysenvError(
+            f"the environment {name} was not made from {reference}",
+            f"give another name, or remove it first: sysenv-ns remove {name}",
+        )
+    return True
 
 
 def _fetch(cache: BlobCache, reference: Reference, skopeo: Skopeo) -> tuple[Descriptor, Artifact]:

@@ -38,23 +38,40 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
         session.run_here(command, name)
     refuse_inside("enter an environment")
     if any(ephemeral.ended(context.store)):
-        from sysenv_ns import lifecycle
+        from sysenv_ns import remains
 
-        lifecycle.remove_ended(context.store)
+        # Tasks that begin together do not wait for one that tidies up, unless it may be their environment.
+        remains.remove(context.store, wait=name is not None and ephemeral.is_name(name))
     if transaction.abandoned(context.store.trash):
         _empty_trash(context)
-    environment = _load_or_make(context, name, command, new)
-    environment.require_root()
-    if origin.may_be_drifted(environment):
-        from sysenv_ns.packages import drift
-
-        if line := drift.notice(context.store, environment):
-            notice(line)
     if name is not None and new.throwaway is not None:
-        from sysenv_ns.environment import history
+        environment = _on_top_of(context, name, new.throwaway, new)
+    else:
+        environment = _load_or_make(context, name, command, new)
+        environment.require_root()
+        if origin.may_be_drifted(environment):
+            from sysenv_ns.packages import drift
 
-        environment = history.clone(context.store, name, ephemeral.new_name(context.store), new.throwaway)
+            if line := drift.notice(context.store, environment):
+                notice(line)
     session.run(context.store, environment, command, context.reporter)
+
+
+def _on_top_of(context: Context, source: str, place: Ephemeral, new: New) -> Environment:
+    """A throwaway environment on top of another one, of the shared store if the user's own has none of that name.
+
+    The host's upgrades are told to those who enter the other one, which can be rebased. Raises SysenvError.
+    """
+    from sysenv_ns.environment import history, shared
+
+    name = ephemeral.new_name(context.store)
+    if lender := shared.holding(context.store, source):
+        model = lender.load(source)
+        _check_choice(model, new)
+        origin.check_release(lender, model)
+        return shared.throwaway(context.store, lender, source, name, place)
+    _check_choice(context.store.load(source), new)
+    return history.clone(context.store, source, name, place)
 
 
 def _empty_trash(context: Context) -> None:
@@ -73,9 +90,9 @@ def _empty_trash(context: Context) -> None:
 def _load_or_make(context: Context, name: str | None, command: Command, new: New) -> Environment:
     if name is None:
         return make(context, ephemeral.new_name(context.store), new)
-    if new.throwaway is None and command.identity != "linked":
+    if command.identity != "linked":
         name = meant(context, name, new)
-    if new.throwaway is None and not context.store.exists(name):
+    if not context.store.exists(name):
         if command.identity == "linked":
             hint = f"this command is a leftover link: delete it, or create {name} again: sysenv-ns create {name}"
             raise SysenvError(f"there is no environment {name}", hint)
@@ -87,10 +104,15 @@ def _load_or_make(context: Context, name: str | None, command: Command, new: New
             notice(f"created the environment {name}")
             return environment
     environment = context.store.load(name)
+    _check_choice(environment, new)
+    return environment
+
+
+def _check_choice(environment: Environment, new: New) -> None:
+    """Raise SysenvError if the options for a new environment are not what an existing one has."""
     kind = environment.id_map.kind if environment.id_map else "auto"
     if new.driver not in (None, "auto", environment.driver) or new.id_map not in (None, "auto", kind):
         raise SysenvError(
-            f"{name} already exists, with the driver {environment.driver} and the id map {kind}",
+            f"{environment.name} already exists, with the driver {environment.driver} and the id map {kind}",
             "driver and id map are chosen when an environment is created: leave the options out, or use another name",
         )
-    return environment

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from sysenv_ns import lifecycle, status
+from sysenv_ns import remains, status
 from sysenv_ns.console import show_json, show_lines
 from sysenv_ns.environment import layers, running
 from sysenv_ns.environment.removed import Removed
@@ -38,7 +38,7 @@ def command(context: Context, with_size: bool, removed: bool, as_json: bool) -> 
     if with_size:
         refuse_inside("measure environments")
     if not running.inside():
-        lifecycle.remove_ended(context.store)
+        remains.remove(context.store)
     if removed:
         _show_removed(context, with_size, as_json)
         return

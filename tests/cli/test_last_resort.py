@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from sysenv_ns import cli, failures, lifecycle, report, sudo
+from sysenv_ns import cli, failures, remains, report, sudo
 from sysenv_ns.apply import root
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, Unexpected
@@ -152,7 +152,7 @@ def test_without_a_store_it_is_among_temporary_files(
     run: Run, store: Store, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sysenv_ns.status.all_of", _raise(KeyError()))
-    monkeypatch.setattr(lifecycle, "remove_ended", lambda store: None)
+    monkeypatch.setattr(remains, "remove", lambda store: None)
     assert Path(_report_of(run("list"), "KeyError")).parent == temporary
     assert not store.path.exists()
 
@@ -163,7 +163,7 @@ def test_a_store_that_is_a_link_gets_none(
     (tmp_path / "elsewhere").mkdir()
     store.path.symlink_to(tmp_path / "elsewhere")
     monkeypatch.setattr("sysenv_ns.status.all_of", _raise(KeyError()))
-    monkeypatch.setattr(lifecycle, "remove_ended", lambda store: None)
+    monkeypatch.setattr(remains, "remove", lambda store: None)
     assert Path(_report_of(run("list"), "KeyError")).parent == temporary
     assert not any((tmp_path / "elsewhere").iterdir())
 
@@ -190,7 +190,7 @@ def test_no_report_is_no_traceback(run: Run, store: Store, tmp_path: Path, monke
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
     monkeypatch.setattr(report, "_TEMPORARY", str(tmp_path / "absent"))
     monkeypatch.setattr("sysenv_ns.status.all_of", _raise(KeyError()))
-    monkeypatch.setattr(lifecycle, "remove_ended", lambda store: None)
+    monkeypatch.setattr(remains, "remove", lambda store: None)
     result = run("list")
     expected = "sysenv-ns: this is a bug in sysenv-ns (KeyError); no report could be written\n"
     assert (result.exit_code, result.stderr) == (70, expected)

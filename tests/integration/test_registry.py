@@ -207,6 +207,26 @@ def test_an_interrupted_pull_goes_on(registry: Registry, repository: str, enviro
     tool.end(name)
 
 
+def test_one_of_many_tasks_pulls(registry: Registry, repository: str, environment: Environment) -> None:
+    """On a node of a cluster all begin at once: each finds the environment afterwards, whatever the tag is by now."""
+    tool, name = environment.tool, f"{environment.name}-node"
+    environment.sh(_LARGE)
+    pushed = _push(environment, f"{repository}:1")
+    call = ("pull", "--if-missing", f"{repository}@{pushed['digest']}", name)
+    results = [succeeded(finish(process)) for process in [tool.start(*call) for _ in range(4)]]
+    assert sorted("pulled" in result.stderr for result in results) == [False, False, False, True]
+    assert tool.environment(name).sh("stat -c %s /opt/large") == "6000000\n"
+    environment.sh("echo new > /opt/new")
+    moved = _push(environment, f"{repository}:1")
+    assert succeeded(tool.run("pull", "--if-missing", f"{repository}:1", name)).stderr == ""
+    hint = f"sysenv-ns remove {name}"
+    refused(tool.run(*call[:2], f"{repository}@{moved['digest']}", name), 1, "was not made from", hint)
+    refused(tool.run(*call[:2], "127.0.0.1:1/test/x", name), 1, "was not made from 127.0.0.1:1/test/x:latest", hint)
+    result = tool.run("pull", "--if-missing", f"{repository}:1")
+    assert (result.returncode, "--if-missing needs NAME" in result.stderr) == (2, True)
+    tool.end(name)
+
+
 @pytest.mark.matrix
 def test_an_interrupted_push_goes_on(registry: Registry, repository: str, environment: Environment) -> None:
     tool, tag = environment.tool, f"{repository}:1"

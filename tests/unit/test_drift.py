@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.packages.origin import Origin
 
@@ -249,3 +250,25 @@ def test_what_lies_in_a_frozen_layer_is_the_environments_own(store: Store, envir
     known = origin.read(store.layers / ident)
     assert known is not None
     assert [path.name for path in store.path.glob("origins*/*")] == [known.packages]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [(None, True), (Path("/etc/os-release").read_text(), True), ("ID=another\nVERSION_ID=1\n", False), ("", False)],
+)
+def test_the_release_that_an_environment_was_made_on(
+    store: Store, environment: Environment, text: str | None, fits: bool
+) -> None:
+    """What an earlier version has made does not tell."""
+    known = origin.read(environment.path)
+    assert known is not None
+    path = Path(f"{origin.path_of(store, known.packages)}{origin.RELEASE}")
+    assert path.read_text() == Path(origin.RELEASE).read_text()
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    if fits:
+        origin.check_release(store, environment)
+    else:
+        with pytest.raises(SysenvError, match="test was made on"):
+            origin.check_release(store, environment)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sysenv_ns import lifecycle
+from sysenv_ns import lifecycle, remains
 from sysenv_ns.environment import history
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
@@ -57,7 +57,7 @@ def test_layers_are_freed_after_the_last_that_needs_them(store: Store, source: E
     history.clone(store, "source", "ephemeral-4194305", "disk")  # no process can have that number
     lifecycle.remove(store, "source")
     assert len(_layers(store)) == 1
-    lifecycle.remove_ended(store)
+    remains.remove(store)
     assert store.names() == _layers(store) == []
 
 

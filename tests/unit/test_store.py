@@ -307,6 +307,19 @@ def test_a_throwaway_environment_is_loaded_as_it_was_written(store: Store, place
     assert store.load("proj") == throwaway
 
 
+def test_frozen_layers_of_another_store(store: Store, tmp_path: Path) -> None:
+    """What a throwaway environment has below it may lie in a store that is only read."""
+    plain = add_environment(store, "proj")
+    shared = tmp_path / "shared"
+    above = replace(plain, layers=LAYERS[:1], ephemeral="memory", shared=shared)
+    write_description(plain.path, above)
+    with pytest.raises(SysenvError, match="lost its files"):
+        store.load("proj")
+    (shared / "layers" / LAYERS[0] / "upper").mkdir(parents=True)
+    assert store.load("proj") == above
+    assert above.uppers() == (plain.upper, shared / "layers" / LAYERS[0] / "upper")
+
+
 @pytest.mark.parametrize("kind", ["missing", "link"])
 def test_an_environment_without_a_layer_is_damaged(store: Store, kind: str) -> None:
     plain = add_environment(store, "proj")
@@ -325,6 +338,8 @@ def test_an_environment_without_a_layer_is_damaged(store: Store, kind: str) -> N
         {"layers": ["../../etc"]},
         {"layers": [3]},
         {"layers": 3},
+        {"shared": "../store"},
+        {"shared": 3},
         {"snapshots": [{"label": "x"}]},
         {"snapshots": [{"label": "a/b", "created": 0, "layers": [], "environment": "a", "automatic": False}]},
         {"snapshots": [{"label": "a", "created": 0, "layers": ["x"], "environment": "a", "automatic": False}]},

@@ -88,6 +88,17 @@ def test_an_exchange_that_fails_changes_nothing(trash: Path, tmp_path: Path, mon
     assert os.listdir(trash) == []
 
 
+def test_one_at_a_time_tidies_up(trash: Path) -> None:
+    with transaction.turn(trash, wait=False) as first:
+        assert first
+        with transaction.turn(trash, wait=False) as second:
+            assert not second
+    with transaction.turn(trash, wait=True) as third:
+        assert third
+    with transaction.turn(trash / "missing", wait=True) as nothing:
+        assert not nothing
+
+
 def test_what_the_dead_have_left_is_found_and_deleted(trash: Path) -> None:
     gone = _build(trash / f"new-a.b.{2**22 + 1}.00000000", "half")  # above any pid (proc_sys_kernel(5), pid_max)
     other = _build(trash / f"new-a.{2**22 + 1}.00000000", "half")

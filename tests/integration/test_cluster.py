@@ -1,0 +1,116 @@
+"""Environments on a cluster: Debian's Slurm with nodes that are all this machine, run by the test itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import clusters
+from .clusters import Cluster
+from .mirror import Mirror
+from .support import ROOT_RUN, Environment, Tool, succeeded, wait_for
+from .workers import place
+
+pytestmark = pytest.mark.together
+
+_LOOK = "cat /opt/own; echo more >> /opt/own; touch /usr/new; ls -d /usr/new"
+_SEEN = "own\n/usr/new\n"
+_STUBBORN = 'trap "" TERM; echo ready; while :; do sleep 1; done'
+_COMPILE = 'printf "int main(void) { return 0; }" | cc -O2 -x c -o /usr/local/bin/made - && made && echo made'
+
+
+@pytest.fixture(scope="module")
+def cluster(pytestconfig: pytest.Config, own_mounts: None, mirror: Mirror) -> Iterator[Cluster]:
+    if not ROOT_RUN:
+        pytest.skip("only root can run the daemon of a node")
+    with clusters.running(place(pytestconfig) / "cluster", mirror, count=2) as found:
+        yield found
+
+
+@pytest.fixture
+def source(environment: Environment) -> Environment:
+    """What all tasks have below them."""
+    environment.sh("echo own > /opt/own")
+    return environment
+
+
+@pytest.fixture
+def output(source: Environment) -> Iterator[Path]:
+    """What a job prints; that is over before its environment is removed."""
+    path = source.tool.account.home / "job.out"
+    yield path
+    path.unlink()
+
+
+def _throwaway(source: Environment, *command: str) -> tuple[str, ...]:
+    return (str(source.tool.launcher), "exec", "--ephemeral", source.name, "--", *command)
+
+
+def _names(tool: Tool) -> list[str]:
+    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
+
+
+def _assert_nothing_is_left(source: Environment) -> None:
+    """Once anybody looks: no process, and nothing in the store but what was there."""
+    tool = source.tool
+    wait_for(lambda: _names(tool) == [source.name])
+    assert os.listdir(tool.store / "envs") == [source.name]
+    assert os.listdir(tool.store / "trash") == []
+    assert source.sh("cat /opt/own; ls /usr/new 2>&1 || :").startswith("own\nls: ")
+
+
+def _submit(cluster: Cluster, source: Environment, output: Path, *options: str) -> str:
+    """The number of a job that does not end by itself, nor by SIGTERM; its environment has begun."""
+    script = " ".join(_throwaway(source, "sh", "-c", f"'{_STUBBORN}'"))
+    result = cluster.run(source.tool, "sbatch", "--parsable", f"--output={output}", *options, f"--wrap={script}")
+    wait_for(lambda: output.exists() and output.read_text() == "ready\n")
+    return succeeded(result).stdout.strip()
+
+
+def test_an_array_of_short_tasks(cluster: Cluster, source: Environment) -> None:
+    """Several at once on each node; each sees what is below, and nothing of the others."""
+    assert cluster.array(source.tool, 20, *_throwaway(source, "sh", "-ec", _LOOK)) == [_SEEN] * 20
+    _assert_nothing_is_left(source)
+
+
+def test_a_task_that_is_cancelled(cluster: Cluster, source: Environment, output: Path) -> None:
+    """SIGTERM, and later SIGKILL."""
+    tool = source.tool
+    job = _submit(cluster, source, output)
+    (running,) = [name for name in _names(tool) if name != source.name]
+    assert tool.status(running)["processes"]
+    succeeded(cluster.run(tool, "scancel", job))
+    wait_for(lambda: "CANCELLED" in output.read_text())
+    _assert_nothing_is_left(source)
+
+
+@pytest.mark.matrix
+def test_a_task_that_takes_longer_than_it_may(cluster: Cluster, source: Environment, output: Path) -> None:
+    """The same at the end of the time limit, the shortest of which is a minute."""
+    _submit(cluster, source, output, "--time=1")
+    wait_for(lambda: "DUE TO TIME LIMIT" in output.read_text(), 180)
+    _assert_nothing_is_left(source)
+
+
+@pytest.mark.matrix
+def test_a_node_that_is_lost(cluster: Cluster, source: Environment, output: Path) -> None:
+    tool = source.tool
+    job = _submit(cluster, source, output, "--nodelist=node2")
+    cluster.lose("node2")
+    _assert_nothing_is_left(source)
+    succeeded(cluster.run(tool, "scancel", job))
+    cluster.start("node2")
+    assert cluster.array(tool, 8, *_throwaway(source, "sh", "-ec", _LOOK)) == [_SEEN] * 8
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("count", "script", "printed"), [(500, "true", ""), (50, _COMPILE, "made\n")], ids=["true", "compile"]
+)
+def test_hundreds_of_tasks(cluster: Cluster, source: Environment, count: int, script: str, printed: str) -> None:
+    assert cluster.array(source.tool, count, *_throwaway(source, "sh", "-ec", script)) == [printed] * count
+    _assert_nothing_is_left(source)
