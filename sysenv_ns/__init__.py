@@ -26,7 +26,10 @@ need no verb), session (start, join), command (who runs it, with which variables
 (files that a command leaves in the home), livefiles (files of the host's /etc that are kept up to date), status (the
 present state of an environment), lifecycle (creates and deletes them), launcher (the start by way of a file that
 AppArmor lets have namespaces), memory (changes of a throwaway one), completion (of shells), sudo, text (made safe for
-a terminal), records (dataclasses that cost a start nothing), reporter, notices, errors, failures (their end).
+a terminal), records, paths and basics (what a start needs of dataclasses, pathlib, contextlib and others, at next to no
+cost), decoding (values from JSON, by their types), reporter, notices, errors, failures (their end).
 """
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # what typing has for type checkers; a start does not import that

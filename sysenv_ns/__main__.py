@@ -1,6 +1,7 @@
 """The command line's entry: `sysenv-ns` and `python -m sysenv_ns`."""
 
 import _signal  # type: ignore[import-not-found]  # signal's built-in half: the other takes long enough to be interrupted
+import gc
 import os
 import sys
 
@@ -10,6 +11,7 @@ _RESTRICTION = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"  # Ubunt
 
 def main() -> None:
     """Run the command line."""
+    gc.disable()  # a start is over before anything is worth collecting
     _occupy_standard_descriptors()
     if os.path.exists(_RESTRICTION):
         with _Importing():
@@ -19,6 +21,7 @@ def main() -> None:
         from sysenv_ns import quick
     status = quick.run(sys.argv[1:])
     if status is None:
+        gc.enable()
         with _Importing():
             from sysenv_ns import cli
         cli.main(prog_name="sysenv-ns")  # not "python -m sysenv_ns"

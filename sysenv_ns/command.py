@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Literal, NoReturn
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import signal
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.host import services
 from sysenv_ns.host.standins import ROOT_PATH
 from sysenv_ns.kernel import idmap
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
-from sysenv_ns.sudo import Caller
 
-Identity = Literal["root", "me"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, NoReturn, TypeAlias
+
+    from sysenv_ns.sudo import Caller
+
+Identity: TypeAlias = "Literal['root', 'me']"
 # "linked": the user where the id map has one, else root in the user's home.
-Asked = Literal["root", "me", "linked"]
+Asked: TypeAlias = "Literal['root', 'me', 'linked']"
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")

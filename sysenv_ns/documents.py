@@ -6,34 +6,50 @@ Every error is a ValueError of one short sentence, which repeats nothing of the 
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from types import NoneType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-from sysenv_ns import records
+from sysenv_ns import TYPE_CHECKING, records
+from sysenv_ns.basics import contextmanager
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, NoReturn, TypeVar
+
+    _T = TypeVar("_T")
+
 _LONG_KEY = r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}"""
 _TEXT = 4096  # characters: PATH_MAX
 _ITEMS = 100_000
 _GREATEST = (1 << 63) - 1
+_SPACE = " \t\n\r"  # RFC 8259
 
 
 def parse_json(data: bytes | str) -> Any:
     """The document. Raises ValueError, also for too deep nesting, duplicate keys, and numbers that are not finite."""
     with _in_one_sentence():
-        # The hooks are called for objects, not for what is in them, and for constants: the rest stays fast.
+        text = _decoded(data).strip(_SPACE)
+        try:
+            value, end = _scan(text, 0)
+        except (StopIteration, SystemError):  # the latter if it has an error to tell, and json is not imported
+            end = None
+        if end == len(text):
+            return value
+        import json  # to tell what is wrong
+
         return json.loads(_decoded(data), object_pairs_hook=_unique, parse_constant=_constant)
+
+
+def json_of(value: object, default: Callable[[object], object] | None = None) -> str:
+    """What json.dumps makes of it: `default` gives a form to values that JSON has none for, see `as_data`."""
+    encode = make_encoder({}, default or _no_form, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    return "".join(encode(value, 0))
 
 
 def parse_toml(data: bytes | str) -> dict[str, Any]:
     """The same for TOML."""
-    import tomllib  # slow, and rarely needed
+    import re  # both are slow, and rarely needed
+    import tomllib
 
     with _in_one_sentence():
         text = _decoded(data)
@@ -49,15 +65,15 @@ def _decoded(data: bytes | str) -> str:
         raise ValueError(f"it is not UTF-8 (at line {error.object.count(10, 0, error.start) + 1})") from None
 
 
-@contextlib.contextmanager
+@contextmanager
 def _in_one_sentence() -> Iterator[None]:
     try:
         yield
     except RecursionError:
         raise ValueError("it nests too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at line {error.lineno}") from None
     except ValueError as error:
+        if hasattr(error, "lineno") and hasattr(error, "msg"):  # of JSON
+            raise ValueError(f"{error.msg} at line {error.lineno}") from None
         # Of an integer of more digits than Python turns into one: sys.set_int_max_str_digits.
         raise ValueError("it has a number that is too long") if "digits" in str(error) else error from None
 
@@ -71,6 +87,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(_: str) -> NoReturn:
     raise ValueError("it has a number that is not finite")
+
+
+class _Rules:
+    """What the scanner wants to know. The hooks are called for objects, not for what is in them, and for constants:
+    the rest stays fast.
+    """
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_unique)
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_constant)
+
+
+_scan = make_scanner(_Rules)  # type: ignore[arg-type]  # what json's own gives it is no such object either
 
 
 def mapping(value: object, what: str) -> dict[str, Any]:
@@ -165,7 +197,7 @@ def shortened(text: str, limit: int = 300) -> str:
 
 
 def as_data(value: object) -> object:
-    """The `default` of json.dumps, for values that JSON has no form for; from_data restores them.
+    """The `default` of json.dumps, for values that JSON has no form for; from_data restores them (decoding.py).
 
     A dataclass becomes an object with its fields, of which those with a default may be missing; bytes become a text
     with a character for each.
@@ -176,97 +208,8 @@ def as_data(value: object) -> object:
         return value.decode("latin-1")
     if isinstance(value, frozenset):
         return sorted(value)
+    return _no_form(value)
+
+
+def _no_form(value: object) -> NoReturn:
     raise TypeError(f"JSON has no form for {type(value).__name__}")
-
-
-def from_data(kind: type[_T], data: object, what: str = "it") -> _T:
-    """A value of a type, from the JSON of as_data; the types of all its parts are checked.
-
-    Types are those of JSON, bytes, dataclasses and named tuples with such fields, tuples, frozen sets, mappings by
-    text, literals, and any of these or None. Raises ValueError.
-    """
-    decode: _Decoder = _decoder(kind)  # type: ignore[arg-type]  # all types can be hashed
-    value: _T = decode(data, what)
-    return value
-
-
-_Decoder = Callable[[object, str], Any]
-
-
-@functools.cache
-def _decoder(kind: Any) -> _Decoder:
-    if kind in _DECODERS:
-        return _DECODERS[kind]
-    if (origin := get_origin(kind)) is not None:
-        return _decoder_of_generic(origin, get_args(kind))
-    hints = {name: _decoder(hint) for name, hint in get_type_hints(kind).items()}
-    if issubclass(kind, tuple):
-        return functools.partial(_row, kind._make, tuple(hints.values()))
-    parts = records.fields(kind)
-    needed = {name for name, has_default in parts.items() if not has_default}
-    return functools.partial(_object, kind, {name: hints[name] for name in parts}, needed)
-
-
-def _decoder_of_generic(origin: Any, arguments: tuple[Any, ...]) -> _Decoder:
-    if origin is Literal:
-        return functools.partial(_literal, arguments)
-    if origin in (dict, Mapping):
-        return functools.partial(_table, _decoder(arguments[1]))
-    if origin is tuple and arguments[-1] is not ...:
-        return functools.partial(_row, tuple, tuple(map(_decoder, arguments)))
-    if origin in (tuple, frozenset):
-        return functools.partial(_items, origin, _decoder(arguments[0]))
-    (one,) = (_decoder(argument) for argument in arguments if argument is not NoneType)  # the other half of a union
-    return lambda data, what: None if data is None else one(data, what)
-
-
-def _plain(kind: type, data: object, what: str) -> object:
-    if type(data) is not kind:
-        raise ValueError(f"{what} is not of the type {kind.__name__}")
-    return data
-
-
-def _bytes(data: object, what: str) -> bytes:
-    try:
-        return str(_plain(str, data, what)).encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} has invalid characters") from None
-
-
-def _literal(values: tuple[object, ...], data: object, what: str) -> object:
-    if data not in values:
-        raise ValueError(f"{what} has an unknown value")
-    return data
-
-
-def _items(make: Callable[[Iterator[object]], object], one: _Decoder, data: object, what: str) -> object:
-    if not isinstance(data, list | tuple):
-        raise ValueError(f"{what} is not a list")
-    return make(one(item, what) for item in data)
-
-
-def _row(make: Callable[[list[object]], object], parts: tuple[_Decoder, ...], data: object, what: str) -> object:
-    if not isinstance(data, list | tuple) or len(data) != len(parts):
-        raise ValueError(f"{what} is not a list of {len(parts)} items")
-    return make([one(item, what) for one, item in zip(parts, data, strict=True)])
-
-
-def _table(one: _Decoder, data: object, what: str) -> dict[str, object]:
-    return {key: one(value, what) for key, value in mapping(data, what).items()}
-
-
-def _object(
-    make: Callable[..., object], parts: dict[str, _Decoder], needed: set[str], data: object, what: str
-) -> object:
-    given = mapping(data, what)
-    if not needed <= given.keys() <= parts.keys():
-        raise ValueError(f"{what} has missing or unknown fields")
-    return make(**{name: parts[name](value, name) for name, value in given.items()})
-
-
-_DECODERS: dict[object, _Decoder] = {
-    **{kind: functools.partial(_plain, kind) for kind in (NoneType, bool, int, str)},
-    float: number,
-    bytes: _bytes,
-    object: lambda data, what: data,
-}

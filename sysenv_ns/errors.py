@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXIT_FAILURE = 1
 EXIT_TROUBLE = 2  # as of diff(1), where 1 means that there are differences

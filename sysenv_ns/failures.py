@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.environment.directory import store_location
 from sysenv_ns.errors import EXIT_UNEXPECTED, SysenvError, Unexpected, reason
 from sysenv_ns.kernel import remedies
 from sysenv_ns.notices import failure, hint
-from sysenv_ns.sudo import Caller
+from sysenv_ns.paths import Path
 from sysenv_ns.text import quoted
+
+if TYPE_CHECKING:
+    from sysenv_ns.sudo import Caller
 
 EXIT_BEFORE_COMMAND = 125  # of shell and exec, as with env(1): what fails is not the user's command
 
@@ -41,7 +44,7 @@ def tell_unexpected(error: Exception, outside: tuple[int, int], store: Path | No
     """
     found = Unexpected.of(error)
     path = _report(found, store, caller) if root() == outside else None
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         where = f"a report is in {quoted(path)}" if path else "no report could be written"
         failure(f"this is a bug in sysenv-ns ({found.kind}); {where}")
         if path:

@@ -16,23 +16,25 @@ session has left. Tracing the command to stop it at its end: then the command co
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from sysenv_ns import policy
+from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import handover
 from sysenv_ns.files.handover import Area, Heir
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
-from sysenv_ns.sudo import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sysenv_ns.sudo import Caller
 
 _ARGUMENTS = 1000  # that are looked at
-_BETWEEN = re.compile(r"[\s=;|&<>()'\"`$]+")  # words of a script, and an option and its value
+_BETWEEN = dict.fromkeys(map(ord, "=;|&<>()'\"`$"), " ")  # words of a script, and an option and its value
 _CLOCK = 5  # CLOCK_REALTIME_COARSE (clock_gettime(2)): that of file systems' times
 
 
@@ -72,11 +74,11 @@ class RootSession:
             yield self.session.directory
         for argument in self.session.arguments[:_ARGUMENTS]:
             # A script names paths between other words; as a whole it would be taken for one below the home.
-            for word in filter(None, (argument, *_BETWEEN.split(argument))):
+            for word in filter(None, (argument, *_words(argument))):
                 path = os.path.normpath(os.path.join(self.session.directory or "/", word))
                 if os.path.isdir(path):
                     yield path
-                elif "/" in word and not _BETWEEN.search(word):
+                elif "/" in word and _words(word) == [word]:
                     yield os.path.dirname(path)
 
     def _in_home(self, path: str) -> str | None:
@@ -91,6 +93,10 @@ class RootSession:
             return self.heir.gets(os.lstat(path))
         except OSError:
             return True  # there was none when the session began
+
+
+def _words(text: str) -> list[str]:
+    return text.translate(_BETWEEN).split()
 
 
 def of_session(environment: Environment, caller: Caller | None, session: Begun) -> RootSession | None:

@@ -7,18 +7,17 @@ has not been copied up. The supervisor of each session watches (inotify(7)); bas
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
-import signal
 import struct
-from pathlib import Path
 
 from sysenv_ns import policy
+from sysenv_ns.basics import signal, suppress
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import children, namespace, syscalls
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.paths import Path
 
 _ETC = "/etc"
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name that follows
@@ -67,7 +66,7 @@ class LiveFiles:
     def _watch_files(self) -> None:
         """Those that are mounts of their own, as in containers, are not seen in the directory."""
         for path in policy.LIVE_FILES:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 syscalls.inotify_add_watch(self._inotify, path, syscalls.IN_CLOSE_WRITE)
 
     def _concerned(self) -> bool:
@@ -97,7 +96,7 @@ def update(bases: Path, id_map: IdMap) -> None:
 
 def _write(layer: reader.Root, path: str, content: bytes) -> None:
     """Write a copy in place. What is not a copy, or belongs to another id map, is not touched."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if layer.read(path) == content:
             return
         # By its own name in /proc: no link is followed on the way to what the layer has opened.

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import SysenvError, reason
@@ -17,7 +16,11 @@ from sysenv_ns.files import copies
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
+from sysenv_ns.paths import Path
 from sysenv_ns.records import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def planned(

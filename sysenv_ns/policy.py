@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Literal
-
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 UNLIMITED = 1 << 62
 
@@ -29,7 +30,9 @@ MAPPED = ("/usr", "/opt")
 
 # Top-level directories of the file hierarchy standard whose writes belong to the environment. Everything
 # else in / is the host's own (/home, /data, /nix, /snap ...), except /run, which is private.
-OVERLAID = re.compile(r"bin|boot|etc|lib|lib32|lib64|libx32|lost\+found|opt|root|sbin|srv|usr|var")
+OVERLAID = frozenset(
+    ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "opt", "root", "sbin", "srv", "usr", "var")
+)
 PRIVATE = frozenset({"run"})
 
 # Below the overlaid directories: scratch space, large stores that a daemon of the host owns, and what the tool itself
@@ -105,9 +108,7 @@ LEFT_OUT = frozenset(f"/etc/{name}.lock" for name in ("passwd", "shadow", "group
 # Caches that nobody misses: packages as they were downloaded, which can be gigabytes, and an index that apt makes anew
 # from srcpkgcache.bin beside it whenever dpkg's database has changed: each environment has one of its own soon.
 CACHES = "/var/cache"
-LEFT_OUT_CACHES = re.compile(
-    r"/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?))", re.DOTALL
-)
+LEFT_OUT_CACHES = r"(?s)/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?))"
 
 # dpkg's record of what is installed.
 DPKG_STATUS = "/var/lib/dpkg/status"

@@ -7,10 +7,8 @@ first be created or checked. The options are those of verbs/entry.py; tests/unit
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
-from sysenv_ns import failures, notices, session
+from sysenv_ns import TYPE_CHECKING, failures, notices, session
 from sysenv_ns.command import Asked, Command
 from sysenv_ns.environment import ephemeral, rootstore, running, transaction
 from sysenv_ns.environment.store import Environment, Store
@@ -18,6 +16,10 @@ from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 _IDENTITIES: dict[str, Asked] = {"--root": "root", "--me": "me", "--linked": "linked"}
 _OPTIONS = {"exec": {*_IDENTITIES}, "shell": {"--root", "--me"}}

@@ -7,10 +7,10 @@ is different is only what is not here: classes that can be changed, and options 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from sysenv_ns import TYPE_CHECKING
 
-TYPE_CHECKING = False  # as in typing, whose import costs more than all that is here
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from dataclasses import asdict, dataclass, field, replace
 else:
 

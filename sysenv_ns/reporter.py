@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.records import dataclass
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from typing import TypeAlias
+
 # To be told the part that is done, from 0 to 1.
-Progress = Callable[[float], None]
-ProgressBar = Callable[[], contextlib.AbstractContextManager[Progress]]
+Progress: TypeAlias = "Callable[[float], None]"
+ProgressBar: TypeAlias = "Callable[[], AbstractContextManager[Progress]]"
 # Asks the user a question that is answered with yes or no.
-Ask = Callable[[str], bool]
+Ask: TypeAlias = "Callable[[str], bool]"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,10 @@ After the pivot nothing may be imported: it would come from the environment's ow
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Mapping
-from typing import NoReturn, TypeVar
 
-from sysenv_ns import memory
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.command import Asked, Command, as_given, become, identity_of, login_shell, variables_of
 from sysenv_ns.environment import config, running, state
 from sysenv_ns.environment.config import Config
@@ -26,7 +24,11 @@ from sysenv_ns.packages import origin
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn, TypeVar
+
+    _T = TypeVar("_T")
 
 
 def run(store: Store, environment: Environment, command: Command, reporter: Reporter) -> NoReturn:
@@ -35,9 +37,9 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
     identity = identity_of(environment, command)
     of_host = os.getgroups()  # with their numbers there
     directory = _current_directory()
+    finish = _hand_over(environment, command, directory) if identity == "root" else None
     # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
     emulated = emulation_of(store, environment)
-    finish = _hand_over(environment, command, directory) if identity == "root" else None
     interactive = command.arguments is None
     with store.lock(environment.name):
         settings = config.of_environment(store, environment)
@@ -173,6 +175,8 @@ def start(store: Store, environment: Environment, reporter: Reporter, settings: 
         namespace.enter(environment.id_map)
         plan = prepared.plan
         if environment.ephemeral is not None:
+            from sysenv_ns import memory
+
             plan = memory.planned(plan, environment, reporter.notice)
         root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
@@ -230,7 +234,7 @@ def _current_directory() -> str:
 
 def _change_directory(directory: str, variables: Mapping[str, str], reporter: Reporter) -> None:
     for path in (directory, variables.get("HOME", "/")):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.chdir(path)
             if path != directory:
                 reporter.notice(f"{directory or 'the current directory'} does not exist inside; continuing in {path}")

@@ -7,25 +7,24 @@ the caller, and takes over for itself only variables that are harmless to it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader, removal
 from sysenv_ns.files.replacement import write_json
 from sysenv_ns.kernel import children, processes
 from sysenv_ns.kernel.idmap import find_program
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import NoReturn
 
 _HINT = "install sudo and let yourself use it, or use another driver"
 _REFUSED = "ask an administrator to let you use it (man sudoers), or use another driver"
@@ -52,7 +51,7 @@ class Caller:
     umask: int
     variables: Mapping[str, str]  # all of them; the tool's own are some of these
 
-    @contextlib.contextmanager
+    @contextmanager
     def acting(self) -> Iterator[None]:
         """Act with this user's permissions: nothing opens that the user may not open. Raises OSError."""
         groups = os.getgroups()
@@ -80,6 +79,8 @@ def check() -> str:
 
 def _wants_password(program: str) -> bool:
     said = children.complaint(program, ["sudo", "-n", "true"], {"PATH": _PATH, "LC_ALL": "C"})
+    import re
+
     if said and not re.search(_WOULD_ASK, said):
         raise SysenvError(f"sudo refuses: {said.splitlines()[0]}", _REFUSED)
     return bool(said)
@@ -159,6 +160,8 @@ def receive(request: Path) -> Caller:
     except (OSError, ValueError, KeyError) as error:
         raise SysenvError(f"{request} is not a request that sysenv-ns made ({error})", "leave out --request") from error
     os.environ.clear()
+    import re
+
     os.environ.update({name: value for name, value in variables.items() if re.fullmatch(_TAKEN_OVER, name)})
     os.umask(_UMASK)
     return replace(caller, umask=umask, variables=variables)

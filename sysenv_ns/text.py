@@ -14,9 +14,12 @@ that is already escaped.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Sequence
+
+from sysenv_ns import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # Letters and marks to str.isprintable, but nothing to the eye: Unicode's Default_Ignorable_Code_Point.
 _UNSEEN_RANGES = (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
@@ -55,6 +58,8 @@ def quoted(value: str) -> str:
 
 def coloured(text: str) -> str:
     """`visible`, which leaves the tool's own colours."""
+    import re  # for what has colours
+
     parts = re.split(_COLOUR, text)
     return "".join(part if index % 2 else visible(part) for index, part in enumerate(parts))
 

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.apply import plan as plan_module
 from sysenv_ns.apply.apt import PackageState
 from sysenv_ns.apply.entries import Entry
@@ -90,7 +90,7 @@ class Journal:
         except FileNotFoundError:
             return []
         try:
-            return [documents.from_data(Note, documents.parse_json(line)) for line in lines]
+            return [decoding.from_data(Note, documents.parse_json(line)) for line in lines]
         except ValueError as error:
             hint = "plan.json has the planned steps; old/ has what was there before, numbered by step"
             raise SysenvError(f"{self.directory}/journal is damaged ({error})", hint) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.apply import entries
 from sysenv_ns.apply.entries import Entry
 from sysenv_ns.diff import changes
@@ -156,7 +156,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
 def from_data(data: object) -> Plan:
     """The plan from the JSON of as_data. Raises ValueError."""
     given = documents.mapping(data, "a plan")
-    return sound(documents.from_data(Plan, {key: given[key] for key in given.keys() - {"version"}}))
+    return sound(decoding.from_data(Plan, {key: given[key] for key in given.keys() - {"version"}}))
 
 
 def sound(plan: Plan) -> Plan:

@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.apply import apt, checks, entries, execution, journal, plan, undo
 from sysenv_ns.apply.execution import Done
 from sysenv_ns.apply.plan import Plan
@@ -66,7 +66,7 @@ def _request() -> Request:
     if os.geteuid() != 0 or len(length) != LENGTH or not length.isdigit():
         raise SysenvError("only sysenv-ns apply may start this", "run: sysenv-ns apply --help")
     try:
-        request = documents.from_data(Request, documents.parse_json(b"".join(entries.chunks(_STDIN, int(length)))))
+        request = decoding.from_data(Request, documents.parse_json(b"".join(entries.chunks(_STDIN, int(length)))))
         if request.plan is not None:
             checks.checked(plan.sound(request.plan))
     except ValueError as error:

@@ -97,7 +97,7 @@ class HostSide:
         return HostFile(facts if content is None else facts._replace(size=len(content), mode=mode), path, content)
 
     def _instead(self, path: str, status: os.stat_result, mode: int) -> tuple[bytes | None, int]:
-        """The content and mode that the base has instead of a file's own (Walk in survey.py)."""
+        """The content and mode that the base has instead of a file's own (Walk in walk.py)."""
         if not (status.st_mode & stat.S_IROTH) and not os.access(path, os.R_OK):
             return standins.of_unreadable(path, mode)
         too_long = status.st_size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS)

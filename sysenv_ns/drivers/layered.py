@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.drivers.driver import Driver, Prepared
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.host import layout
@@ -16,7 +15,11 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.lower import base
 from sysenv_ns.lower.base import Base, BaseLayer, Wishes
+from sysenv_ns.paths import Path
 from sysenv_ns.reporter import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class Layered(Driver):
@@ -29,7 +32,7 @@ class Layered(Driver):
         """How the data of larger files gets into the base; called when it is built."""
         return self.data
 
-    @contextlib.contextmanager
+    @contextmanager
     def prepare(self, store: Store, environment: Environment, host: Host, reporter: Reporter) -> Iterator[Prepared]:
         """See Driver."""
         host = self.surveyed(environment, host)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sysenv_ns.drivers.layered import Layered
+from sysenv_ns.paths import Path
 
 
 class StubDriver(Layered):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-from sysenv_ns import documents, policy
+from sysenv_ns import TYPE_CHECKING, documents, policy
+from sysenv_ns.basics import suppress
 from sysenv_ns.environment.directory import CONFIG
 from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError, reason
@@ -18,16 +14,19 @@ from sysenv_ns.files.reader import Root
 from sysenv_ns.host import survey
 from sysenv_ns.host.layout import Host, Places
 from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
+
     from sysenv_ns.environment.store import Environment, Store
 
 _LIMIT = 1 << 20  # bytes
 
 # In or below these nothing can be chosen: they are bound whole, or made anew for every session.
 _FIXED = ("/proc", "/sys", "/dev", "/run")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ID_MAPS = ("auto", "full", "single")
 _LONGEST = 24 * 366 * 100  # hours
 # Keys that an environment's file cannot have, and why.
@@ -84,7 +83,7 @@ def of_environment(store: Store, environment: Environment) -> Config:
 
 def of_manifest(environment: Environment) -> dict[str, str]:
     """The variables of its sysenv.toml, which lie in the environment: whatever root there has made of them."""
-    with contextlib.suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):
         for upper in environment.uppers():
             with Root(upper) as root:
                 if root.has(policy.VARIABLES_INSIDE):  # or it is deleted there
@@ -98,8 +97,13 @@ def _harmless(data: object) -> dict[str, str]:
     return {
         name: text
         for name, text in found.items()
-        if VARIABLE.fullmatch(name) and name != "SYSENV_NS" and isinstance(text, str) and _can_be_value(text)
+        if is_variable(name) and name != "SYSENV_NS" and isinstance(text, str) and _can_be_value(text)
     }
+
+
+def is_variable(name: str) -> bool:
+    """Whether a variable of the shell can have this name."""
+    return name.isascii() and name.isidentifier()
 
 
 def _can_be_value(text: str) -> bool:

@@ -5,12 +5,15 @@ upper/ holds the changes to /, mounts/SLUG/upper/ those to another disk (with th
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Of a store.
 ENVIRONMENTS = "envs"
@@ -101,7 +104,7 @@ def listed(environments: Iterable[Path]) -> dict[str, str]:
     """The results of `upper`, by mount point, for all mounts of which any of these environments has changes."""
     points = {"": None}
     for path in environments:
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             points |= dict.fromkeys(_point(name) for name in sorted(os.listdir(path / _MOUNTS)))
     return {point: upper(point) for point in points}
 

@@ -5,31 +5,38 @@ No process waits for its end. The next command deletes what it has left on disk;
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-from collections.abc import Iterator
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.environment.store import Environment, Ephemeral, Store
 from sysenv_ns.errors import NameTaken, SysenvError
 
-_NAME = re.compile(r"ephemeral-([0-9]+)(-[0-9]+)?")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX = "ephemeral-"  # before the number of a process, and perhaps another one
 
 
 def new_name(store: Store) -> str:
     """A free name with the number of the process that creates it: before that has started it, nothing else does."""
-    name = f"ephemeral-{os.getpid()}"
+    name = f"{_PREFIX}{os.getpid()}"
     number = 1
     while store.exists(name):
         number += 1
-        name = f"ephemeral-{os.getpid()}-{number}"
+        name = f"{_PREFIX}{os.getpid()}-{number}"
     return name
 
 
 def is_name(name: str) -> bool:
     """Whether a name is that of a throwaway environment."""
-    return _NAME.fullmatch(name) is not None
+    return _process(name) is not None
+
+
+def _process(name: str) -> str | None:
+    """The number of the process in such a name; None for another one."""
+    numbers = name.removeprefix(_PREFIX).split("-") if name.startswith(_PREFIX) else []
+    return numbers[0] if 1 <= len(numbers) <= 2 and all(n.isascii() and n.isdigit() for n in numbers) else None
 
 
 def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
@@ -43,9 +50,9 @@ def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
 def ended(store: Store) -> Iterator[Environment]:
     """The environments whose first process has ended; other processes may still live in some of them."""
     for name in store.names():
-        found = _NAME.fullmatch(name)
-        if found and not Path("/proc", found[1]).exists():
-            with contextlib.suppress(SysenvError):  # damaged, or removed meanwhile: remove tells
+        process = _process(name)
+        if process is not None and not os.path.exists(f"/proc/{process}"):
+            with suppress(SysenvError):  # damaged, or removed meanwhile: remove tells
                 environment = store.load(name)
                 if environment.ephemeral is not None:
                     yield environment

@@ -27,6 +27,7 @@ from sysenv_ns.sudo import Caller
 
 FORMAT_VERSION = 1
 
+_START = "from sysenv_ns.__main__ import main; main()"  # what -m sysenv_ns does takes a tenth longer
 _MARKER = "# Made by sysenv-ns: a program of the environment "
 _MARKED = re.compile(rf"#!/bin/sh\n{re.escape(_MARKER)}([^ \n]+)\n".encode())
 _MARKED_LIMIT = 4096  # bytes
@@ -116,7 +117,7 @@ def wrapper(store: Store, environment: Environment, target: str, in_any: bool = 
     """
     outside = '[ -z "${SYSENV_NS-}" ]' if in_any else f'[ "${{SYSENV_NS-}}" != {environment.name} ]'
     # sys.executable and not a script found on some PATH: it is what runs now.
-    tool = [sys.executable, "-I", "-m", "sysenv_ns", "exec", "--linked", environment.name, "--", target]
+    tool = [sys.executable, "-I", "-c", _START, "exec", "--linked", environment.name, "--", target]
     lines = (
         "#!/bin/sh",
         f"{_MARKER}{environment.name}",

@@ -8,21 +8,23 @@ administrates the machine may let /var/lib/sysenv-ns/users be a link, or mount a
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import re
 import stat
 import struct
 import zlib
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.directory import ENVIRONMENTS, LAYERS, ORIGINS_OF_ROOT, store_location
 from sysenv_ns.environment.store import Behalf, Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import ownership, remedies
-from sysenv_ns.sudo import Caller
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from sysenv_ns.sudo import Caller
 
 # Not what is above it: an environment has a file of its own there (manifest/state.py), and sees this from the host.
 PLACE = Path("/var/lib/sysenv-ns/users")
@@ -69,7 +71,7 @@ def of_caller(caller: Caller, own: Path) -> Store:
 
 def _prepare(uid: int, path: Path) -> None:
     for place, mode in ((PLACE.parent, 0o755), (PLACE, 0o755), (path.parent, 0o700), (path, 0o755)):
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             os.mkdir(place, mode)
         ownership.require(place)
     acl = _readable_by(uid)
@@ -121,6 +123,8 @@ def _adopt_kind(top: int, kind: str, owner: int, source: Path, store: Store) -> 
 def _of_root(directory: int) -> dict[str, os.stat_result]:
     """The directories in one that belong to root and nobody else can write to."""
     found = {}
+    import re  # for root alone
+
     for name in sorted(name for name in os.listdir(directory) if re.fullmatch(_NAME, name)):
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and not status.st_mode & 0o022:

@@ -6,23 +6,25 @@ hint where to look first.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import contextmanager, signal, suppress
 from sysenv_ns.environment.state import State, read_state
 from sysenv_ns.environment.store import SOURCE_PREFIX, Environment
 from sysenv_ns.errors import OutOfReach, SysenvError
 from sysenv_ns.kernel import children, mountinfo, overlay
 from sysenv_ns.kernel.namespace import Kin, Mounts
 from sysenv_ns.kernel.processes import started_at
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 from sysenv_ns.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _FUSE, _OF_ROOT = "fuse.fuse-overlayfs", "user_id=0"
 _END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
@@ -132,7 +134,7 @@ class _Group:
             thorough |= not any(b" / / " in table for table in tables)
         if not self.found and thorough and not self.looked_inside and self.mounts.kin in ("own", "child"):
             self.looked_inside = True
-            with contextlib.suppress(OSError, SysenvError):  # not ours to enter
+            with suppress(OSError, SysenvError):  # not ours to enter
                 self.found = children.call(self._sources_from_inside, frozenset[str], "sysenv-ns-look")
         return self.found
 
@@ -221,7 +223,7 @@ class Scan:
                 os.close(descriptor)
 
 
-@contextlib.contextmanager
+@contextmanager
 def scan() -> Iterator[Scan]:
     """Look at all processes."""
     own = os.stat("/proc/self/ns/mnt").st_ino
@@ -261,12 +263,12 @@ def send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
     descriptors: dict[int, int] = {}
     try:
         for pid in pids:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 descriptors[pid] = os.pidfd_open(pid)
         # Held by descriptors, they are what this finds under their numbers.
         living = {process.pid for process in processes(environment)}
         for pid in descriptors.keys() & living:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 for number in numbers:
                     signal.pidfd_send_signal(descriptors[pid], number)
     finally:
@@ -333,7 +335,7 @@ def neighbours() -> tuple[Process, ...]:
     own = os.stat("/proc/self/ns/mnt").st_ino
     found = []
     for pid in _pids():
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if os.stat(f"/proc/{pid}/ns/mnt").st_ino == own:
                 found.append(pid)
     return _described(found)

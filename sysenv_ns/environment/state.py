@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.environment.directory import STATE
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.files import reader
@@ -16,7 +13,11 @@ from sysenv_ns.host import refresh
 from sysenv_ns.host.index import Signature
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.processes import started_at
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str
         "layers": layers,
     }
     # After a reboot the file says nothing that would be true.
-    write_whole(environment.path / STATE, json.dumps(state).encode(), durable=False)
+    write_whole(environment.path / STATE, documents.json_of(state).encode(), durable=False)
 
 
 def read_state(environment_path: Path) -> State | None:

@@ -13,44 +13,45 @@ What root makes for a user by way of sudo lies in a store of its own, see rootst
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import errno
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from sysenv_ns import documents, policy
+from sysenv_ns import TYPE_CHECKING, documents, policy
+from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import directory, transaction
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
-from sysenv_ns.files import marks, reader
-from sysenv_ns.files.locks import file_lock
+from sysenv_ns.files import locks, marks, reader
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.files.replacement import write_json, write_whole
 from sysenv_ns.kernel import idmap, ownership, remedies
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.paths import Path
 from sysenv_ns.records import asdict, dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Any, Literal, TypeAlias
+
     from sysenv_ns.environment.removed import Removed
 
 FORMAT_VERSION = 1
 _LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without
 SOURCE_PREFIX = "sysenv-ns:"
-Ephemeral = Literal["memory", "disk"]
+Ephemeral: TypeAlias = "Literal['memory', 'disk']"
 # Backups leave out what has it (https://bford.info/cachedir/): bases are made anew, and others' files are in them.
 _CACHE_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This directory is a cache of sysenv-ns: what environments share, made from the files of this system.
 """
 _DEFAULT_ACL = "system.posix_acl_default"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_LAYER = re.compile(r"[0-9a-f]{16}")
-_IDENT = re.compile(r"[A-Za-z0-9-]{1,64}")
+_DIGITS = "0123456789"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_IN_IDENTS = frozenset(f"{_DIGITS}{_LETTERS}{_LETTERS.upper()}-")
+_IN_NAMES = _IN_IDENTS | {".", "_"}
+_IN_LAYERS = frozenset(f"{_DIGITS}abcdef")
 _END = 253402300800.0
 _OF_ANOTHER = "use the version of sysenv-ns that made it"
 
@@ -137,9 +138,22 @@ class Environment:
             raise NeedsRoot(f"{self.name} has the driver root", "run sysenv-ns with sudo")
 
 
+def is_name(name: str) -> bool:
+    """Whether something in the store can have this name."""
+    return 0 < len(name) <= 100 and name[0] not in ".-" and _IN_NAMES.issuperset(name)
+
+
+def _is_ident(ident: str) -> bool:
+    return 0 < len(ident) <= 64 and _IN_IDENTS.issuperset(ident)
+
+
+def _is_layer(ident: str) -> bool:
+    return len(ident) == 16 and _IN_LAYERS.issuperset(ident)
+
+
 def check_name(name: str, what: str = "an environment") -> str:
     """Return `name` if it may name an environment (or `what` else), else raise SysenvError."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise SysenvError(
             f"{name!r} is not a valid name for {what}",
             "use letters, digits, '.', '_' and '-', at most 100, not starting with '.' or '-'",
@@ -153,7 +167,13 @@ class Behalf:
     """For whom root keeps a store: where that user's own one is, and how root is that user for a moment."""
 
     store: Path
-    acting: Callable[[], contextlib.AbstractContextManager[None]]
+    acting: Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def _as_is() -> Iterator[None]:
+    """The user whose process this is."""
+    yield
 
 
 class Store:
@@ -164,7 +184,7 @@ class Store:
         self.path = path
         self.beside = beside
         self.named = behalf.store if behalf else path  # what the user calls it
-        self.as_user = behalf.acting if behalf else contextlib.nullcontext
+        self.as_user = behalf.acting if behalf else _as_is
         self._is_read = False
         self._mode = 0o755 if behalf else 0o700  # of what root keeps, a directory above is closed
         self.envs = path / directory.ENVIRONMENTS
@@ -193,10 +213,10 @@ class Store:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(part))
             for part in (self.path, *parts):
                 # Inherited from a directory above, it would decide the modes of all that is made here, /etc's for one.
-                with contextlib.suppress(OSError):  # there is none, or the file system has no such lists
+                with suppress(OSError):  # there is none, or the file system has no such lists
                     os.removexattr(part, _DEFAULT_ACL)
             if not os.path.lexists(tag := self.base / directory.CACHE_TAG):
-                with contextlib.suppress(FileNotFoundError, FileExistsError):  # another process writes it just now
+                with suppress(FileNotFoundError, FileExistsError):  # another process writes it just now
                     write_whole(tag, _CACHE_TAG, durable=False)
         except OSError as error:
             raise SysenvError(
@@ -205,6 +225,8 @@ class Store:
 
     def reading(self) -> Store:
         """The same for who is going to write nothing, so that it may be read-only."""
+        import copy  # not on the path of exec
+
         found = copy.copy(self)
         found._is_read = True
         return found
@@ -220,7 +242,7 @@ class Store:
     def names(self) -> list[str]:
         """The names of all environments in this part, sorted."""
         try:
-            return sorted(e.name for e in os.scandir(self.envs) if _NAME.fullmatch(e.name))
+            return sorted(e.name for e in os.scandir(self.envs) if is_name(e.name))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -296,27 +318,29 @@ class Store:
                 f"enter it with: sysenv-ns shell {environment.name}",
             ) from None
 
-    @contextlib.contextmanager
+    @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the exclusive lock of an environment. Raises SysenvError when it is removed meanwhile.
 
         The descriptor is closed by execve(2), so a session that becomes its command lets go at the right moment.
         """
         path = self.directory(name) / directory.LOCK
-        with contextlib.ExitStack() as stack:
+        try:
+            descriptor = locks.locked(path, reading=self._is_read)
+        except SysenvError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # with its directory
+                raise self.unknown(name) from None
+            raise
+        try:
             try:
-                descriptor = stack.enter_context(file_lock(path, reading=self._is_read))
-            except SysenvError as error:
-                if isinstance(error.__cause__, FileNotFoundError):  # with its directory
-                    raise self.unknown(name) from None
-                raise
-            try:
-                same = os.path.samestat(os.fstat(descriptor), path.stat())
+                same = os.path.samestat(os.fstat(descriptor), os.stat(path))
             except FileNotFoundError:
                 same = False
             if not same:
                 raise self.unknown(name)
             yield
+        finally:
+            os.close(descriptor)
 
 
 def read_description(path: Path, name: str, store: Path) -> Environment:
@@ -378,16 +402,16 @@ def write_description(path: Path, environment: Environment, durable: bool = True
     write_json(path / directory.DESCRIPTION, data, durable)
 
 
-def _matching(pattern: re.Pattern[str]) -> Callable[[object, str], str]:
+def _checked(is_one: Callable[[str], bool]) -> Callable[[object, str], str]:
     def check(value: object, what: str) -> str:
-        if not pattern.fullmatch(found := documents.text(value, what)):
+        if not is_one(found := documents.text(value, what)):
             raise ValueError(f"{what} is wrong")
         return found
 
     return check
 
 
-_ident, _name = _matching(_IDENT), _matching(_NAME)
+_ident, _name, _layer = _checked(_is_ident), _checked(is_name), _checked(_is_layer)
 
 
 def _time(value: object, what: str) -> float:
@@ -409,7 +433,7 @@ def _decode_snapshot(value: object) -> Snapshot:
 
 
 def _decode_layers(value: object, what: str = "layers") -> tuple[str, ...]:
-    return tuple(_matching(_LAYER)(ident, what) for ident in documents.sequence(value, what))
+    return tuple(_layer(ident, what) for ident in documents.sequence(value, what))
 
 
 def _decode_ephemeral(data: Any) -> Ephemeral | None:

@@ -6,17 +6,19 @@ it is. What an interrupted command leaves there means nothing, and whoever comes
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.files.removal import remove_tree, remove_trees
 from sysenv_ns.files.replacement import sync_directory, sync_file_system
 from sysenv_ns.kernel import idmap, processes, syscalls
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NEW = "new-"  # the title of what is to be an environment begins with it
 TRIAL = "sync-"  # what an environment may become, in which programs run meanwhile
@@ -28,7 +30,7 @@ def trash_path(trash: Path, title: str) -> Path:
     return trash / f"{title}.{pid}-{processes.started_at(pid)}.{os.urandom(4).hex()}"
 
 
-@contextlib.contextmanager
+@contextmanager
 def staging(trash: Path, title: str, id_map: IdMap | None) -> Iterator[Path]:
     """A path to build at, where nothing is yet. Afterwards what is there, if it has not been published, is deleted."""
     path = trash_path(trash, title)
@@ -41,8 +43,10 @@ def staging(trash: Path, title: str, id_map: IdMap | None) -> Iterator[Path]:
 def discard(path: Path, id_map: IdMap | None) -> None:
     """Delete what lies in the trash, if it can be: that it cannot says nothing about whether a command has worked."""
     if os.path.lexists(path):
-        with contextlib.suppress(OSError, SysenvError):
-            remove_tree(path, id_map)
+        from sysenv_ns.files import removal  # not on the path of exec
+
+        with suppress(OSError, SysenvError):
+            removal.remove_tree(path, id_map)
 
 
 def publish(built: Path, target: Path) -> None:
@@ -94,7 +98,7 @@ def abandoned(trash: Path) -> list[Path]:
 
 def is_building(trash: Path) -> bool:
     """Whether some process is making what an environment is going to be."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         return any(name.startswith(NEW) and _is_owned(name) for name in os.listdir(trash))
     return False
 
@@ -104,12 +108,14 @@ def empty_trash(trash: Path) -> None:
 
     Not trials: processes may live in them, which manifest/trial.py ends before.
     """
-    with contextlib.suppress(OSError, SysenvError):
+    from sysenv_ns.files import removal
+
+    with suppress(OSError, SysenvError):
         if found := [path for path in abandoned(trash) if not path.name.startswith(TRIAL)]:
             for path in found:
                 if path.is_symlink() or not path.is_dir():
                     path.unlink(missing_ok=True)
-            remove_trees([path for path in found if path.is_dir()], idmap.widest())
+            removal.remove_trees([path for path in found if path.is_dir()], idmap.widest())
 
 
 def _owner(name: str) -> tuple[str, str]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
-from collections.abc import Set as AbstractSet
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from collections.abc import Set as AbstractSet
 
 
 def copy_tree(source: str, target: str, without: AbstractSet[str] = frozenset()) -> None:

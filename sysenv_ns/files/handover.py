@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Collection, Iterator
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 _OVERFLOW = 65534  # whoever has no number here
 _LEVELS = 500  # of directories in each other: each is held open
@@ -76,7 +79,7 @@ def _in_directory(directory: int, device: int, area: Area, heir: Heir, levels: i
     for name, is_directory in _entries(directory):
         if not (changed or is_directory):
             continue
-        with contextlib.suppress(OSError):  # gone, or not ours
+        with suppress(OSError):  # gone, or not ours
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             gets = status.st_dev == device and heir.gets(status) and (status.st_dev, status.st_ino) not in area.passed
             if is_directory and levels:
@@ -113,6 +116,6 @@ def _descend(name: str, parent: int, seen: os.stat_result, device: int, area: Ar
 
 def _entries(directory: int) -> Iterator[tuple[str, bool]]:
     """Names, and whether they are directories: a list, as the directory may change meanwhile."""
-    with contextlib.suppress(OSError), os.scandir(directory) as found:
+    with suppress(OSError), os.scandir(directory) as found:
         return iter([(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found])
     return iter(())

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import remedies
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-@contextlib.contextmanager
+@contextmanager
 def file_lock(path: Path, shared: bool = False, reading: bool = False) -> Iterator[int]:
-    """Hold flock(2) on `path`, created if missing; yields the descriptor. Raises SysenvError.
+    """Hold flock(2) on `path`, as `locked` does; yields the descriptor. Raises SysenvError."""
+    descriptor = locked(path, shared, reading)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def locked(path: Path, shared: bool = False, reading: bool = False) -> int:
+    """A descriptor that holds flock(2) on `path`, created if missing, until it is closed. Raises SysenvError.
 
     For `reading`, an existing one that cannot be written is enough.
     """
@@ -32,6 +44,7 @@ def file_lock(path: Path, shared: bool = False, reading: bool = False) -> Iterat
         raise SysenvError(f"{path} cannot be locked: {reason(error)}", remedies.storage(error, path)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield descriptor
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor

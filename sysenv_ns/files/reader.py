@@ -8,16 +8,18 @@ is checked. Device nodes are no danger: only real root can create one that does 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.kernel import syscalls
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO, Literal, TypeAlias
 
 # Bytes of a file that is read whole. The status file of a system with 10,000 packages has 15 MB.
 LIMIT = 64 << 20
@@ -27,7 +29,7 @@ CHUNK = 1 << 20
 
 # What becomes of symbolic links below a root: none is followed; those that stay below are (others are EXDEV); or all
 # are, as somebody sees them whose root it is.
-Links = Literal["refused", "beneath", "inside"]
+Links: TypeAlias = "Literal['refused', 'beneath', 'inside']"
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -218,7 +220,7 @@ def is_missing(error: OSError) -> bool:
     return error.errno in _MISSING
 
 
-@contextlib.contextmanager
+@contextmanager
 def _or_none() -> Iterator[None]:
     try:
         yield

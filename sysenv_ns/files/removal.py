@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def remove_tree(path: Path, id_map: IdMap | None) -> None:

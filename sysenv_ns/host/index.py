@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Tree
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 Signature = list[int]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Literal
-
-from sysenv_ns import policy
+from sysenv_ns import TYPE_CHECKING, policy
+from sysenv_ns.basics import cached_property
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
@@ -14,7 +11,11 @@ from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.policy import TreePolicy
 from sysenv_ns.records import dataclass, field
 
-EntryKind = Literal["directory", "file", "symlink", "socket", "other"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Literal, TypeAlias
+
+EntryKind: TypeAlias = "Literal['directory', 'file', 'symlink', 'socket', 'other']"
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def overlaid_directories(host: Host) -> tuple[str, ...]:
 
 
 def _is_overlaid(entry: HostEntry, host: Host) -> bool:
-    return policy.OVERLAID.fullmatch(entry.path) is not None or f"/{entry.path}" in host.overlaid
+    return entry.path in policy.OVERLAID or f"/{entry.path}" in host.overlaid
 
 
 def bound_paths(host: Host) -> tuple[str, ...]:
@@ -175,7 +176,7 @@ def is_system_data(mount: Mount, host: Host) -> bool:
     if any(path == mount.point or is_below(path, mount.point) for path in (*policy.WRITTEN, *host.overlaid)):
         return True
     whole = mount.root == "/" or mount.fstype == "btrfs" or mount.point in policy.TREES
-    return mount.fstype in policy.DISK_FILESYSTEMS and (whole or policy.OVERLAID.fullmatch(mount.point[1:]) is not None)
+    return mount.fstype in policy.DISK_FILESYSTEMS and (whole or mount.point[1:] in policy.OVERLAID)
 
 
 def layers(host: Host) -> tuple[LayerPlan, ...]:
@@ -251,7 +252,9 @@ def data_root(directory: str, blocked: frozenset[str]) -> str | None:
 def left_out(path: str) -> bool:
     """Whether a file of the host is not in a base, and nobody shall miss it."""
     if is_below(path, policy.CACHES):
-        return policy.LEFT_OUT_CACHES.fullmatch(path) is not None
+        import re  # for what reads the whole host: a start does not
+
+        return re.fullmatch(policy.LEFT_OUT_CACHES, path) is not None
     return path in policy.LEFT_OUT
 
 

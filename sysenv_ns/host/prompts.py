@@ -6,9 +6,11 @@ the user's own files, and put the name before what those have made, unless it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.host.records import Addition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Where zsh is sent for its first file, when ZDOTDIR says so (prompt.py); zsh(1), STARTUP/SHUTDOWN FILES.
 ZSH_DIRECTORY = "/usr/lib/sysenv-ns/zsh"

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
 
-from sysenv_ns import policy
+from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.host import layout
 from sysenv_ns.host.index import Again, Index, Signature, holder, signature
 from sysenv_ns.host.layout import Tree
 from sysenv_ns.records import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
 
 def look(tree: Tree, earlier: Index, thorough: bool) -> Again | None:
@@ -128,16 +129,16 @@ def linked(
         first = holders.setdefault(inode, directory)
         if first != directory:
             several.setdefault(inode, {first}).add(directory)
-    held: dict[str, set[int]] = defaultdict(set)
+    held: dict[str, set[int]] = {}
     for inode, directories in several.items():
         for directory in directories:
-            held[directory].add(inode)
+            held.setdefault(directory, set()).add(inode)
     found = set(changed)
     waiting = [*found, *gone]
     while waiting:
         directory = waiting.pop()
         now = () if directory in gone else inodes_now(directory)
-        for inode in (*held[directory], *now):
+        for inode in (*held.get(directory, ()), *now):
             others = several.get(inode) or {holders[inode]} if inode in holders else set()
             waiting += others - found - gone
             found |= others - gone

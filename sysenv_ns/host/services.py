@@ -6,18 +6,19 @@ daemons that would answer are the host's. So they get the answers that scripts g
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import sysenv_ns
-from sysenv_ns import policy
+from sysenv_ns import TYPE_CHECKING, policy
+from sysenv_ns.basics import suppress
 from sysenv_ns.files import reader
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # systemd's docs/ENVIRONMENT.md: systemctl then works on unit files and says of the rest "Running in chroot, ignoring
 # command". Without it, it fails for want of a service manager (/run/systemd/system), and scripts with it.
@@ -25,7 +26,7 @@ from sysenv_ns.kernel.mountinfo import is_below
 # of tmux: in a window of the host's, TMUX leads to the host's server.
 VARIABLES = {"SYSTEMD_OFFLINE": "1", "TMUX_TMPDIR": policy.OWN_SOCKETS}
 
-_WITHIN = str(Path(sysenv_ns.__file__).with_name("within"))
+_WITHIN = f"{os.path.dirname(sysenv_ns.__file__)}/within"
 
 # The programs below, ahead of the system's on everybody's PATH and on that of packages' scripts.
 PROGRAMS = "/usr/lib/sysenv-ns/bin"
@@ -123,8 +124,8 @@ _APT_SETTINGS = "/etc/apt/apt.conf.d"
 # Commands in settings of apt that look after the machine at each installation: they record /etc in a repository that
 # only the host's root can read, snapshot disks, restart daemons, ask about packages, or remount /tmp. A hook that fails
 # stops apt. What apt hands its packages to has to read them.
-_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
-_OF_THE_HOST = re.compile("apt-listbugs|etckeeper|needrestart|snapper|timeshift|zsys|remount")
+_QUOTED = r'"(?:[^"\\\n]|\\.)*"'
+_OF_THE_HOST = ("apt-listbugs", "etckeeper", "needrestart", "snapper", "timeshift", "zsys", "remount")
 _READING = "apt-listbugs"
 _NO_EXEC = "/tmp"
 _APT_TEMPLATES = """\
@@ -173,7 +174,7 @@ def _manager() -> Iterator[Addition]:
 
 def _apt_settings() -> Iterator[Addition]:
     """The host's apt settings that have a hook which makes no sense inside, without that hook."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for name in sorted(os.listdir(_APT_SETTINGS)):
             text = _read(Path(_APT_SETTINGS, name))
             if (kept := without_hooks(text)) != text:
@@ -182,19 +183,27 @@ def _apt_settings() -> Iterator[Addition]:
 
 def without_hooks(text: str) -> str:
     """The text of an apt.conf(5) in which the commands that maintain the host do nothing."""
-    return _QUOTED.sub(_instead, text)
+    if not _is_of_the_host(text):
+        return text
+    import re  # few hosts have any
+
+    return re.sub(_QUOTED, lambda found: _instead(found[0]), text)
 
 
-def _instead(found: re.Match[str]) -> str:
-    if not _OF_THE_HOST.search(found[0]):
-        return found[0]
-    return '"cat > /dev/null"' if _READING in found[0] else '"true"'
+def _instead(quoted: str) -> str:
+    if not _is_of_the_host(quoted):
+        return quoted
+    return '"cat > /dev/null"' if _READING in quoted else '"true"'
+
+
+def _is_of_the_host(text: str) -> bool:
+    return any(word in text for word in _OF_THE_HOST)
 
 
 def _tmpfiles(bound: tuple[str, ...]) -> Iterator[Addition]:
     texts = dict.fromkeys(_TMPFILES_OF_THE_HOST, "")
     for directory in _TMPFILES:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             texts |= {name: _read(Path(directory, name)) for name in os.listdir(directory) if name.endswith(".conf")}
     for name, text in sorted(texts.items()):
         kept = without_bound(text, bound)
@@ -204,6 +213,8 @@ def _tmpfiles(bound: tuple[str, ...]) -> Iterator[Addition]:
 
 def without_bound(text: str, bound: tuple[str, ...]) -> str:
     """The text of a tmpfiles.d(5) file without its lines for paths at or below `bound`."""
+    if not any(path in text for path in bound):  # most files
+        return text
     return "".join(line for line in text.splitlines(keepends=True) if not _concerns(line, bound))
 
 
@@ -217,7 +228,12 @@ def _concerns(line: str, bound: tuple[str, ...]) -> bool:
 
 def _path_after(text: str) -> str:
     """The line for pam_env(8) that puts the stand-ins before the PATH of this text, which may have none."""
-    found = re.findall(r"^(?:export\s+)?PATH=(.*)$", text, re.MULTILINE)
+    lines = [line.partition("=") for line in text.split("\n") if "=" in line]
+    found = [
+        value
+        for name, _, value in lines
+        if name == "PATH" or (name.split() == ["export", "PATH"] and name.strip() == name)
+    ]
     path = found[-1].strip().strip("\"'") if found else PATH_OF_ALL
     return f'PATH="{PROGRAMS}:{path}"\n'
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
 from sysenv_ns.host import services
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import find_program
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Iterator
 
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -113,7 +116,7 @@ APT::Sandbox::User "root";
 """
 
 # Of the field Conffiles; lines of obsolete ones have a word more.
-_CONFFILE = re.compile(rb"^ (/.*) [0-9a-f]{32}$", re.MULTILINE)
+_CONFFILE = rb"(?m)^ (/.*) [0-9a-f]{32}$"
 
 SUID_SETPRIV = "usr/lib/sysenv-ns/setpriv"
 
@@ -280,7 +283,9 @@ def package_status(data: bytes) -> bytes:
 
     So dpkg takes it for what was shipped: an upgrade brings the new file, and does not ask about an edit of nobody.
     """
-    return _CONFFILE.sub(_with_own_checksum, data)
+    import re  # a start does not need it
+
+    return re.sub(_CONFFILE, _with_own_checksum, data)
 
 
 def _with_own_checksum(line: re.Match[bytes]) -> bytes:

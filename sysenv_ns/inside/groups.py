@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.inside import accounts
 from sysenv_ns.kernel.idmap import IdMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 
 def grant(id_map: IdMap, of_host: Collection[int], notice: Callable[[str], None]) -> None:

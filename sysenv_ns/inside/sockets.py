@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable
 
-from sysenv_ns import policy
+from sysenv_ns import TYPE_CHECKING, policy
+from sysenv_ns.basics import suppress
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import RunEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def show(entries: Iterable[RunEntry]) -> None:
@@ -20,7 +22,7 @@ def show(entries: Iterable[RunEntry]) -> None:
         for entry in entries:
             operation = layout.of_run(entry)
             if operation is not None and not os.path.lexists(operation.target):
-                with contextlib.suppress(OSError):  # the environment has something else in the place of its directory
+                with suppress(OSError):  # the environment has something else in the place of its directory
                     operation.attach(root, None)
     finally:
         os.close(root)

@@ -7,11 +7,14 @@ Nothing is removed or cleaned up, and no marker of a boot that goes on (nologin)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
 from sysenv_ns.inside import accounts
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DIRECTORIES = ("/usr/lib/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/run/tmpfiles.d", "/etc/tmpfiles.d")  # last wins
 _RUN = "/run"

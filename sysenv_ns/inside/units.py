@@ -5,12 +5,14 @@ Only those of units that are the environment's own are looked at: the services o
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.files import reader
 from sysenv_ns.inside.tmpfiles import Line
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")  # the first one wins
 _MODE = "755"  # systemd.exec(5), RuntimeDirectoryMode=
@@ -22,9 +24,9 @@ def names(uppers: Iterable[Path]) -> set[str]:
     """
     found: set[str] = set()
     for upper in uppers:
-        with contextlib.suppress(OSError), reader.Root(upper) as root:
+        with suppress(OSError), reader.Root(upper) as root:
             for directory in _DIRECTORIES:
-                with contextlib.suppress(OSError):  # most have none
+                with suppress(OSError):  # most have none
                     found |= {name for name in root.names(directory) if name.endswith(".service") and "@" not in name}
     return found
 
@@ -33,7 +35,7 @@ def directories(services: Iterable[str]) -> Iterator[Line]:
     """What these services want in /run."""
     for service in sorted(services):
         for directory in _DIRECTORIES:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 text = reader.read(f"{directory}/{service}", follow=True).decode("utf-8", "surrogateescape")
                 yield from parse(text)
                 break
@@ -44,7 +46,7 @@ def parse(text: str) -> Iterator[Line]:
     pairs = (line.partition("=") for line in text.splitlines() if line[:1] not in ("#", ";"))
     settings = {key.strip(): value.strip() for key, _, value in pairs}
     user = settings.get("User", "") or "root"
-    with contextlib.suppress(ValueError):
+    with suppress(ValueError):
         mode = int(settings.get("RuntimeDirectoryMode", _MODE), 8)
         for name in settings.get("RuntimeDirectory", "").split():
             path = name.partition(":")[0].strip("/")

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Collection, Mapping
-from types import NoneType
-from typing import BinaryIO, Generic, TypeVar
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import NoneType, signal, suppress
 from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import outcome, syscalls
 
-_T = TypeVar("_T")
-_Here = TypeVar("_Here")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from typing import BinaryIO, TypeVar
+
+    _T = TypeVar("_T")
+    _Here = TypeVar("_Here")
+
 
 # Calls within each other: one or two for each level of a tree, of which a path has at most half of PATH_MAX.
 _DEPTH = 10_000
 _BUFFER = 1 << 18  # bytes of a stream between processes
 
 
-class Child(Generic[_T]):
+class Child:
     """A forked child that runs one function; `wait` or `abandon` must be called once."""
 
-    def __init__(self, function: Callable[[], _T], kind: type[_T], name: str) -> None:
-        """`kind` is the type of the result, one that documents.from_data knows; `name` is the name of the process."""
-        self._kind = kind
+    def __init__(self, function: Callable[[], object], name: str) -> None:
+        """`name` is the name of the process."""
         parent = os.getpid()
         self._result, write_end = os.pipe()
         try:
@@ -46,8 +47,11 @@ class Child(Generic[_T]):
         os.close(self._result)
         reap(self.pid)
 
-    def wait(self) -> _T:
-        """The function's result; raises its OSError, SysenvError or Unexpected here."""
+    def wait(self, kind: type[_T]) -> _T:
+        """The function's result, of a type that decoding.py knows; raises its OSError, SysenvError or Unexpected here.
+
+        If it has any result, outcome.prepare was called for its type before.
+        """
         with os.fdopen(self._result, "rb") as stream:
             told = stream.read()
         status = reap(self.pid)
@@ -58,7 +62,7 @@ class Child(Generic[_T]):
             raise failure(f"a helper process died{how}", "run it again; if it persists, report it")
         try:
             # A program in a namespace of its own may have got hold of a child that looked into that.
-            return outcome.result(told, self._kind)
+            return outcome.result(told, kind)
         except ValueError as error:
             raise SysenvError(f"unexpected answer from a helper process ({error})", "run it again") from None
 
@@ -72,7 +76,8 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def call(function: Callable[[], _T], kind: type[_T], name: str) -> _T:
     """Run a function in a child and return its result, which is of the type `kind`."""
-    return Child(function, kind, name).wait()
+    outcome.prepare(kind)
+    return Child(function, name).wait(kind)
 
 
 def run(function: Callable[[], None], name: str) -> None:
@@ -91,7 +96,7 @@ def fed(function: Callable[[BinaryIO], _T], kind: type[_T], name: str, feed: Cal
 
     def here() -> None:
         # Where nobody reads any more the child has ended, and says why.
-        with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", _BUFFER) as stream:
+        with suppress(BrokenPipeError), os.fdopen(write_end, "wb", _BUFFER) as stream:
             feed(stream)
 
     return _beside(inside, kind, name, (read_end, write_end), here)[0]
@@ -121,7 +126,8 @@ def _beside(
     """Run one function in a child and one here; `ends` are those of a pipe that the child and this process use."""
     theirs, ours = ends
     try:
-        child = Child(inside, kind, name)
+        outcome.prepare(kind)
+        child = Child(inside, name)
     except BaseException:
         os.close(ours)
         raise
@@ -132,7 +138,7 @@ def _beside(
     except BaseException:
         child.abandon()  # its stream has ended: so does it
         raise
-    return child.wait(), result
+    return child.wait(kind), result
 
 
 class SpawnedProgram:
@@ -193,7 +199,7 @@ def leave_session(kept: Collection[int], name: str) -> None:
     os.chdir("/")
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor not in kept:
-            with contextlib.suppress(OSError):  # the one that listed them
+            with suppress(OSError):  # the one that listed them
                 os.close(descriptor)
 
 

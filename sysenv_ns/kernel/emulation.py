@@ -10,13 +10,16 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.kernel.idmap import Kind
 from sysenv_ns.kernel.supervisor import Calls, Serve, Supervisor, Watch
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # In the single id map: calls that need ids which nobody has.
 _FAKED = (

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.basics import suppress
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import children, ownership, processes
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
-Kind = Literal["full", "single"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, TypeAlias
+
+Kind: TypeAlias = "Literal['full', 'single']"
 
 OVERFLOW_ID = 65534
 _NEEDED = 65535  # ids 0 to 65534: every system id of a distribution, and nobody
+
+_FIELDS = ("kind", "uids", "gids", "own_uid", "own_gid")  # of its JSON
+_PARTS = ("inside", "outside", "count")
 
 _RANGE_HINT = "give yourself a range: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
 _PROGRAMS_HINT = f"install newuidmap and newgidmap (package uidmap or shadow-utils) and {_RANGE_HINT}"
@@ -175,7 +180,7 @@ def widest() -> IdMap | None:
     """
     if os.geteuid() == 0:
         return None
-    with contextlib.suppress(SysenvError):
+    with suppress(SysenvError):
         return detect_full()
     return single(os.getuid(), os.getgid())
 
@@ -258,8 +263,19 @@ def from_data(value: object, what: str) -> IdMap | None:
     """An id map from JSON (dataclasses.asdict); None for null. Raises ValueError."""
     if value is None:
         return None
-    id_map = documents.from_data(IdMap, value, what)
-    extents = (number for e in (*id_map.uids, *id_map.gids) for number in (e.inside, e.outside, e.count))
-    for number in (id_map.own_uid, id_map.own_gid, *extents):
-        documents.integer(number, f"a number of {what}", 0, 0xFFFFFFFF)
-    return id_map
+    data = documents.mapping(value, what)
+    if data.keys() != set(_FIELDS) or data["kind"] not in ("full", "single"):
+        raise ValueError(f"{what} is no id map")
+    own_uid, own_gid = (documents.field(data, key, _id) for key in ("own_uid", "own_gid"))
+    return IdMap(data["kind"], _extents(data["uids"]), _extents(data["gids"]), own_uid, own_gid)
+
+
+def _extents(value: object) -> tuple[Extent, ...]:
+    extents = [documents.mapping(extent, "an extent") for extent in documents.sequence(value, "a list of extents")]
+    if any(extent.keys() != set(_PARTS) for extent in extents):
+        raise ValueError("an extent has missing or unknown fields")
+    return tuple(Extent(*(_id(extent[part], part) for part in _PARTS)) for extent in extents)
+
+
+def _id(value: object, what: str) -> int:
+    return documents.integer(value, what, 0, 0xFFFFFFFF)

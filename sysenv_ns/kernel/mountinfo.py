@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+
+_OCTAL = frozenset(b"01234567")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,15 @@ class Mount:
 
 def unescape(field: bytes) -> str:
     r"""Undo the kernel's \ooo escapes (space, tab, newline, backslash, #)."""
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field).decode("utf-8", "surrogateescape")
+    first, *escaped = field.split(b"\\")
+    return b"".join((first, *map(_unescaped, escaped))).decode("utf-8", "surrogateescape")
+
+
+def _unescaped(part: bytes) -> bytes:
+    """What a backslash and this mean."""
+    if len(part) >= 3 and _OCTAL.issuperset(part[:3]) and part < b"4":
+        return bytes([int(part[:3], 8)]) + part[3:]
+    return b"\\" + part
 
 
 def parse(text: bytes) -> tuple[Mount, ...]:

@@ -11,11 +11,11 @@ For a process that has become like the caller, in its root: it must not import t
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
+from sysenv_ns.basics import suppress
 from sysenv_ns.kernel import syscalls
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,7 +40,7 @@ def rename_directory(old: bytes, new: bytes, new_base: int) -> int:
 def _rename(source: int, old: bytes, target: int, new: bytes) -> int:
     if os.fstat(target).st_dev != os.stat(old, dir_fd=source, follow_symlinks=False).st_dev:
         return errno.EXDEV
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         if not stat.S_ISDIR(os.stat(new, dir_fd=target, follow_symlinks=False).st_mode):
             return errno.ENOTDIR
         descriptor = os.open(new, _DIRECTORY, dir_fd=target)
@@ -54,10 +54,10 @@ def _rename(source: int, old: bytes, target: int, new: bytes) -> int:
         _link_all(source, old, target, temporary)
         os.rename(temporary, new, src_dir_fd=target, dst_dir_fd=target)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             _delete(target, temporary)
         raise
-    with contextlib.suppress(OSError):  # by now it is what is left of a directory that has moved
+    with suppress(OSError):  # by now it is what is left of a directory that has moved
         _delete(source, old)
     return 0
 

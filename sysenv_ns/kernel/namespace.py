@@ -6,16 +6,20 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable
-from types import NoneType
-from typing import Literal, TypeVar
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import NoneType
 from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import children, idmap, remedies, syscalls
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.records import dataclass
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal, TypeAlias, TypeVar
+
+    _T = TypeVar("_T")
+
 
 # ioctl_nsfs(2): the user namespace that owns a namespace, the parent of a user namespace, and who made that one
 _NS_GET_USERNS = 0xB701
@@ -28,7 +32,7 @@ _OWN_USER_NAMESPACE = "/proc/self/ns/user"
 
 # Whose a mount namespace is, by the user namespace that owns it: this process's own; a child of that, made by this very
 # user; one that was made inside such a child; or anything else, which others may have made to deceive.
-Kin = Literal["own", "child", "descendant", "foreign"]
+Kin: TypeAlias = "Literal['own', 'child', 'descendant', 'foreign']"
 
 
 def enter(id_map: IdMap | None) -> None:
@@ -63,14 +67,14 @@ def _enter_full(id_map: IdMap) -> None:
         if os.read(wait_end, 1):
             idmap.install_full(pid, id_map)
 
-    helper = children.Child(install, NoneType, "sysenv-ns-ids")
+    helper = children.Child(install, "sysenv-ns-ids")
     os.close(wait_end)
     try:
         _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
         os.write(go_end, b"1")
     finally:
         os.close(go_end)
-        helper.wait()
+        helper.wait(NoneType)
 
 
 def _stage(name: str, action: Callable[[], None]) -> None:

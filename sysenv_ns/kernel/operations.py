@@ -8,16 +8,20 @@ stored below a bound directory does not show its own root inside itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import Protocol
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.records import dataclass
 
-_O_PATH = os.O_PATH | os.O_CLOEXEC
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
+
+_O_PATH = os.O_PATH | os.O_CLOEXEC
 
 
 class Operation(Protocol):

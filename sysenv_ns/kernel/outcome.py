@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-from collections.abc import Callable
-from typing import Literal, TypeVar
 
-from sysenv_ns import documents
+from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.basics import NoneType
 from sysenv_ns.errors import Exhausted, SysenvError, Unexpected
 from sysenv_ns.records import dataclass
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
+
+_KINDS = ("refusal", "exhausted", "call", "fault")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "message": (str, NoneType),
+    "more": (str,),
+    "number": (int, NoneType),
+    "path": (str, NoneType),
+    "other_path": (str, NoneType),
+}
 
 
 @dataclass(frozen=True)
 class Failure:
     """An error: a SysenvError ("exhausted": Exhausted), an OSError, or an unforeseen one (Unexpected)."""
 
-    kind: Literal["refusal", "exhausted", "call", "fault"]
+    kind: str  # "refusal", "exhausted", "call" or "fault"
     message: str | None  # of a fault its kind
     more: str = ""  # the hint, or the trace of a fault
     number: int | None = None  # the exit status, or the errno of a call
@@ -30,8 +43,9 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """The report of an error."""
         if isinstance(error, SysenvError):
-            kind: Literal["exhausted", "refusal"] = "exhausted" if isinstance(error, Exhausted) else "refusal"
-            return cls(kind, error.message, error.hint, error.exit_status)
+            return cls(
+                "exhausted" if isinstance(error, Exhausted) else "refusal", error.message, error.hint, error.exit_status
+            )
         if isinstance(error, RecursionError):
             return cls("refusal", "directories are nested too deeply", "move the inner ones elsewhere")
         if isinstance(error, OSError):
@@ -66,12 +80,32 @@ def result(data: bytes, kind: type[_T]) -> _T:
     """The result in a report, of the type `kind`; raises the error in it, or ValueError."""
     report = documents.mapping(documents.parse_json(data), "a report")
     if "failure" in report:
-        raise documents.from_data(Failure, report["failure"], "a failure").error()
-    return documents.from_data(kind, report.get("result"), "the result")
+        raise _failure(documents.mapping(report["failure"], "a failure")).error()
+    found = report.get("result")
+    if kind is NoneType and found is None:
+        return found  # type: ignore[return-value]  # mypy does not conclude that from `kind is`
+    from sysenv_ns import decoding  # imported by `prepare`
+
+    return decoding.from_data(kind, found, "the result")
+
+
+def prepare(kind: type[object]) -> None:
+    """Import what `result` needs for results of this type: later it could come from an environment."""
+    if kind is not NoneType:
+        from sysenv_ns import decoding  # noqa: F401
+
+
+def _failure(data: Mapping[str, object]) -> Failure:
+    """Without decoding.py, as every child can fail. Raises ValueError."""
+    if data.keys() != _TYPES.keys() or data["kind"] not in _KINDS:
+        raise ValueError("a failure has missing or unknown fields")
+    if wrong := [name for name, types in _TYPES.items() if type(data[name]) not in types]:
+        raise ValueError(f"{wrong[0]} of a failure is of a wrong type")
+    return Failure(**data)  # type: ignore[arg-type]  # they have been looked at
 
 
 def _encoded(report: dict[str, object]) -> bytes:
-    return json.dumps(report, default=documents.as_data).encode()
+    return documents.json_of(report, documents.as_data).encode()
 
 
 def _as_path(name: str | bytes | int | None) -> str | None:

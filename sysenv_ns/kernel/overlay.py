@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.kernel.operations import attach_mount
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _BUSY_PATIENCE = 3.0  # seconds that the kernel may take to let go of the last session's overlay
 _O_PATH = os.O_PATH | os.O_CLOEXEC
@@ -71,8 +74,7 @@ class Overlay(UnionMount):
                 time.sleep(0.005)
 
     def _mount(self) -> int:
-        with contextlib.ExitStack() as stack:
-            context = stack.enter_context(syscalls.FilesystemContext("overlay"))
+        with syscalls.FilesystemContext("overlay") as context, _Directories() as directories:
             context.set_string("source", self.source)
             if self.unprivileged:
                 context.set_flag("userxattr")
@@ -86,21 +88,34 @@ class Overlay(UnionMount):
             if self.volatile:
                 context.set_flag("volatile")
             lowers, data_roots, upper = (
-                [_open_directory(path, stack) for path in paths]
+                [directories.held(path) for path in paths]
                 for paths in (self.lowers, self.data_roots, (self.upper, self.work))
             )
-            if self.apart:
-                lowers[-1] = stack.enter_context(_mounted_apart(lowers[-1], self.apart))
-            return _mount_layers(context, lowers, data_roots, upper)
+            if not self.apart:
+                return _mount_layers(context, lowers, data_roots, upper)
+            with _mounted_apart(lowers[-1], self.apart) as lowest:
+                return _mount_layers(context, [*lowers[:-1], lowest], data_roots, upper)
 
 
-def _open_directory(path: str, stack: contextlib.ExitStack) -> int:
-    descriptor = os.open(path, _O_PATH | os.O_DIRECTORY)
-    stack.callback(os.close, descriptor)
-    return descriptor
+class _Directories:
+    """Directories that are open as long as its context."""
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+
+    def __enter__(self) -> _Directories:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def held(self, path: str) -> int:
+        self._descriptors.append(os.open(path, _O_PATH | os.O_DIRECTORY))
+        return self._descriptors[-1]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _mounted_apart(directory: int, point: str) -> Iterator[int]:
     """A directory as a file system of its own, an overlay of only that: then other layers may be inside it.
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.paths import Path
 
 _ALL_IDS = "0 0 4294967295"
 _WRITABLE = 0o022

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from sysenv_ns.paths import Path
 
 
 def started_at(pid: int) -> int | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from sysenv_ns import launcher
+from sysenv_ns.paths import Path
 
 USER_NAMESPACE = "creating a user namespace"
 ID_MAP = "writing the id map"

@@ -10,27 +10,30 @@ It also syncs what the session changes (writeback.py).
 from __future__ import annotations
 
 import _socket  # only the C half: the other takes a start's time to import
-import array
-import contextlib
 import errno
-import functools
+import gc
 import os
 import select
-import signal
 import stat
 import struct
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Protocol, TypeVar
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import Protocol, signal, suppress
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children, moves, namespace, syscalls
 from sysenv_ns.kernel.looker import Looker
 from sysenv_ns.kernel.syscalls import Notification
 from sysenv_ns.kernel.writeback import INTERVAL, Writeback
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
-Calls = Mapping[tuple[int, int], str]  # by architecture and number
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias, TypeVar
+
+    _T = TypeVar("_T")
+
+Calls: TypeAlias = "Mapping[tuple[int, int], str]"  # by architecture and number
 
 _CAP_SYS_CHROOT, _CAP_SYS_ADMIN, _CAP_MKNOD = 18, 21, 27
 _PATH_MAX = 4096
@@ -50,8 +53,7 @@ _PIDFD_THREAD = os.O_EXCL  # pidfd_open(2), Linux 6.9
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
-_T = TypeVar("_T")
-Serve = Callable[[int], None]  # a socket, in a process of its own
+Serve: TypeAlias = "Callable[[int], None]"  # a socket, in a process of its own
 
 
 class Watch(Protocol):
@@ -85,7 +87,7 @@ class Supervisor:
 
     def hand_over(self, listener: int) -> None:
         """Let it answer calls at `listener`, which is closed here. Raises SysenvError if it has ended."""
-        rights = array.array("i", [listener])
+        rights = struct.pack("i", listener)
         try:
             # So it knows the mounts of the session, without holding them.
             mounts = os.stat("/proc/self/ns/mnt").st_ino
@@ -100,12 +102,14 @@ class Supervisor:
 def _serve(
     connection: _socket.socket, calls: Calls, changes: Path | None, watch: Watch | None, visitors: Serve | None
 ) -> None:
+    gc.freeze()  # what it shares with the session shall stay shared
+    gc.enable()
     children.leave_session({connection.fileno()}, "sysenv-ns-calls")
     mounts, ancillary, _, _ = connection.recvmsg(_NUMBER, _socket.CMSG_SPACE(4))
     connection.close()
     if not ancillary:  # the session failed before it came to its command
         return
-    (listener,) = array.array("i", ancillary[0][2])
+    (listener,) = struct.unpack("i", ancillary[0][2])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     poll = select.poll()
     poll.register(listener, select.POLLIN)
@@ -114,10 +118,10 @@ def _serve(
         poll.register(watched, select.POLLIN)
     writeback = _opened(lambda: Writeback(changes.parent)) if changes else None
     names = _opened(lambda: _UpperNames.of(changes, listener)) if changes else None
-    visit = functools.partial(_visit, visitors, int(mounts)) if visitors else None
+    visit = _visits(visitors, int(mounts)) if visitors else None
     while True:
         ready = dict(poll.poll(int(INTERVAL * 1000) if writeback else None))
-        with contextlib.suppress(OSError):  # the limit of processes, or a disk that fails: the next time, perhaps
+        with suppress(OSError):  # the limit of processes, or a disk that fails: the next time, perhaps
             if writeback:
                 writeback.due()
             if watch is not None and watched in ready:
@@ -186,7 +190,10 @@ class _Waiter:
         except OSError:  # an older kernel, which has descriptors for processes only
             pidfd = os.pidfd_open(call.thread)
         proc = os.open(f"/proc/{call.thread}", os.O_PATH | os.O_DIRECTORY)
-        check = functools.partial(syscalls.seccomp_check, listener, call.ident)
+
+        def check() -> None:
+            syscalls.seccomp_check(listener, call.ident)
+
         check()  # both are the caller's from here on
         own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
         if _status(proc)["NoNewPrivs"] != _status(own)["NoNewPrivs"]:
@@ -272,10 +279,10 @@ def _status(proc: int) -> dict[str, str]:
 
 
 # 0 or an errno; or None: the kernel shall do it now; or what is to be done once the kernel has been told to.
-_Answer = int | Callable[[], None] | None
+_Answer: TypeAlias = "int | Callable[[], None] | None"
 # Raises OSError when it could not be tried.
-_Action = Callable[[_Waiter], _Answer]
-_Visit = Callable[[int, _Waiter], int]  # of the number of a socket
+_Action: TypeAlias = "Callable[[_Waiter], _Answer]"
+_Visit: TypeAlias = "Callable[[int, _Waiter], int]"  # of the number of a socket
 
 
 def _plan(call: Notification, calls: Calls, names: _UpperNames | None, visit: _Visit | None = None) -> _Action | None:
@@ -319,11 +326,15 @@ def _plan_node(name: str, call: Notification, visit: _Visit | None) -> _Action:
     return make
 
 
-def _visit(serve: Serve, mounts: int, number: int, caller: _Waiter) -> int:
-    """Let the caller's descriptor of this number be served, if it may ask for that; 0 or an errno. Raises OSError."""
-    from sysenv_ns.kernel import visits  # for the few who ask
+def _visits(serve: Serve, mounts: int) -> _Visit:
+    """Lets a caller's descriptor be served, if it may ask for that; 0 or an errno. Raises OSError."""
 
-    return visits.accept(caller.pidfd, caller.proc, number, mounts, caller.check, serve)
+    def visit(number: int, caller: _Waiter) -> int:
+        from sysenv_ns.kernel import visits  # for the few who ask
+
+        return visits.accept(caller.pidfd, caller.proc, number, mounts, caller.check, serve)
+
+    return visit
 
 
 def _plan_chroot(call: Notification) -> _Action | None:

@@ -11,8 +11,12 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable
-from typing import NamedTuple
+
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 try:
     # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
@@ -308,7 +312,8 @@ def seccomp_set_filter(number: int, program: bytes, flags: int) -> int:
     return _syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog), path="seccomp")
 
 
-class Notification(NamedTuple):
+@dataclass(frozen=True)
+class Notification:
     """A system call that waits for its answer: struct seccomp_notif of seccomp_unotify(2)."""
 
     ident: int

@@ -6,13 +6,15 @@ terminal go to the whole process group (tty_ioctl(4)), so the program gets them 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Callable
-from typing import NoReturn
 
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import signal, suppress
 from sysenv_ns.kernel import children, syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 # What the kernel tells the leader of a session alone, when the terminal is closed.
 _OF_LEADERS = (signal.SIGHUP, signal.SIGCONT)
@@ -52,7 +54,7 @@ def _wait(pid: int, signals: set[signal.Signals], afterwards: Callable[[], None]
     # and has nothing of the host's by now.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     status = _status_of(pid, signals)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         afterwards()
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
@@ -67,7 +69,7 @@ def _wait(pid: int, signals: set[signal.Signals], afterwards: Callable[[], None]
 def _let_go() -> None:
     """Close what others wait for, pipes and locks: they should not wait for this process."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # the one that listed them
+        with suppress(OSError):  # the one that listed them
             os.close(descriptor)
 
 
@@ -82,5 +84,5 @@ def _status_of(pid: int, signals: set[signal.Signals]) -> int:
             elif ended:
                 return status
         elif told.si_code <= 0 or told.si_signo in _OF_LEADERS:  # from a process, not the kernel (sigaction(2))
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(pid, told.si_signo)

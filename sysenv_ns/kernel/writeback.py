@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from pathlib import Path
 
 from sysenv_ns.kernel import syscalls
+from sysenv_ns.paths import Path
 
 INTERVAL = 2.0  # seconds; ext4 notes new names every five
 

@@ -15,38 +15,34 @@ deleted later. Deleting takes minutes on some disks: nobody holds the lock meanw
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import fcntl
-import os
-import zlib
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
-from sysenv_ns import documents
-from sysenv_ns.environment import running, transaction
+from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.basics import contextmanager
 from sysenv_ns.environment.directory import LOCK
-from sysenv_ns.environment.state import read_state
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located, reason
-from sysenv_ns.files import reader, removal
+from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock
-from sysenv_ns.files.replacement import write_json
 from sysenv_ns.host import layout, refresh, standins
 from sysenv_ns.host.layout import Host, LayerPlan
 from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel import idmap, remedies
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import books, builder, upkeep
-from sysenv_ns.lower.upkeep import Job, Refreshed
-from sysenv_ns.records import asdict, dataclass
+from sysenv_ns.lower import books, places
+from sysenv_ns.paths import Path
+from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
 
-_RECORD = "own-record.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from typing import TypeAlias
+
+    from sysenv_ns.lower.upkeep import Refreshed
+
 
 # The paths that a user wants bound, and those overlaid.
-Wishes = tuple[Collection[str], Collection[str]]
+Wishes: TypeAlias = "tuple[Collection[str], Collection[str]]"
 
 
 @dataclass(frozen=True)
@@ -78,13 +74,13 @@ class Base:
         key = [environment.driver]
         if environment.id_map is not None:
             # A changed subordinate range makes another base: its files have other owners.
-            key += [environment.id_map.kind, _fingerprint(environment.id_map)]
+            key += [environment.id_map.kind, places.fingerprint(environment.id_map)]
         if any(wishes):
             # Otherwise two environments would have the same trees mirrored anew in turns.
-            key.append(_fingerprint(tuple(sorted(paths) for paths in wishes)))
+            key.append(places.fingerprint(tuple(sorted(paths) for paths in wishes)))
         self.path = store.base / "-".join(key)
 
-    @contextlib.contextmanager
+    @contextmanager
     def layers(self, host: Host, reporter: Reporter) -> Iterator[tuple[BaseLayer, ...]]:
         """The layers of this host, uppermost first, which do not change within the context.
 
@@ -116,7 +112,7 @@ class Base:
         with self._lock():
             return self._found(layout.layers(host), additions(self._id_map, host), watching=True) is not None
 
-    @contextlib.contextmanager
+    @contextmanager
     def _lock(self) -> Iterator[int]:
         """The lock, held shared at first."""
         try:
@@ -132,11 +128,11 @@ class Base:
         self, plans: tuple[LayerPlan, ...], added: tuple[Addition, ...], watching: bool
     ) -> tuple[BaseLayer, ...] | None:
         """The layers; None unless all exist and, when `watching`, nothing has changed on the host."""
-        found = [BaseLayer(self._own(added))]
+        found = [BaseLayer(places.own(self.path, added))]
         if not found[0].path.exists():
             return None
         for plan in plans:
-            layer = self._current(plan)
+            layer = places.current(self.path, plan)
             if layer is None or books.names(layer) != {books.slug(tree) for tree in plan.trees}:
                 return None
             roots: list[str] = []
@@ -157,116 +153,30 @@ class Base:
         thorough: bool,
     ) -> Refreshed:
         """Build what is missing or stale; takes the lock exclusively and releases it. Raises SysenvError."""
+        from sysenv_ns.files import removal
+        from sysenv_ns.lower import upkeep
+        from sysenv_ns.lower.renewal import Renewal  # most starts find nothing to be mirrored
+
+        renewal = Renewal(self._store, self.path, self._id_map, self._data, plans)
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             # Whoever had the lock meanwhile may have done it.
             if thorough or self._found(plans, added, watching=True) is None:
-                self._make_own(added)
-                if self._id_map is not None and not (self.path / _RECORD).exists():
-                    write_json(self.path / _RECORD, {"version": 1, "id_map": asdict(self._id_map)})
-                return self._renew(self._jobs(plans, thorough), reporter)
-            return Refreshed()
+                return renewal.run(added, reporter, thorough)
+            return upkeep.Refreshed()
         except OSError as error:
             raise _build_error(error, self._store.path) from error
         finally:
-            doomed = self._put_away(plans)
+            doomed = renewal.put_away()
             fcntl.flock(lock, fcntl.LOCK_UN)
             for path in doomed:
                 removal.remove_tree(path, self._id_map)
-
-    def _jobs(self, plans: tuple[LayerPlan, ...], thorough: bool) -> list[Job]:
-        jobs = [upkeep.examine(plan, self._current(plan), thorough) for plan in plans]
-        if any(job.differs for job in jobs):
-            # The uppermost layer holds the times and modes of the directories in /.
-            top = next(number for number, plan in enumerate(plans) if plan.trees[0].path == "/")
-            jobs[top] = upkeep.examine(plans[top], self._current(plans[top]), thorough, also="/")
-        return jobs
-
-    def _renew(self, jobs: list[Job], reporter: Reporter) -> Refreshed:
-        assert self._id_map is not None
-        jobs = [job for job in jobs if job.works or job.obsolete]
-        mounted = self._mounted()
-        refreshed, data = Refreshed(), self._data()
-        with reporter.progress() as report:
-            done, total = 0, max(sum(job.weight for job in jobs), 1)
-            for job in jobs:
-                share = upkeep.part(report, done / total, job.weight / total)
-                with self._staging() as staging:
-                    target = self._target(job, mounted)
-                    refreshed += upkeep.renew(job, target, staging, data, self._id_map, share)
-                done += job.weight
-        return refreshed
-
-    def _target(self, job: Job, mounted: set[str]) -> Path:
-        """The layer in which a job is carried out: the current one, or a new one."""
-        whole = len(job.plan.trees) == 1 and any(work.again is None for work in job.works)
-        if job.layer is not None and not (job.differs and (whole or job.layer.name in mounted)):
-            return job.layer
-        return self.path / f"{job.plan.name}-{max(self._numbers(job.plan), default=0) + 1}"
-
-    def _own(self, added: tuple[Addition, ...]) -> Path:
-        """The layer with the environment's own additions."""
-        return self.path / f"own-{_fingerprint(added)}"
-
-    def _make_own(self, added: tuple[Addition, ...]) -> None:
-        path = self._own(added)
-        if not path.exists():
-            with self._staging() as staging:
-                builder.write(builder.additions(added), staging / "tree", self._id_map, many=False)
-                transaction.publish(staging, path)
-
-    def _current(self, plan: LayerPlan) -> Path | None:
-        numbers = self._numbers(plan)
-        return self.path / f"{plan.name}-{max(numbers)}" if numbers else None
-
-    def _numbers(self, plan: LayerPlan) -> list[int]:
-        prefix = f"{plan.name}-"
-        suffixes = [name[len(prefix) :] for name in os.listdir(self.path) if name.startswith(prefix)]
-        return [int(suffix) for suffix in suffixes if suffix.isdecimal()]
-
-    @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A directory to build in, beside the layers; remains of it are moved away later."""
-        staging = self.path / f"new-{os.getpid()}-{os.urandom(4).hex()}"
-        (staging / "tree").mkdir(parents=True, mode=0o755)
-        yield staging
-
-    def _mounted(self) -> set[str]:
-        """The names of the layers that running environments have mounted."""
-        mounted: set[str] = set()
-        with running.scan() as seen:
-            for name in self._store.names():
-                state = read_state(self._store.envs / name)
-                try:
-                    is_running = bool(seen.of(self._store.load(name)))
-                except SysenvError:  # damaged: nobody can tell whether it runs
-                    is_running = state is not None
-                if is_running:
-                    # Without a state file it may be any of them.
-                    mounted |= set(os.listdir(self.path)) if state is None else set(state.layers)
-        return mounted
-
-    def _put_away(self, plans: tuple[LayerPlan, ...]) -> list[Path]:
-        """Move layers that are neither current nor mounted, and remains of builds, to the trash; their paths there."""
-        current = {layer.name for plan in plans if (layer := self._current(plan)) is not None}
-        kept = current | self._mounted() | {LOCK}
-        moved = []
-        for name in os.listdir(self.path):
-            if name in kept or name.startswith("own-"):
-                continue
-            try:
-                moved.append(transaction.move_to_trash(self.path / name, self._store.trash))
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
-                removal.remove_tree(self.path / name, self._id_map)  # a disk that is full has none for a rename
-        return moved
 
 
 def id_map_of(path: Path) -> IdMap | None:
     """The id map that the base in this directory was made with. Raises SysenvError, OSError."""
     try:
-        data = documents.mapping(reader.read_json(path / _RECORD), "it")
+        data = documents.mapping(reader.read_json(path / places.RECORD), "it")
         id_map = documents.field(data, "id_map", idmap.from_data)
     except (FileNotFoundError, ValueError):  # of an earlier version, or damaged
         id_map = None
@@ -282,11 +192,6 @@ def _await_package_managers(reporter: Reporter) -> None:
     from sysenv_ns.host import package_locks  # most starts find nothing to be mirrored
 
     package_locks.wait(reporter.notice)
-
-
-def _fingerprint(value: object) -> str:
-    """A name for a value. Not hashlib: its import takes longer than everything else that a start does here."""
-    return f"{zlib.crc32(repr(value).encode()):08x}"
 
 
 def _build_error(error: OSError, store: Path) -> SysenvError:

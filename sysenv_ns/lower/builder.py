@@ -10,7 +10,8 @@ from types import NoneType
 from typing import BinaryIO
 
 from sysenv_ns.files import reader
-from sysenv_ns.host.records import COPY, DIRECTORY, Addition, Batch, Record
+from sysenv_ns.host.records import COPY, DIRECTORY, Addition, Record
+from sysenv_ns.host.walk import Batch
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import mirror

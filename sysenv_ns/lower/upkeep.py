@@ -18,8 +18,8 @@ from sysenv_ns.environment import transaction
 from sysenv_ns.host import layout, refresh, roots
 from sysenv_ns.host.index import Again, Index, Signature, holder
 from sysenv_ns.host.layout import LayerPlan, Tree
-from sysenv_ns.host.records import ATTRIBUTES, Batch, Data
-from sysenv_ns.host.survey import Walk
+from sysenv_ns.host.records import ATTRIBUTES, Data
+from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.lower import books, builder, mirror

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sysenv_ns import documents
-from sysenv_ns.environment.config import VARIABLE
+from sysenv_ns.environment.config import is_variable
 from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
@@ -152,7 +152,7 @@ class _Parser:
         return [read(name, item) for name, item in value.items()]
 
     def _variable(self, name: str, value: object) -> tuple[str, str]:
-        if not VARIABLE.fullmatch(name):
+        if not is_variable(name):
             self._fail(f"{name!r} in env cannot name a variable", "use letters, digits and _", name)
         if name == "SYSENV_NS":
             self._fail("SYSENV_NS in env is the name of the environment", "remove it", name)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import parser, writer
 from sysenv_ns.manifest.document import AddedFile, Manifest, digest, split
@@ -102,7 +102,7 @@ def decode(data: bytes | None) -> Record | None:
         found = documents.parse_json(data or b"")
         manifest = parser.parse(str(found["manifest"]).encode(), "what it was synced from")
         digests = {str(path): str(value) for path, value in found["digests"].items()}
-        base = documents.from_data(PulledBase, found["base"]) if found.get("base") else None
+        base = decoding.from_data(PulledBase, found["base"]) if found.get("base") else None
         return Record(str(found["file"]), manifest, digests, frozenset(map(str, found["known"])), base)
     except (ValueError, KeyError, TypeError, AttributeError, SysenvError):
         return None

@@ -147,7 +147,7 @@ def _user_namespace(id_map: IdMap) -> Iterator[int]:
         children.write_all(ready_end, b"1")
         os.read(wait_end, 1)
 
-    child = children.Child(wait, NoneType, "sysenv-ns-ids")
+    child = children.Child(wait, "sysenv-ns-ids")
     os.close(ready_end)
     os.close(wait_end)
     try:
@@ -161,7 +161,7 @@ def _user_namespace(id_map: IdMap) -> Iterator[int]:
     finally:
         os.close(ready)
         os.close(go_on)
-        child.wait()
+        child.wait(NoneType)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -84,5 +85,14 @@ def _without_changes(
         upper, work = memory / f"upper-{number}", memory / f"work-{number}"
         for path in (upper, work):
             path.mkdir(mode=0o755)
+        if number:  # what it is mounted over looks like its upper directory
+            _make_like(upper, overlay.lowers[-1])
         below = (path for path in overlay.lowers if not any(path == f or is_below(path, f) for f in frozen))
         yield replace(overlay, lowers=tuple(below), upper=str(upper), work=str(work))
+
+
+def _make_like(directory: Path, model: str) -> None:
+    status = os.stat(model)
+    os.chown(directory, status.st_uid, status.st_gid)
+    os.chmod(directory, stat.S_IMODE(status.st_mode))
+    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 LARGE = 16  # units with a layer of their own
 SHARED = 4  # layers of all others
+# What no package has there: accounts, settings, databases, logs. It changes most often, and is small.
+_STATE = ("/etc", "/var")
 _DEPTH = 4  # parts of a path that name the unit of what no package has: /usr/local/go, /var/lib/apt
 
 
@@ -31,4 +33,6 @@ def layers(sizes: Mapping[str, int]) -> dict[str, str]:
 
 def _shared(name: str) -> str:
     """Names of packages have no blanks, and those of directories begin with a slash."""
+    if name.startswith(_STATE):
+        return "state of the host"
     return f"others {zlib.crc32(name.encode('utf-8', 'surrogateescape')) % SHARED + 1}"

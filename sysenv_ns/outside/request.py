@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.files import reader
 
 # Of the terminal that a command is shown on; all other variables are those that the session was started with.
@@ -64,7 +64,7 @@ def asked(connection: socket.socket) -> tuple[HostCommand, list[int]]:
     *streams, content = descriptors
     reader.regular(content, "request")
     os.lseek(content, 0, os.SEEK_SET)
-    command = documents.from_data(HostCommand, documents.parse_json(b"".join(reader.content(content, _LIMIT))))
+    command = decoding.from_data(HostCommand, documents.parse_json(b"".join(reader.content(content, _LIMIT))))
     os.close(content)
     if not command.arguments or not set(command.variables) <= {*VARIABLES}:
         raise ValueError("it is no command")
@@ -79,7 +79,7 @@ def tell(connection: socket.socket, message: Message, descriptors: Sequence[int]
 def told(connection: socket.socket) -> tuple[Message | None, list[int]]:
     """The next message and its descriptors; None when there will be no more. Raises OSError, ValueError."""
     text, descriptors = _received(connection, 1)
-    return documents.from_data(Message, documents.parse_json(text)) if text else None, descriptors
+    return decoding.from_data(Message, documents.parse_json(text)) if text else None, descriptors
 
 
 def _received(connection: socket.socket, most: int) -> tuple[bytes, list[int]]:

@@ -11,20 +11,15 @@ after the last.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import math
 import os
-import re
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
-from sysenv_ns import documents, policy
+from sysenv_ns import TYPE_CHECKING, documents, policy
+from sysenv_ns.basics import suppress
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.directory import ACCOUNTS_SEEN, DRIFT_SEEN, ORIGIN, ORIGINS, ORIGINS_OF_ROOT
 from sysenv_ns.environment.store import Environment, Store
@@ -32,7 +27,12 @@ from sysenv_ns.files import reader
 from sysenv_ns.files.reader import Root
 from sysenv_ns.files.replacement import write_json, write_whole
 from sysenv_ns.host import refresh, standins
+from sysenv_ns.paths import Path
 from sysenv_ns.records import asdict, dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 # Not those of dpkg.py and debconf.py, whose import takes more time than all that a start does here.
@@ -48,7 +48,7 @@ _WATCHED = (*policy.PACKAGE_DATABASES, *_DATABASES, _ALTERNATIVES, *ACCOUNTS)
 CHECKSUMS = "/md5sums"
 SIGNATURES = "/signatures.json"
 _OF_ROOT = "-root"
-_KEY = re.compile(r"[0-9a-f]{1,16}(-root)?")
+_IN_KEYS = frozenset("0123456789abcdef")
 _ADOPTED = 16  # digits of the key of another host's state; those of this one have fewer
 _YOUNG = 3600.0  # seconds for which one that nobody names is kept: an environment may just be made with it
 
@@ -99,7 +99,8 @@ def read(environment: Path) -> Origin | None:
 def _key(data: dict[str, Any], name: str) -> str:
     """A name in the directory of all of them. Raises ValueError."""
     key = documents.field(data, name, documents.text)
-    if not _KEY.fullmatch(key):
+    digits = key.removesuffix("-root")
+    if not (0 < len(digits) <= 16 and _IN_KEYS.issuperset(digits)):
         raise ValueError(f"{name} is not a key")
     return key
 
@@ -114,13 +115,13 @@ def remember(store: Store) -> str:
     key = current_key()
     path = path_of(store, key)
     _check_parent(path)
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.utime(path)
         return key
     path.parent.mkdir(mode=0o755, exist_ok=True)
     with transaction.staging(store.trash, "origin", None) as staging:
         _take(staging)
-        with contextlib.suppress(FileExistsError):  # somebody else was faster
+        with suppress(FileExistsError):  # somebody else was faster
             transaction.publish(staging, path)
     return key
 
@@ -196,7 +197,7 @@ def owned(environment: Environment, paths: Iterable[str]) -> list[str]:
 
 def _uppers(environment: Environment) -> Iterator[Root]:
     for path in environment.uppers():
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             yield Root(path)
 
 
@@ -249,10 +250,10 @@ def collect(store: Store) -> None:
         latest = time.time() - _YOUNG if building or directories else math.inf
         named = {key for path in directories if (o := read(path)) for key in (o.packages, o.accounts)}
     for directory in (store.path / ORIGINS, store.path / ORIGINS_OF_ROOT):
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             for entry in [] if directory.is_symlink() else list(os.scandir(directory)):
                 if entry.name not in named and entry.stat().st_mtime <= latest:
-                    with contextlib.suppress(OSError):
+                    with suppress(OSError):
                         removal.delete(Path(entry.path))
 
 
@@ -279,7 +280,7 @@ def _take(target: Path) -> None:
     from sysenv_ns.packages import dpkg
 
     target.mkdir(mode=0o755)
-    _store(target, SIGNATURES, json.dumps(refresh.package_signs()).encode(), 0o644)
+    _store(target, SIGNATURES, documents.json_of(refresh.package_signs()).encode(), 0o644)
     status = content(_STATUS) or b""
     _store(target, _STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import reader
@@ -44,7 +44,7 @@ class LayerIndex:
     def layers(self) -> dict[str, PushedLayer]:
         """All that are known, by their keys."""
         with self._as_user(), contextlib.suppress(OSError, ValueError):
-            return documents.from_data(dict[str, PushedLayer], reader.read_json(self._path))
+            return decoding.from_data(dict[str, PushedLayer], reader.read_json(self._path))
         return {}
 
     def note(self, layers: Mapping[str, PackedLayer], reference: Reference | None = None) -> None:

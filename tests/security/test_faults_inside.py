@@ -27,18 +27,35 @@ from sysenv_ns.__main__ import main
 main()
 """
 
+# What is imported where / is another one.
+_TELL = """
+import os, sys
+host = os.stat("/")
+def tell(event, arguments):
+    if event == "import" and not os.path.samestat(os.stat("/"), host):
+        sys.stderr.write(f"{event} {arguments[0]}\\n")
+sys.addaudithook(tell)
+from sysenv_ns.__main__ import main
+main()
+"""
+
 
 def _run(environment: Environment, place: str, telling: bool) -> subprocess.CompletedProcess[str]:
+    script = _FAIL.replace("PLACE", place).replace("TELLING", str(telling))
+    return _by(script, environment, "exec", environment.name, "--", "true")
+
+
+def _by(script: str, environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
     tool = environment.tool
     python = str(tool.launcher.parent.parent / ".venv/bin/python")
-    script = _FAIL.replace("PLACE", place).replace("TELLING", str(telling))
-    command = [*tool.prefix, python, "-I", "-c", script, "exec", environment.name, "--", "true"]
+    command = [*tool.prefix, python, "-I", "-c", script, *arguments]
     become = {} if tool.prefix else tool.account.become()
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
+        stdin=subprocess.DEVNULL,
         env=tool.variables(),
         cwd=tool.account.home,
         timeout=BASE_LIMIT,
@@ -71,3 +88,12 @@ def test_before_it_a_report_is_written(environment: Environment) -> None:
         assert "KeyError: 'inside'" in path.read_text()
         assert (path.lstat().st_mode & 0o777, path.lstat().st_uid) == (0o600, environment.tool.account.uid)
         os.unlink(path)
+
+
+def test_a_session_imports_nothing_inside(environment: Environment) -> None:
+    name = environment.name
+    calls = ("exec", name, "--", "true"), ("exec", "--linked", name, "true"), ("exec", name, "nothing"), ("shell", name)
+    for call in calls:
+        result = _by(_TELL, environment, *call)
+        assert "import" not in result.stderr, describe(result)
+        assert result.returncode == (127 if call[-1] == "nothing" else 0), describe(result)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from sysenv_ns.host.index import Index, signature
 from sysenv_ns.host.layout import LayerPlan, Tree
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import base, books, upkeep
+from sysenv_ns.lower import base, books, places, upkeep
 from sysenv_ns.lower.base import Base, Wishes
+from sysenv_ns.lower.renewal import Renewal
 from sysenv_ns.policy import TreePolicy
 
+from . import trees
 from .samples import FULL, SINGLE, add_environment, host
 
 POLICY = TreePolicy(weight=1)
@@ -206,10 +209,10 @@ def test_the_newest_layer_is_the_one_with_the_largest_number(store: Store) -> No
     found = base_of(store, SINGLE)
     plan = LayerPlan("stubs", ())
     with found._lock():
-        assert found._current(plan) is None
+        assert places.current(found.path, plan) is None
         for name in ("stubs-9", "stubs-10", "stubs-x", "stubs", "top-11", "new-12"):
             (found.path / name).mkdir()
-        assert found._current(plan) == found.path / "stubs-10"
+        assert places.current(found.path, plan) == found.path / "stubs-10"
 
 
 def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store) -> None:
@@ -217,7 +220,11 @@ def test_a_damaged_environment_does_not_keep_others_from_their_base(store: Store
     (path / "env.json").write_text("")
     state = {"pid": 1, "start_time": 1, "namespace": 1, "layers": ["stubs-1"]}
     (path / "state.json").write_text(json.dumps(state))
-    assert isinstance(base_of(store, SINGLE)._mounted(), set)
+    store.prepare()
+    found = base_of(store, SINGLE)
+    (found.path / "stubs-1").mkdir(parents=True)
+    (moved,) = Renewal(store, found.path, SINGLE, lambda: "stub", ()).put_away()
+    assert moved.name.startswith("stubs-1.")
 
 
 @pytest.mark.parametrize(
@@ -262,3 +269,36 @@ def test_who_has_a_base(store: Store, name: str) -> None:
     if id_map is None:
         found.build_base(store, environment, host("lvm"), contextlib.nullcontext)  # type: ignore[arg-type]
         assert not environment.path.exists()
+
+
+def test_a_link_is_watched_by_way_of_its_directory(tmp_path: Path, layer: Path) -> None:
+    source = tmp_path / "etc"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner/file").write_text("a")
+    (source / "inner/link").symlink_to("a")
+    watched = dataclasses.replace(trees.tree(source), policy=policy.TREES["/etc"])
+
+    def change_nothing() -> None:
+        pass
+
+    def replace_link() -> None:
+        (source / "inner/new").symlink_to("b")
+        (source / "inner/new").replace(source / "inner/link")
+
+    changes: tuple[Callable[[], None], ...] = (
+        change_nothing,
+        replace_link,
+        (source / "inner/link").unlink,
+        lambda: edit(source),
+    )
+    for number, change in enumerate(changes):
+        index = trees.Mirror(watched).index
+        assert str(source / "inner/link") not in index.watched
+        books.write(layer, watched, index, ())
+        change()
+        assert books.holds(layer, watched) is (number == 0)
+
+
+def edit(source: Path) -> None:
+    with (source / "inner/file").open("a") as stream:
+        stream.write("b")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 
 
 @pytest.mark.parametrize(
@@ -139,13 +142,13 @@ def _sent(value: object) -> Any:
     ],
 )
 def test_what_is_sent_is_what_arrives(kind: type[object], value: object) -> None:
-    found = documents.from_data(kind, _sent(value))
+    found = decoding.from_data(kind, _sent(value))
     assert found == value
     assert type(found) is type(value)
 
 
 def test_fields_with_a_default_may_be_missing() -> None:
-    assert documents.from_data(_Part, {"numbers": [1]}) == _Part((1,))
+    assert decoding.from_data(_Part, {"numbers": [1]}) == _Part((1,))
 
 
 @pytest.mark.parametrize(
@@ -161,9 +164,25 @@ def test_fields_with_a_default_may_be_missing() -> None:
 )
 def test_what_is_of_another_type_is_refused(key: str, value: object) -> None:
     data = _sent(_WHOLE)
-    assert documents.from_data(_Whole, data) == _WHOLE
+    assert decoding.from_data(_Whole, data) == _WHOLE
     with pytest.raises(ValueError, match=r"is not|has "):
-        documents.from_data(_Whole, {**data, key: value})
+        decoding.from_data(_Whole, {**data, key: value})
     del data[key]
     with pytest.raises(ValueError, match="unknown fields"):
-        documents.from_data(_Whole, data)
+        decoding.from_data(_Whole, data)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a" 1}', "[1,", '"a', "[1] 2"])
+def test_what_is_wrong_is_told_by_a_process_that_has_not_imported_json(text: str) -> None:
+    script = f"""
+import sys
+sys.path.append({os.path.dirname(os.path.dirname(documents.__file__))!r})
+from sysenv_ns import documents
+assert "json" not in sys.modules
+try:
+    documents.parse_json({text!r})
+except ValueError as error:
+    print(error)
+"""
+    said = subprocess.run((sys.executable, "-I", "-S", "-c", script), capture_output=True, text=True, check=True).stdout
+    assert said.endswith(" at line 1\n")

@@ -59,7 +59,7 @@ def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
     said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
-    assert said == "-I -m sysenv_ns exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+    assert said == "-I -c from sysenv_ns.__main__ import main; main() exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
 
 
 def test_a_wrapper_without_the_tool_says_what_it_was(tmp_path: Path, environment: Environment) -> None:

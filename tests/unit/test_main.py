@@ -15,4 +15,4 @@ print(*sorted(set(sys.modules) - before))
 
 def test_nothing_is_imported_that_could_be_interrupted() -> None:
     process = subprocess.run((sys.executable, "-I", "-c", _NEW), capture_output=True, text=True, check=True)
-    assert process.stdout.split() == ["sysenv_ns", "sysenv_ns.__main__"]
+    assert process.stdout.split() == ["gc", "sysenv_ns", "sysenv_ns.__main__"]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import policy
-from sysenv_ns.host import layout, survey
+from sysenv_ns.host import layout
 from sysenv_ns.host.index import Index, signature
+from sysenv_ns.host.walk import Walk
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import Extent
 
@@ -220,7 +221,7 @@ def test_what_disappears_during_the_walk_is_left_out(source: Path) -> None:
     for name in ("a", "b"):
         (source / name).mkdir()
         (source / name / "file").touch()
-    walk = survey.Walk(tree(source), SINGLE, "stub", Index(()), lambda fraction: None).batches()
+    walk = Walk(tree(source), SINGLE, "stub", Index(()), lambda fraction: None).batches()
     seen = []
     for batch in walk:
         seen.append(batch.directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sysenv_ns
 from sysenv_ns import cli, quick
 from sysenv_ns.quick import PlainCall
 from sysenv_ns.verbs import entry, exec, shell
 
+_PLACE = os.path.dirname(os.path.dirname(sysenv_ns.__file__))
 _WORDS = st.sampled_from(
     ["--root", "--me", "--linked", "--", "-", "proj", "true", "-c", "--help", "--ephemeral", "", "x y"]
 )
@@ -85,8 +88,20 @@ def test_the_options_are_those_of_the_verbs() -> None:
     assert {"exec": set(options), "shell": of_shell} == quick._OPTIONS
 
 
-def test_neither_click_nor_dataclasses_is_imported() -> None:
-    modules = "quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting"
-    script = f"import sys, {', '.join(f'sysenv_ns.{name}' for name in modules)}; print(*sys.modules)"
-    process = subprocess.run((sys.executable, "-I", "-c", script), capture_output=True, text=True, check=True)
-    assert not {"click", "dataclasses", "inspect", "shutil", "subprocess"} & set(process.stdout.split())
+# Of Python's library, besides what Python itself begins with and what is part of the interpreter.
+_LIBRARY = {"__future__", "ctypes", "ctypes._endian", "struct", "types"}
+
+
+def test_a_start_imports_next_to_nothing_of_the_library() -> None:
+    modules = "__main__", "quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting"
+    script = f"""
+import sys
+sys.path.append({_PLACE!r})
+before = {{*sys.modules}}
+import {", ".join(f"sysenv_ns.{name}" for name in modules)}
+new = [sys.modules[name].__spec__ for name in {{*sys.modules}} - before]
+print(*(spec.name for spec in new if spec.origin not in ("built-in", "frozen") and spec.name[:9] != "sysenv_ns"))
+"""
+    process = subprocess.run((sys.executable, "-I", "-S", "-c", script), capture_output=True, text=True, check=True)
+    extensions = {"_ctypes", "_prctl", "_json", "_socket", "_struct", "fcntl", "math", "select", "zlib"}
+    assert set(process.stdout.split()) - extensions <= _LIBRARY

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.host import refresh, survey
+from sysenv_ns.host import refresh
 from sysenv_ns.host.index import Again, Index
 from sysenv_ns.host.layout import Tree
-from sysenv_ns.host.records import Batch
+from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.lower import mirror
 from sysenv_ns.lower.mirror import Writer
@@ -46,7 +46,7 @@ class Kept:
         self._first = [str(first_root)] if first_root else []
         self.index = Index(self._first)
         target.mkdir()
-        self._write(survey.Walk(self.tree, SINGLE, "stub", self.index, lambda _: None).batches())
+        self._write(Walk(self.tree, SINGLE, "stub", self.index, lambda _: None).batches())
 
     def refresh(self, thorough: bool = False) -> Again:
         """Bring it up to date; gives what has been read again."""
@@ -57,7 +57,7 @@ class Kept:
             index.use(root)
         again = refresh.spread(again, self.tree, index)
         refresh.carry(again, index)
-        self._write(survey.Walk(self.tree, SINGLE, "stub", index, lambda _: None, again).batches())
+        self._write(Walk(self.tree, SINGLE, "stub", index, lambda _: None, again).batches())
         self.index = index
         return again
 
@@ -220,7 +220,7 @@ def test_a_directory_exchanged_while_it_is_read_takes_nothing_else_along(source:
 
 
 def _walk(tree: Tree, again: Again) -> Iterable[Batch]:
-    return survey.Walk(tree, SINGLE, "stub", Index(), lambda _: None, again).batches()
+    return Walk(tree, SINGLE, "stub", Index(), lambda _: None, again).batches()
 
 
 @pytest.mark.parametrize(

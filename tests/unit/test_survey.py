@@ -12,7 +12,8 @@ import pytest
 from sysenv_ns.host import layout, survey
 from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import Tree
-from sysenv_ns.host.records import COPY, Batch
+from sysenv_ns.host.records import COPY
+from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.policy import OTHER_TREES
 
 from .samples import FULL, SINGLE
@@ -72,7 +73,7 @@ def test_a_clashing_file_is_copied(tmp_path: Path) -> None:
         (path / "same").write_bytes(str(path).encode() * 1000)
     (source / "different").write_bytes(b"x" * 5000)
     index = Index([str(earlier)])
-    batches = list(survey.Walk(tree(source), SINGLE, "stub", index, lambda fraction: None).batches())
+    batches = list(Walk(tree(source), SINGLE, "stub", index, lambda fraction: None).batches())
     kinds = {entry[1]: entry[0] for entry in batches[-1].entries}
     assert kinds == {"same": COPY, "different": "s"}
     assert list(index.stubs) == [str(source / "different")]
@@ -138,7 +139,7 @@ def test_devices_are_left_out() -> None:
 def shallow_walk(path: str) -> Iterator[Batch]:
     stops = frozenset(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
     source = Tree(path, OTHER_TREES, stops, frozenset({"/", path}))
-    return survey.Walk(source, SINGLE, "stub", Index(()), lambda fraction: None).batches()
+    return Walk(source, SINGLE, "stub", Index(()), lambda fraction: None).batches()
 
 
 @pytest.mark.parametrize("home", ["/no-such-home", "/nonexistent/you", "/", "/usr/share", "relative"])

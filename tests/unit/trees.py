@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sysenv_ns import policy
-from sysenv_ns.host import survey
 from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import Tree
-from sysenv_ns.host.records import Batch
+from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.kernel import children, idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower.mirror import Writer
@@ -37,7 +36,7 @@ class Mirror:
         self.index = Index(())
         self.progress: list[float] = []
         self._source = source.path
-        walk = survey.Walk(source, id_map, "stub", self.index, self.progress.append)
+        walk = Walk(source, id_map, "stub", self.index, self.progress.append)
         self.batches: list[Batch] = list(walk.batches())
 
     def write(self, target: Path) -> Path:

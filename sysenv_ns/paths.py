@@ -1,0 +1,112 @@
+"""Paths for the modules that each start imports; the others use pathlib's, which equal these and can be mixed in.
+
+pathlib, with the regular expressions, URLs and addresses that it imports, would take a fifth of the time of a start. It
+does what is not here, when that is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysenv_ns import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+else:
+
+    class Path:
+        """What pathlib.Path is."""
+
+        __slots__ = ("_path",)
+
+        def __init__(self, *segments):
+            self._path = _normal(os.path.join("", *segments))
+
+        @classmethod
+        def home(cls):
+            path = os.path.expanduser("~")
+            if path == "~":
+                raise RuntimeError("the home directory is not known")
+            return cls(path)
+
+        def __fspath__(self):
+            return self._path
+
+        __str__ = __fspath__
+
+        def __repr__(self):
+            return repr(_of_pathlib(self))
+
+        def __truediv__(self, other):
+            return Path(self._path, other)
+
+        def __rtruediv__(self, other):
+            return Path(other, self._path)
+
+        def __eq__(self, other):
+            return self._path == os.fspath(other) if isinstance(other, os.PathLike) else NotImplemented
+
+        def __hash__(self):
+            return hash(_of_pathlib(self))
+
+        def __lt__(self, other):
+            return _of_pathlib(self) < _of_pathlib(other)
+
+        def __gt__(self, other):
+            return _of_pathlib(self) > _of_pathlib(other)
+
+        @property
+        def name(self):
+            return "" if self._path == "." else self._path.rpartition("/")[2]
+
+        @property
+        def parent(self):
+            return Path(os.path.dirname(self._path))
+
+        def lstat(self):
+            return os.lstat(self._path)
+
+        def exists(self):
+            return os.path.exists(self._path)
+
+        def is_dir(self):
+            return os.path.isdir(self._path)
+
+        def is_symlink(self):
+            return os.path.islink(self._path)
+
+        def mkdir(self, mode=0o777, parents=False, exist_ok=False):
+            if parents or not (exist_ok and self.is_dir()):
+                _of_pathlib(self).mkdir(mode, parents, exist_ok)
+
+        def read_bytes(self):
+            with open(self._path, "rb") as stream:
+                return stream.read()
+
+        def read_text(self, encoding=None, errors=None):
+            with open(self._path, encoding=encoding, errors=errors) as stream:
+                return stream.read()
+
+        def write_text(self, text):
+            with open(self._path, "w") as stream:
+                return stream.write(text)
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(_of_pathlib(self), name)
+
+
+def _normal(path: str) -> str:
+    """A path without what says nothing: dots, and slashes at the end or twice."""
+    root = "" if path[:1] != "/" else "//" if path[:2] == "//" != path[1:3] else "/"
+    return root + "/".join([part for part in path.split("/") if part not in ("", ".")]) or "."
+
+
+def _of_pathlib(path):  # type: ignore[no-untyped-def]
+    import pathlib
+
+    return pathlib.Path(path)
+
+
+__all__ = ["Path"]
