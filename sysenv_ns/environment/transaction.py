@@ -119,7 +119,7 @@ def empty_trash(trash: Path) -> None:
             removal.remove_trees([path for path in found if path.is_dir()], idmap.widest())
 
 
-@contextlib.contextmanager
+@contextmanager
 def turn(trash: Path, wait: bool) -> Iterator[bool]:
     """Whether it is this process's turn to tidy up the store, which is nobody else's until the end of the context.
 
