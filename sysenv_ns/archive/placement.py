@@ -17,7 +17,7 @@ from sysenv_ns.archive import attributes
 from sysenv_ns.archive.tarball import Damaged, Member, shown
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import WHITEOUT_PREFIX, Marks
-from sysenv_ns.kernel import supervisor, syscalls
+from sysenv_ns.kernel import answers, syscalls
 from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent, IdMap
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -171,7 +171,7 @@ class Placer:
         if self._id_map is None or self._id_map.kind == "full":
             return value
         try:
-            return supervisor.possible_acl(value)
+            return answers.possible_acl(value)
         except ValueError:
             raise Damaged("invalid access control list") from None
 

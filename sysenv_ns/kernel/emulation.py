@@ -14,8 +14,9 @@ import stat
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
+from sysenv_ns.kernel.answers import Calls, Serve
 from sysenv_ns.kernel.idmap import Kind
-from sysenv_ns.kernel.supervisor import Calls, Serve, Supervisor, Watch
+from sysenv_ns.kernel.supervisor import Supervisor, Watch
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from sysenv_ns.kernel import looker, namespace, supervisor, syscalls
+from sysenv_ns.kernel import answers, looker, namespace, syscalls
 from sysenv_ns.kernel.emulation import Filter
 from sysenv_ns.kernel.idmap import Kind
 from sysenv_ns.kernel.syscalls import Notification
@@ -24,17 +24,17 @@ def acl(*entries: tuple[int, int, int]) -> bytes:
 def test_entries_for_others_than_root_are_left_out() -> None:
     owner, group, mask, other = (USER_OBJ, 6, NO_ID), (GROUP_OBJ, 4, NO_ID), (MASK, 7, NO_ID), (OTHER, 4, NO_ID)
     given = acl(owner, (USER, 4, 0), (USER, 4, 33), group, (GROUP, 6, 44), (GROUP, 2, 0), mask, other)
-    assert supervisor.possible_acl(given) == acl(owner, (USER, 4, 0), group, (GROUP, 2, 0), mask, other)
+    assert answers.possible_acl(given) == acl(owner, (USER, 4, 0), group, (GROUP, 2, 0), mask, other)
 
 
 def test_a_list_without_such_entries_stays_as_it_is() -> None:
     given = acl((USER_OBJ, 6, NO_ID), (GROUP_OBJ, 4, NO_ID), (OTHER, 4, NO_ID))
-    assert supervisor.possible_acl(given) == given
+    assert answers.possible_acl(given) == given
 
 
 def test_what_is_no_list_is_refused() -> None:
     with pytest.raises(ValueError, match="abc"):
-        supervisor.possible_acl(acl() + b"abc")
+        answers.possible_acl(acl() + b"abc")
 
 
 @pytest.mark.parametrize("name", ["mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat", "setxattr"])
@@ -46,9 +46,9 @@ def test_nothing_is_looked_at_for_who_made_a_namespace_inside(name: str, monkeyp
 
     monkeypatch.setattr(namespace, "is_of_a_session", lambda thread: False)
     monkeypatch.setattr(syscalls, "process_vm_readv", look)
-    names = supervisor._UpperNames(-1, looker.Looker(-1, -1))
+    names = answers.UpperNames(-1, looker.Looker(-1, -1))
     call = Notification(1, os.getpid(), 2, 3, (1, 2, 3, 4, 5, 6))
-    assert supervisor._plan(call, {(2, 3): name}, names) is None
+    assert answers.plan(call, {(2, 3): name}, names) is None
 
 
 _IN_BOTH = {"chroot", "mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat"} | {

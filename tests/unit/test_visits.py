@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sysenv_ns.kernel import supervisor, visits
+from sysenv_ns.kernel import answers, visits
 from sysenv_ns.kernel.visits import Standing
 
 MOUNTS = 77
@@ -54,4 +54,4 @@ def test_the_confined_may_not(confined: Standing) -> None:
 
 def test_the_name_is_one() -> None:
     """The supervisor does not load the other module before somebody calls."""
-    assert visits.NAME.encode() == supervisor._VISIT
+    assert visits.NAME.encode() == answers.VISIT
