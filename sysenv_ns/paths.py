@@ -87,9 +87,9 @@ else:
             with open(self._path, encoding=encoding, errors=errors) as stream:
                 return stream.read()
 
-        def write_text(self, text):
-            with open(self._path, "w") as stream:
-                return stream.write(text)
+        def write_text(self, data, encoding=None, errors=None, newline=None):
+            with open(self._path, "w", encoding=encoding, errors=errors, newline=newline) as stream:
+                return stream.write(data)
 
         def __getattr__(self, name):
             if name.startswith("_"):

@@ -128,7 +128,8 @@ def test_no_room(tool: Tool, packages: Path) -> None:
             assert "No space left" in failed.stderr or "quota exceeded" in failed.stderr, describe(failed)
             assert environment.sh("small; cat /usr/kept") == "small 1\nkept\n"
             said = succeeded(store.run("remove", "second")).stderr
-            assert number == "EDQUOT" or "to free the room of what was removed: sysenv-ns remove --purge" in said
+            if tool.mode == "single":  # a quota leaves the disk room, and so does the small store of root
+                assert "to free the room of what was removed: sysenv-ns remove --purge" in said
             succeeded(store.run("remove", "--undo"))
             succeeded(store.run("remove", "--purge", "second"))
         assert states(environment, "small") == {"small": "ii 1"}

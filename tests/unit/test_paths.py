@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pathlib
 from typing import Any
 
@@ -54,6 +55,18 @@ def test_what_it_does_itself(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileExistsError):
         (path / "file").mkdir(exist_ok=True)
     (path / "a" / "b").mkdir(parents=True)
+
+
+_NEWER = {"follow_symlinks", "newline"}  # of exists, is_dir and read_text, since Python 3.12 and 3.13
+
+
+def test_what_it_does_itself_takes_what_pathlib_takes() -> None:
+    methods = [name for name, value in vars(Path).items() if inspect.isfunction(value) and not name.startswith("_")]
+    assert "write_text" in methods
+    for name in methods:
+        ours, theirs = (list(inspect.signature(getattr(c, name)).parameters) for c in (Path, pathlib.Path))
+        assert [word for word in theirs if word in ours] == ours, name
+        assert set(theirs) - set(ours) <= _NEWER, name
 
 
 def test_pathlib_does_the_rest(tmp_path: pathlib.Path) -> None:
