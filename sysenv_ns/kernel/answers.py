@@ -75,7 +75,7 @@ def plan(call: Notification, calls: Calls, names: UpperNames | None, visit: Visi
         if name.endswith("setxattr"):
             return _plan_acl(name, call)
         return _plan_chroot(call) if name == "chroot" else _plan_furniture(name, call)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ImportError):  # ImportError: the tool is being upgraded
         return None
 
 
@@ -142,8 +142,8 @@ def _plan_furniture(name: str, call: Notification) -> Action | None:
     def furnish(caller: CallingThread) -> int | None:
         if not caller.has(_CAP_SYS_ADMIN) or not all(map(caller.shares, wanted.namespaces)):
             return None
-        itself = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
-        return wanted.carry_out(caller.enter("cwd", "/"), itself)
+        itself, devices = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY), binds.devices()
+        return wanted.carry_out(binds.Sight(caller.enter("cwd", "/"), itself, devices))
 
     return furnish
 

@@ -31,6 +31,7 @@ CLONE_NEWUSER = 0x10000000
 
 # mount(2)
 MS_REC = 0x4000
+_MS_RDONLY = 1
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
@@ -168,6 +169,12 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
 def set_propagation(target: str, flags: int) -> None:
     """mount(2) with only propagation flags, for example MS_REC | MS_SLAVE."""
     _check(_libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
+
+
+def mount_empty(target: str) -> None:
+    """mount(2): an empty directory over another one, in which nobody can make anything."""
+    words = b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(_MS_RDONLY), b"nr_inodes=1,mode=755"
+    _check(_libc.mount(*words), target)
 
 
 def umount(target: str, flags: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .machines import Machine
 from .support import APT_LIMIT, Environment
 
 pytestmark = pytest.mark.modes("full", "single")
@@ -142,7 +143,7 @@ def test_nodes_that_somebody_has_bound_stay(environment: Environment) -> None:
 def test_a_root_can_be_furnished(environment: Environment) -> None:
     """proc and sysfs as pbuilder and mock mount them, and /sys as schroot binds it and takes it away."""
     script = """
-        mkdir -p /opt/root/proc /opt/root/sys /opt/root/own
+        mkdir -p /opt/root/proc /opt/root/sys /opt/root/dev /opt/root/own
         cd /opt/root
         mount -t proc proc proc
         cat proc/self/comm
@@ -155,6 +156,10 @@ def test_a_root_can_be_furnished(environment: Environment) -> None:
         cmp sys/kernel/uevent_seqnum /sys/kernel/uevent_seqnum
         grep -o ' /opt/root/sys/[^ ]*' /proc/mounts | tac | while read -r point; do umount "$point"; done
         umount sys
+        mount --bind /dev dev
+        if mountpoint -q dev/shm; then touch /dev/shm/test-file; umount dev/shm; ls dev/shm; rm /dev/shm/test-file; fi
+        umount dev/pts || echo pts
+        umount dev
         mount -t tmpfs tmpfs own
         mkdir own/below
         mount -t tmpfs tmpfs own/below
@@ -176,6 +181,33 @@ def test_what_the_session_has_mounted_stays(environment: Environment) -> None:
         test -e /sys/kernel && test -c /dev/null
     """
     assert environment.sh(script) == ""
+
+
+def test_what_the_host_has_mounted_twice_is_not_said_to_be_gone(machine: Machine) -> None:
+    """A script that deletes what is left after an umount(8) would delete the host's files."""
+    machine.sh("mkdir -p /srv/one/below /srv/two; touch /srv/one/file; mount -t tmpfs tmpfs /srv/one/below")
+    machine.sh("touch /srv/one/below/file; mount --rbind /srv/one /srv/two")
+    script = 'for point in /srv/two/below /srv/two; do umount "$point" 2>&1; done; ls /srv/two /srv/two/below'
+    assert machine.create().exec("sh", "-c", script).stdout.splitlines() == [
+        *("umount: /srv/two/below: not mounted.", "umount: /srv/two: target is busy."),
+        *("/srv/two:", "below", "file", "", "/srv/two/below:", "file"),
+    ]
+
+
+def test_paths_are_the_callers(environment: Environment) -> None:
+    """Those of its own descriptors too."""
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.makedirs("/opt/point", exist_ok=True)
+assert libc.mount(b"tmpfs", b"/opt/point", b"tmpfs", 0, None) == 0
+os.dup2(os.open("/opt/point", os.O_PATH), 30)
+assert libc.umount2(b"/proc/self/fd/31", 0) == -1 and ctypes.get_errno() == 2
+assert libc.mount(b"/sys", b"/proc/self/fd/31", None, 4096, None) == -1 and ctypes.get_errno() in (2, 22)
+assert libc.umount2(b"/proc/self/fd/30", 2) == 0
+assert not any("/opt/point" in line for line in open("/proc/self/mounts"))
+"""
+    environment.sh('/usr/bin/python3 -c "$1"', script)
 
 
 def test_who_has_processes_of_its_own_has_a_proc_of_its_own(environment: Environment) -> None:

@@ -122,7 +122,7 @@ def test_no_room(tool: Tool, packages: Path) -> None:
         environment = _create(store)
         change(environment, f"{_INSTALL}; echo kept > /usr/kept", str(small))
         _create(store, "second").sh("cp -r /etc /srv/etc")
-        with disk.room(4 * _MEBIBYTE):
+        with disk.room((8 if number == "EDQUOT" else 4) * _MEBIBYTE):  # a quota counts what is yet to be freed
             failed = _try_to_install(environment, large)
             assert failed.returncode == 1, describe(failed)
             assert "No space left" in failed.stderr or "quota exceeded" in failed.stderr, describe(failed)

@@ -24,7 +24,7 @@ _OTHERS = {
     "documents": (r"json.loads\(_decoded\(data\).*|tomllib.loads\(text\)", "it is what parses"),
     "host/survey": (r"os.open\(mount.point, .*", "automounts"),
     "host/walk": (r"os.open\(path, .*", "the host's files by the hundred thousand"),
-    "kernel/binds": (r".*os.open\('mountinfo', .*dir_fd=itself\).*", "below /proc"),
+    "kernel/binds": (r".*os.open\('mountinfo', .*dir_fd=sight.itself\).*", "below /proc"),
     "kernel/emulation": (r"open\(descriptor, 'rb'\)", "a pipe"),
     "kernel/idmap": (r"Path\(path\).read_text\(errors='replace'\)", "the host's own /etc/subuid and /etc/subgid"),
     "kernel/moves": (r"os.open\(name, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "as the caller who links it, in its root"),
