@@ -169,6 +169,7 @@ def restore(store: Store, name: str | None) -> Environment:
         raise need
     try:
         with layers.locked(store):
+            store.load_from(found.path, found.name, store)  # what is damaged takes no name
             transaction.publish(found.path, store.envs / found.name)
     except FileExistsError:
         raise _taken(found.name) from None

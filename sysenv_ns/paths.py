@@ -6,7 +6,9 @@ does what is not here, when that is asked for.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from sysenv_ns import TYPE_CHECKING
 
@@ -67,13 +69,15 @@ else:
             return os.lstat(self._path)
 
         def exists(self):
-            return os.path.exists(self._path)
+            return _mode(os.stat, self._path) is not None
 
         def is_dir(self):
-            return os.path.isdir(self._path)
+            mode = _mode(os.stat, self._path)
+            return mode is not None and stat.S_ISDIR(mode)
 
         def is_symlink(self):
-            return os.path.islink(self._path)
+            mode = _mode(os.lstat, self._path)
+            return mode is not None and stat.S_ISLNK(mode)
 
         def mkdir(self, mode=0o777, parents=False, exist_ok=False):
             if parents or not (exist_ok and self.is_dir()):
@@ -101,6 +105,18 @@ def _normal(path: str) -> str:
     """A path without what says nothing: dots, and slashes at the end or twice."""
     root = "" if path[:1] != "/" else "//" if path[:2] == "//" != path[1:3] else "/"
     return root + "/".join([part for part in path.split("/") if part not in ("", ".")]) or "."
+
+
+def _mode(look, path):  # type: ignore[no-untyped-def]
+    """The mode of what is there; None if nothing is, but not if one may not look."""
+    try:
+        return look(path).st_mode
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP):
+            raise
+    except ValueError:  # a null byte
+        pass
+    return None
 
 
 def _of_pathlib(path):  # type: ignore[no-untyped-def]

@@ -27,7 +27,7 @@ def holding(own: Store, name: str) -> Store | None:
     path = os.environ.get(directory.SHARED_VARIABLE)
     if not path or own.exists(name):
         return None
-    shared = Store(Path(os.path.abspath(path)))
+    shared = Store(Path(os.path.realpath(path)))  # so that nobody leads it elsewhere after a look at it
     ownership.require(shared.path)
     try:
         status = shared.path.stat()

@@ -294,8 +294,10 @@ class Store:
 
         Of one that root keeps (`environment.driver` is root then) nothing more can be done without root.
         """
-        part = self.holding(name)
-        path = self.directory(name)
+        return self.load_from(self.directory(name), name, self.holding(name))
+
+    def load_from(self, path: Path, name: str, part: Store) -> Environment:
+        """Read env.json in a directory that may be another one than an environment's usual one. Raises SysenvError."""
         environment = read_description(path, name, part.path)
         lender = self if environment.shared is None else Store(environment.shared)
         for place in (environment.upper, *map(lender._layer, environment.layers)):

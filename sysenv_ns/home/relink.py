@@ -6,7 +6,7 @@ The record of them has stayed in its directory, but not what was in their files,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sysenv_ns.environment import links
 from sysenv_ns.environment.links import Shown
@@ -26,21 +26,28 @@ def relink(
     plain = [link.target for link in known if link.target not in units and len(link.files) == 1]
     listed = [link.target for link in known if link.target not in units and len(link.files) > 1]
 
-    def services_made() -> tuple[Shown, ...]:
-        made = services.link(store, name, units, reporter, caller)
+    def linked(targets: Sequence[str], with_entries: bool) -> tuple[Shown, ...]:
+        return programs.link(store, name, targets, with_entries, reporter, caller).links
+
+    def served(targets: Sequence[str]) -> tuple[Shown, ...]:
+        made = services.link(store, name, targets, reporter, caller)
         services.tell_manager(os.environ)
         return made
 
-    attempts: tuple[tuple[list[str], Callable[[], tuple[Shown, ...]]], ...] = (
-        (plain, lambda: programs.link(store, name, plain, False, reporter, caller).links),
-        (listed, lambda: programs.link(store, name, listed, True, reporter, caller).links),  # with their menu entries
-        (units, services_made),
+    makers: tuple[tuple[list[str], Callable[[Sequence[str]], tuple[Shown, ...]]], ...] = (
+        (plain, lambda targets: linked(targets, False)),
+        (listed, lambda targets: linked(targets, True)),  # with their menu entries
+        (units, served),
     )
     made: list[Shown] = []
     failures: list[SysenvError] = []
-    for wanted, make in attempts:
+    for wanted, make in makers:
         try:
-            made += make() if wanted else ()
-        except SysenvError as error:
-            failures.append(error)
+            made += make(wanted) if wanted else ()
+        except SysenvError:
+            for target in wanted:  # one that cannot be made is in no other's way
+                try:
+                    made += make([target])
+                except SysenvError as error:
+                    failures.append(error)
     return made, failures

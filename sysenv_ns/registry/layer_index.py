@@ -42,9 +42,12 @@ class LayerIndex:
         self._as_user = store.as_user
 
     def layers(self) -> dict[str, PushedLayer]:
-        """All that are known, by their keys."""
+        """All that are known, by their keys; none if what was noted is damaged."""
         with self._as_user(), contextlib.suppress(OSError, ValueError):
-            return decoding.from_data(dict[str, PushedLayer], reader.read_json(self._path))
+            known = decoding.from_data(dict[str, PushedLayer], reader.read_json(self._path))
+            for row in known.values():
+                blobs.Descriptor(row.layer.blob.digest, row.layer.blob.size)
+            return known
         return {}
 
     def note(self, layers: Mapping[str, PackedLayer], reference: Reference | None = None) -> None:

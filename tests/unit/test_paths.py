@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,6 +68,23 @@ def test_what_it_does_itself_takes_what_pathlib_takes() -> None:
         ours, theirs = (list(inspect.signature(getattr(c, name)).parameters) for c in (Path, pathlib.Path))
         assert [word for word in theirs if word in ours] == ours, name
         assert set(theirs) - set(ours) <= _NEWER, name
+
+
+def test_what_cannot_be_looked_at_is_no_absence() -> None:
+    for path in ("/dev/null/a", "a\0b", "/proc/self/exe", "/usr", "/nowhere"):
+        for name in ("exists", "is_dir", "is_symlink"):
+            ours, theirs = (_outcome(getattr(c(path), name)) for c in (Path, pathlib.Path))
+            assert ours == theirs, (path, name)
+    for look in (Path("x" * 300).exists, Path("x" * 300).is_dir):  # pathlib's of 3.14 says that there is none
+        with pytest.raises(OSError, match="too long"):
+            look()
+
+
+def _outcome(function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except OSError as error:
+        return error.errno
 
 
 def test_pathlib_does_the_rest(tmp_path: pathlib.Path) -> None:

@@ -109,6 +109,14 @@ def test_restored(store: Store) -> None:
     assert first.removed < second.removed
 
 
+def test_a_damaged_one_takes_no_name(store: Store) -> None:
+    gone = _removed(store, "proj")
+    (gone.path / "env.json").write_text("{")
+    with pytest.raises(SysenvError, match=r"env.json of proj is damaged"):
+        lifecycle.restore(store, "proj")
+    assert (store.exists("proj"), gone.path.exists()) == (False, True)
+
+
 def test_an_unknown_environment_that_was_removed(store: Store) -> None:
     _removed(store, "proj")
     assert store.unknown("proj").hint == "to have it back: sysenv-ns remove --undo proj"
