@@ -44,10 +44,7 @@ def planned(
 
 def _mount(place: Path) -> bool:
     """Mount a file system in memory; whether overlayfs can have an upper there."""
-    with syscalls.FilesystemContext("tmpfs") as context:
-        for key, value in (("mode", "755"), ("uid", "0"), ("gid", "0")):
-            context.set_string(key, value)
-        mount = context.mount()
+    mount = syscalls.new_tmpfs()
     try:
         os.setxattr(f"/proc/self/fd/{mount}", "user.sysenv-ns", b"y")
         # Not a detached one: before Linux 6.15 overlayfs takes only what is mounted somewhere.

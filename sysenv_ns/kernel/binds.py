@@ -115,20 +115,29 @@ def _bind_whole(source: bytes, target: bytes) -> int | None:
 
 def _attach(source: int, target: bytes, attributes: int) -> int | None:
     """Bind a directory with what is mounted below; 0, an errno, or None."""
-    place, path = _place(target), os.fsdecode(target)
-    if place is None:
-        return None
-    clone = -1
     try:
-        clone = syscalls.clone_mount(source, path, recursive=True)
+        clone = syscalls.clone_mount(source, os.fsdecode(target), recursive=True)
+    except OSError as error:
+        return error.errno or errno.EIO
+    finally:
+        os.close(source)
+    return _put(clone, target, attributes)
+
+
+def _put(mount: int, target: bytes, attributes: int) -> int | None:
+    """Mount what is detached; 0, an errno, or None."""
+    place, path = _place(target), os.fsdecode(target)
+    try:
+        if place is None:
+            return None
         if attributes:
-            syscalls.mount_setattr(clone, path, attributes)
-        syscalls.move_mount(clone, place, path)
+            syscalls.mount_setattr(mount, path, attributes)
+        syscalls.move_mount(mount, place, path)
     except OSError as error:
         return error.errno or errno.EIO
     finally:  # before the answer: whoever holds it keeps it busy
-        for descriptor in (place, source, clone):
-            if descriptor >= 0:
+        for descriptor in (mount, place):
+            if descriptor is not None:
                 os.close(descriptor)
     return 0
 
@@ -176,10 +185,15 @@ def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
             os.close(place)
             syscalls.umount(path, flags | syscalls.MNT_DETACH)
         elif error.errno == errno.EINVAL and copy is not mount:
-            syscalls.mount_empty(path)
+            return _cover(target)
         else:
             return error.errno or errno.EIO
     return 0
+
+
+def _cover(target: bytes) -> int | None:
+    """Mount an empty directory over another one, in which nobody can make anything; 0, an errno, or None."""
+    return _put(syscalls.new_tmpfs(), target, syscalls.MOUNT_ATTR_RDONLY)
 
 
 def _above(mount: Mount, mounts: Sequence[Mount]) -> Iterator[Mount]:

@@ -75,10 +75,7 @@ class Tmpfs:
         return f"tmpfs {self.target} mode={self.mode:o}"
 
     def prepare(self) -> int:
-        with syscalls.FilesystemContext("tmpfs") as context:
-            for key, value in (("mode", f"{self.mode:o}"), ("uid", "0"), ("gid", "0")):
-                context.set_string(key, value)
-            return context.mount()
+        return syscalls.new_tmpfs(self.mode)
 
     def attach(self, root: int, mount: int | None) -> None:
         attach_mount(root, self.target, mount, directory=True)

@@ -31,7 +31,6 @@ CLONE_NEWUSER = 0x10000000
 
 # mount(2)
 MS_REC = 0x4000
-_MS_RDONLY = 1
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
@@ -169,12 +168,6 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
 def set_propagation(target: str, flags: int) -> None:
     """mount(2) with only propagation flags, for example MS_REC | MS_SLAVE."""
     _check(_libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
-
-
-def mount_empty(target: str) -> None:
-    """mount(2): an empty directory over another one, in which nobody can make anything."""
-    words = b"tmpfs", os.fsencode(target), b"tmpfs", ctypes.c_ulong(_MS_RDONLY), b"nr_inodes=1,mode=755"
-    _check(_libc.mount(*words), target)
 
 
 def umount(target: str, flags: int) -> None:
@@ -426,3 +419,11 @@ class FilesystemContext:
         except OSError:  # ENODATA ends the log
             pass
         return "; ".join(line.partition(" ")[2] or line for line in lines)
+
+
+def new_tmpfs(mode: int = 0o755) -> int:
+    """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
+    with FilesystemContext("tmpfs") as context:
+        for key, value in (("mode", f"{mode:o}"), ("uid", "0"), ("gid", "0")):
+            context.set_string(key, value)
+        return context.mount()

@@ -63,10 +63,7 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
 
 def _mount_memory(place: Path) -> None:
     """A file system for mount points, and for the upper directories of overlays in which nothing is written."""
-    with syscalls.FilesystemContext("tmpfs") as context:
-        for key, value in (("mode", "755"), ("uid", "0"), ("gid", "0")):
-            context.set_string(key, value)
-        memory = context.mount()
+    memory = syscalls.new_tmpfs()
     point = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.move_mount(memory, point, str(place))
