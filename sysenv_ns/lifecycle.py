@@ -99,7 +99,7 @@ def remove_all(
 
 
 def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0) -> Removed | None:
-    """Remove an environment and its links; it can be had back for so many hours, or its files are deleted.
+    """Remove an environment and its links; it can be restored for so many hours, or its files are deleted.
 
     They always are when it is damaged, or a throwaway one. Raises SysenvError when it runs.
     """
@@ -137,7 +137,7 @@ def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0
 
 
 def _keep(store: Store, environment: Environment, hours: int) -> Removed:
-    """Move it whole to where it can be had back from, at once."""
+    """Move it whole to where it can be restored from, at once."""
     _require_map(environment.id_map)
     found = removed.new(store.removed, environment.name, hours)
     try:

@@ -97,7 +97,7 @@ DATA_ROOTS = 128
 # So many frozen layers an environment may have before they are merged into one. overlayfs takes 500, but searches them
 # one by one for what is in none of them; and before Linux 6.13 the names of all of them must have room in 255 bytes.
 LAYERS = 32
-# For so many hours a removed environment can be had back, unless config.toml says otherwise.
+# For so many hours a removed environment can be restored, unless config.toml says otherwise.
 KEEP_REMOVED = 24
 # Logs above this size (bytes) are left empty: a copy would cost gigabytes, a stub would lie when the log grows.
 LOG_LIMIT = MEBIBYTE

@@ -61,7 +61,7 @@ __sysenv_ns_environments() { # running, or all
     done
 }
 
-__sysenv_ns_removed() { # those that can be had back, each name once
+__sysenv_ns_removed() { # those that can be restored, each name once
     __sysenv_ns_stores | while IFS= read -r store; do
         name=
         for place in "$store"/removed/*@*; do

@@ -161,10 +161,10 @@ def _trash(store: Store) -> None:
 
 
 def _removed(store: Store) -> str:
-    """What removed environments take, of which nobody need think otherwise."""
+    """What removed environments take, which is easily forgotten."""
     number, size = len(store.all_removed()), layers.size_of_removed(store)
     return (
-        f"{text.count(number, 'environment')} ({text.size(size)}) can be had back: sysenv-ns list --removed; "
+        f"{text.count(number, 'environment')} ({text.size(size)}) can be restored: sysenv-ns list --removed; "
         "sysenv-ns remove --purge deletes what was removed"
     )
 

@@ -48,7 +48,7 @@ class Config:
     default: str | None = None  # the environment of a shell without a name, where no sysenv.toml says one
     env: tuple[tuple[str, str], ...] = ()  # variables of all sessions, each name once
     host_commands: bool = True  # whether programs inside may have commands run on the host
-    keep_removed: int = policy.KEEP_REMOVED  # hours for which a removed environment can be had back
+    keep_removed: int = policy.KEEP_REMOVED  # hours for which a removed environment can be restored
 
     @property
     def wishes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Of a store.
 ENVIRONMENTS = "envs"
 LAYERS = "layers"
-REMOVED = "removed"  # environments that can be had back
+REMOVED = "removed"  # environments that can be restored
 BASES = "base"
 TRASH = "trash"
 ORIGINS = "origins"

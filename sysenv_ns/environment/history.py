@@ -230,7 +230,7 @@ def whole_size(store: Store, name: str) -> int | None:
 
 
 def size_of_removed(store: Store, found: Removed) -> int | None:
-    """The same of one that can be had back."""
+    """The same of one that can be restored."""
     return _size(store, found.name, lambda: read_description(found.path, found.name, store.path))
 
 

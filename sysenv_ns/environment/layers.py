@@ -237,7 +237,7 @@ def sizes(id_map: IdMap | None, groups: Sequence[Sequence[Path]]) -> tuple[int, 
 
 
 def needed(store: Store, but: str = "") -> list[tuple[str, ...]] | None:
-    """The layers that each environment `but` one needs, also of those that can be had back; None if that is unknown.
+    """The layers that each environment `but` one needs, also of those that can be restored; None if that is unknown.
 
     With the lock of all layers none of them is being moved meanwhile.
     """

@@ -239,7 +239,7 @@ def remove(
 ) -> tuple[Link, ...]:
     """Delete the files of these links, or of all; returns the links. Raises SysenvError, OSError.
 
-    Without `forget` their record stays, for an environment that can be had back.
+    Without `forget` their record stays, for an environment that can be restored.
     """
     links = read(environment_path)
     gone = tuple(link for link in links if commands is None or link.command in commands)

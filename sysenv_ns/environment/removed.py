@@ -1,4 +1,4 @@
-"""Which environments were removed and can be had back, by the names of directories; moves and deletes nothing.
+"""Which environments were removed and can be restored, by the names of directories; moves and deletes nothing.
 
 STORE/removed/NAME@TIME-UNTIL    the directory of an environment as it was when it was removed at TIME (in nanoseconds);
 whoever comes next after UNTIL (in seconds) deletes it

@@ -38,7 +38,7 @@ def holding(own: Store, name: str) -> Store | None:
         ) from error
     if status.st_uid != os.geteuid():  # the owners of its files are no ids of ours
         raise SysenvError(
-            f"the shared store {path} belongs to another user", "get the environment by a registry: sysenv-ns pull"
+            f"the shared store {path} belongs to another user", "get the environment from a registry: sysenv-ns pull"
         )
     if status.st_mode & _OF_OTHERS:
         raise SysenvError(f"other users can write to the shared store {path}", "close it with: chmod go-w")

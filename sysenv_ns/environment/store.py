@@ -5,7 +5,7 @@ STORE/envs/NAME/          env.json, upper/, work/, root/ (the mount point), lock
 STORE/layers/ID/          frozen changes, in the directory of the environment that they were of, see layers.py
 STORE/origins/KEY/        what the host was when environments began to have their own, see origin.py
 STORE/shims/NAME/         a script for each of its programs, for PATH, see shims.py
-STORE/removed/            environments that were removed and can be had back, see removed.py
+STORE/removed/            environments that were removed and can be restored, see removed.py
 STORE/trash/              what is being deleted
 
 What root makes for a user by way of sudo lies in a store of its own, see rootstore.py.
@@ -254,7 +254,7 @@ class Store:
         return sorted(name for part in self.parts() for name in part.names())
 
     def all_removed(self) -> list[Removed]:
-        """The environments of all parts that were removed and can be had back, the last one at the end."""
+        """The environments of all parts that were removed and can be restored, the last one at the end."""
         from sysenv_ns.environment import removed  # not on the path of exec
 
         return removed.all_of(*(part.removed for part in self.parts()))
@@ -276,7 +276,7 @@ class Store:
         """The error for an environment that does not exist."""
         known = self.all_names()
         if any(found.name == name for found in self.all_removed()):
-            return SysenvError(f"there is no environment {name}", f"to have it back: sysenv-ns remove --undo {name}")
+            return SysenvError(f"there is no environment {name}", f"to restore it: sysenv-ns remove --undo {name}")
         if not known:
             return SysenvError(f"there is no environment {name}", f"create it with: sysenv-ns create {name}")
         from sysenv_ns import similar  # not on the path of exec

@@ -264,7 +264,7 @@ def collect(store: Store) -> None:
         return
     # Before a look at what there is: what has been made meanwhile is there by then.
     building = transaction.is_building(store.trash)
-    with layers.locked(store):  # no environment is being removed, or had back, meanwhile
+    with layers.locked(store):  # no environment is being removed or restored meanwhile
         frozen = [path for path in store.layers.iterdir() if path.is_dir()]
         former = [found.path for found in removed.all_of(store.removed)]
         directories = [*(store.envs / name for name in store.names()), *former, *frozen]

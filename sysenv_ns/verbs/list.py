@@ -23,11 +23,11 @@ from sysenv_ns.verbs.status import as_data, state
     epilog=examples(
         "sysenv-ns list",
         "sysenv-ns list --size  # with the room on the disk",
-        "sysenv-ns list --removed  # what can be had back by remove --undo",
+        "sysenv-ns list --removed  # what remove --undo can restore",
     ),
 )
 @click.option("--size", "with_size", is_flag=True, help="Also show the disk space, including snapshots.")
-@click.option("--removed", is_flag=True, help="List the removed environments that can be had back instead.")
+@click.option("--removed", is_flag=True, help="Instead, list the removed environments that can be restored.")
 @JSON
 @click.pass_obj
 def command(context: Context, with_size: bool, removed: bool, as_json: bool) -> None:

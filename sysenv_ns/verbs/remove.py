@@ -42,7 +42,7 @@ class Removal:
     "remove",
     epilog=examples(
         "sysenv-ns remove proj",
-        "sysenv-ns remove --undo proj  # have it back, for a day",
+        "sysenv-ns remove --undo proj  # restore it, within a day",
         "sysenv-ns remove --purge proj  # delete it at once",
         "sysenv-ns remove --purge  # delete all that was removed before",
         "sysenv-ns remove --base  # bases that no environment needs",
@@ -69,9 +69,9 @@ def command(
 ) -> None:
     """Remove environments. On a terminal it asks first.
 
-    For a day (keep-removed in config.toml) a removed one can be had back: sysenv-ns list --removed shows which, and
-    whatever command comes next after that deletes it. Files that their root left in your home stay there: sysenv-ns
-    reclaim PATH makes them yours.
+    For a day (keep-removed in config.toml) a removed one can be restored: sysenv-ns list --removed shows which. The
+    next create, remove, import or rebase after that deletes it. Files that their root left in your home stay there:
+    sysenv-ns reclaim PATH makes them yours.
     """
     if names and everything:
         raise click.UsageError("--all is for all environments: leave the names out.")
@@ -128,7 +128,7 @@ def _carry_out(context: Context, planned: Removal) -> tuple[list[str], dict[str,
 
     def tell(name: str, kept: Removed | None) -> None:
         done.append(name)
-        undo = f"; for {_span(planned.hours)} it can be had back: sysenv-ns remove --undo {name}" if kept else ""
+        undo = f"; to undo this within {_span(planned.hours)}: sysenv-ns remove --undo {name}" if kept else ""
         notice(f"removed {name}{undo}")
 
     left = lifecycle.remove_all(context.store, planned.names, context.caller, planned.hours, tell)
@@ -164,7 +164,7 @@ def _undo(context: Context, names: tuple[str, ...], as_json: bool) -> None:
             left[error.arguments[-1]] = error
             continue
         restored.append(environment.name)
-        notice(f"{environment.name} is back")
+        notice(f"restored {environment.name}")
         if links.read(environment.path):
             _relink(context, environment)
     if as_json:

@@ -31,7 +31,7 @@ def test_undo_goes_with_names_only(run: Run, store: Store, option: str) -> None:
 
 def test_undo(run: Run, former: Removed, environments: Store) -> None:
     result = run("remove", "--undo")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "sysenv-ns: whole is back\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "sysenv-ns: restored whole\n")
     assert environments.names() == ["damaged", "whole"]
     again = run("remove", "--undo", "whole")
     assert (again.exit_code, again.stderr) == (
@@ -76,7 +76,7 @@ def test_list_removed(run: Run, former: Removed, environments: Store) -> None:
 def test_a_removed_environment_is_told_of(run: Run, former: Removed) -> None:
     for verb in ("status", "remove"):
         result = run(verb, "whole")
-        assert (result.exit_code, "hint: to have it back: sysenv-ns remove --undo whole" in result.stderr) == (1, True)
+        assert (result.exit_code, "hint: to restore it: sysenv-ns remove --undo whole" in result.stderr) == (1, True)
 
 
 def test_purge_asks_for_what_it_deletes(

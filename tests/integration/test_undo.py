@@ -50,12 +50,12 @@ def test_it_is_back_as_it_was(proj: Environment) -> None:
     before, inode = succeeded(tool.run("history", name, "--json")).stdout, (tool.store / "envs" / name).stat().st_ino
     succeeded(tool.run("clone", "--snapshot", "one", name, copy.name))
     said = succeeded(tool.run("remove", name)).stderr
-    assert said == f"sysenv-ns: removed {name}; for a day it can be had back: sysenv-ns remove --undo {name}\n"
+    assert said == f"sysenv-ns: removed {name}; to undo this within a day: sysenv-ns remove --undo {name}\n"
     assert copy.sh("cat /srv/kept") == "kept\n"
     succeeded(tool.run("remove", "--purge", copy.name))
     refused(proj.tool.run("status", name), 1, f"there is no environment {name}", f"remove --undo {name}")
     assert _kept(tool) == [name]
-    assert succeeded(tool.run("remove", "--undo")).stderr == f"sysenv-ns: {name} is back\n"
+    assert succeeded(tool.run("remove", "--undo")).stderr == f"sysenv-ns: restored {name}\n"
     assert (tool.store / "envs" / name).stat().st_ino == inode
     assert succeeded(tool.run("history", name, "--json")).stdout == before
     assert proj.sh('cat /srv/later; test ! -e /srv/kept; echo "$GREETING"') == "later\nhello\n"
@@ -83,7 +83,7 @@ def test_the_base_is_made_again(machine: Machine) -> None:
 
 @pytest.mark.modes("full")
 def test_several_of_one_name(proj: Environment) -> None:
-    """The last one is had back, and only where its name is free; purge deletes all of them, and nothing else."""
+    """The last one is restored, and only where its name is free; purge deletes all of them, and nothing else."""
     tool, name = proj.tool, proj.name
     succeeded(tool.run("remove", name))
     succeeded(tool.run("exec", *tool.options, name, "--", "sh", "-c", "echo second > /srv/kept"))
@@ -135,7 +135,7 @@ def test_it_need_not_be_kept(proj: Environment) -> None:
         assert _kept(tool) == []
         succeeded(tool.run("create", *tool.options, name))
         path.write_text("keep-removed = 72\n")
-        assert "for 3 days it can be had back" in succeeded(tool.run("remove", name)).stderr
+        assert "to undo this within 3 days" in succeeded(tool.run("remove", name)).stderr
     finally:
         path.unlink()
     succeeded(tool.run("exec", "--ephemeral", "--on-disk", *tool.options, "--", "true"))
@@ -163,7 +163,7 @@ def test_links_are_made_again(proj: Environment) -> None:
 
 @pytest.mark.modes("full")
 def test_killed_at_any_moment(proj: Environment) -> None:
-    """It is there, or it can be had back, and whole."""
+    """It is there, or it can be restored, and whole."""
     tool, name = proj.tool, proj.name
     succeeded(tool.run("snapshot", name))
     for number in range(7):
@@ -201,14 +201,14 @@ def test_what_root_keeps(proj: Environment) -> None:
     """It stays where nobody else can write, is listed with the rest, and root has it back or deletes it."""
     tool, name = proj.tool, proj.name
     said = succeeded(tool.run("remove", name)).stderr
-    assert f"removed {name}; for a day it can be had back: sysenv-ns remove --undo {name}" in said
+    assert f"removed {name}; to undo this within a day: sysenv-ns remove --undo {name}" in said
     assert _kept(tool) == [name]
     (found,) = json.loads(succeeded(tool.run("list", "--removed", "--size", "--json")).stdout)["removed"]
     assert Path(found["path"]).lstat().st_uid == 0
     assert found["size"] is None
     said = succeeded(tool.run("remove", "--undo")).stderr
     assert "continuing with sudo" in said
-    assert f"{name} is back" in said
+    assert f"restored {name}" in said
     assert proj.sh("cat /srv/kept") == "kept\n"
     succeeded(tool.run("remove", name))
     assert "deleted undone" in succeeded(tool.run("remove", "--purge", name)).stderr

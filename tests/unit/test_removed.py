@@ -119,5 +119,5 @@ def test_a_damaged_one_takes_no_name(store: Store) -> None:
 
 def test_an_unknown_environment_that_was_removed(store: Store) -> None:
     _removed(store, "proj")
-    assert store.unknown("proj").hint == "to have it back: sysenv-ns remove --undo proj"
+    assert store.unknown("proj").hint == "to restore it: sysenv-ns remove --undo proj"
     assert "create" in store.unknown("other").hint
