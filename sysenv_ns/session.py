@@ -52,7 +52,7 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
             from sysenv_ns import prompt  # before the pivot; exec has none
 
             shells = accounts.shells()
-        if enter(store, environment, reporter, settings):
+        if enter(store, environment, reporter, settings, emulated):
             reporter.notice(
                 f"the host has changed since {environment.name} was started; stop it to see the new files: "
                 f"sysenv-ns stop {environment.name}"
@@ -137,7 +137,13 @@ def _as(identity: Asked | None) -> tuple[str, ...]:
     return ()
 
 
-def enter(store: Store, environment: Environment, reporter: Reporter, settings: Config | None = None) -> bool:
+def enter(
+    store: Store,
+    environment: Environment,
+    reporter: Reporter,
+    settings: Config | None = None,
+    emulated: Emulation | None = None,
+) -> bool:
     """Move this process into the environment, holding its lock; `settings` if already read. Raises SysenvError.
 
     Returns whether the host has changed since the environment was started.
@@ -151,12 +157,25 @@ def enter(store: Store, environment: Environment, reporter: Reporter, settings: 
         _join(environment, mounts)
         sockets.show(made_meanwhile)
         return changed
-    start(store, environment, reporter, settings)
+    start(store, environment, reporter, settings, emulated)
     return False
 
 
-def start(store: Store, environment: Environment, reporter: Reporter, settings: Config | None = None) -> None:
-    """Move this process into a new root made of the environment's layers; see `enter`. Raises SysenvError."""
+def start(
+    store: Store,
+    environment: Environment,
+    reporter: Reporter,
+    settings: Config | None = None,
+    emulated: Emulation | None = None,
+) -> None:
+    """Move this process into a new root made of the environment's layers; see `enter`. Raises SysenvError.
+
+    The supervisor of `emulated`, which has not been loaded, makes the user namespace meanwhile.
+    """
+    id_map = environment.id_map
+    helper = emulated if id_map is not None and id_map.kind == "full" else None
+    if helper is not None and id_map is not None:
+        helper.make_namespace(id_map)
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
     from sysenv_ns.inside import tmpfiles, units
@@ -172,7 +191,7 @@ def start(store: Store, environment: Environment, reporter: Reporter, settings: 
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
         services_inside = units.names(environment.uppers())
-        namespace.enter(environment.id_map)
+        namespace.enter(id_map, helper.made_namespace() if helper is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
             from sysenv_ns import memory
@@ -214,7 +233,7 @@ def call_as_root(
 
     def inside() -> _T:
         os.umask(0o022)
-        start(store, environment, reporter)
+        start(store, environment, reporter, emulated=emulated)
         if id_map is not None:
             namespace.become_root()
             children.end_with(parent)  # it holds the environment's lock

@@ -14,13 +14,15 @@ import stat
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
-from sysenv_ns.kernel.answers import Calls, Serve
-from sysenv_ns.kernel.idmap import Kind
-from sysenv_ns.kernel.supervisor import Supervisor, Watch
+from sysenv_ns.kernel.idmap import IdMap, Kind
+from sysenv_ns.kernel.supervisor import Supervisor
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sysenv_ns.kernel.answers import Calls, Serve
+    from sysenv_ns.kernel.supervision import Watch
 
 # In the single id map: calls that need ids which nobody has.
 _FAKED = (
@@ -80,6 +82,16 @@ class Emulation:
         self._kind = kind
         self._filter = Filter(kind)
         self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors)
+
+    def make_namespace(self, id_map: IdMap) -> None:
+        """Let its supervisor make a user namespace with this full id map meanwhile, which takes as long as all mounts
+        together; a session that starts may use that. Raises SysenvError.
+        """
+        self._supervisor.make_namespace(id_map)
+
+    def made_namespace(self) -> int:
+        """The descriptor of that namespace. Raises SysenvError, OSError: why it could not be made."""
+        return self._supervisor.made_namespace()
 
     def load(self) -> None:
         """Load it for this process and all its descendants. Raises SysenvError."""
