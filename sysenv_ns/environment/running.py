@@ -16,7 +16,7 @@ from sysenv_ns.basics import contextmanager, signal, suppress
 from sysenv_ns.environment.state import State, read_state
 from sysenv_ns.environment.store import SOURCE_PREFIX, Environment
 from sysenv_ns.errors import OutOfReach, SysenvError
-from sysenv_ns.kernel import children, mountinfo, overlay
+from sysenv_ns.kernel import children, mountinfo
 from sysenv_ns.kernel.namespace import Kin, Mounts
 from sysenv_ns.kernel.processes import started_at
 from sysenv_ns.paths import Path
@@ -186,7 +186,11 @@ class Scan:
         # have made it; but nobody else can have the upper mounted.
         others = [group for group in self.groups if group.mounts.kin == "foreign"]
         claiming = [group for group in others if environment.source in group.sources(thorough=False)]
-        return [*sure, *claiming] if claiming and not sure and overlay.is_mounted(environment.upper) else sure
+        if not claiming or sure:
+            return sure
+        from sysenv_ns.kernel import overlay  # seldom
+
+        return claiming if overlay.is_mounted(environment.upper) else sure
 
     def is_session(self, group: _Group, environment: Environment, state: State | None) -> bool:
         """Whether it is a mount namespace that the tool has made for a session of this environment."""
@@ -302,9 +306,9 @@ def _mount_table(pid: int) -> bytes:
 
 def _sources(table: bytes) -> set[str]:
     """The environments whose overlay is in a mount table."""
-    if SOURCE_PREFIX.encode() not in table:  # of nearly all processes: spare the parsing
-        return set()
-    mounts = (mount for mount in mountinfo.parse(table) if mount.source.startswith(SOURCE_PREFIX))
+    prefix = SOURCE_PREFIX.encode()
+    lines = [line for line in table.split(b"\n") if prefix in line]  # of nearly all processes none: spare the parsing
+    mounts = (mount for mount in mountinfo.parse(b"\n".join(lines)) if mount.source.startswith(SOURCE_PREFIX))
     return {mount.source for mount in mounts if _is_overlay(mount)}
 
 

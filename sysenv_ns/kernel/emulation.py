@@ -19,7 +19,7 @@ from sysenv_ns.kernel.supervisor import Supervisor
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sysenv_ns.kernel.answers import Calls, Serve
     from sysenv_ns.kernel.supervision import Watch
@@ -73,11 +73,16 @@ class Emulation:
     """The emulation of calls that a user namespace refuses; prepared on the host's side, loaded inside."""
 
     def __init__(
-        self, kind: Kind, changes: Path | None = None, watch: Watch | None = None, visitors: Serve | None = None
+        self,
+        kind: Kind,
+        changes: Path | None = None,
+        watch: Callable[[], Watch] | None = None,
+        visitors: Serve | None = None,
     ) -> None:
         """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
 
-        `watch`: what else the supervisor watches; `visitors`: what it lets the user's own programs ask for.
+        `watch` gives, in the supervisor's process, what else that watches; `visitors`: what it lets the user's own
+        programs ask for.
         """
         self._kind = kind
         self._filter = Filter(kind)

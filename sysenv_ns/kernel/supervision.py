@@ -41,12 +41,17 @@ class Watch(Protocol):
 
 
 def serve(
-    connection: _socket.socket, calls: Calls, changes: Path | None, watch: Watch | None, visitors: Serve | None
+    connection: _socket.socket,
+    calls: Calls,
+    changes: Path | None,
+    watched_by: Callable[[], Watch] | None,
+    visitors: Serve | None,
 ) -> None:
     """Be the supervisor: see supervisor.py for what the other end of the connection sends."""
     gc.freeze()  # what it shares with the session shall stay shared
     gc.enable()
     children.leave_session({connection.fileno()}, "sysenv-ns-calls")
+    watch = watched_by() if watched_by is not None else None  # with what it imports
     message, rights = _receive(connection)
     if message and not rights:
         _make_namespace(connection, message)

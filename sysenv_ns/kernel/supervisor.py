@@ -21,6 +21,8 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysenv_ns.kernel.answers import Calls, Serve
     from sysenv_ns.kernel.supervision import Watch
 
@@ -32,10 +34,15 @@ class Supervisor:
     """The process, waiting for the listener of a filter; without one it ends together with this object's process."""
 
     def __init__(
-        self, calls: Calls, changes: Path | None = None, watch: Watch | None = None, visitors: Serve | None = None
+        self,
+        calls: Calls,
+        changes: Path | None = None,
+        watch: Callable[[], Watch] | None = None,
+        visitors: Serve | None = None,
     ) -> None:
         """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
 
+        `watch` gives, in its process, what else it watches.
         `visitors`: serves, in a process of its own, programs inside that run as the user (visits.py).
         """
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
