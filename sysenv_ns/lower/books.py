@@ -147,11 +147,12 @@ def _holds_still(watched: str) -> bool:
         try:
             found = lstat(path)
         except OSError:
-            now = ""
-        else:  # as `signature` and `_told` tell it
-            size = 0 if found.st_mode & kind == directory else found.st_size
-            now = f"{found.st_ctime_ns} {size} {found.st_ino}"
-        if now != known:
+            if known:
+                return False
+            continue
+        # As `signature` and `_told` tell it.
+        size = 0 if found.st_mode & kind == directory else found.st_size
+        if known != f"{found.st_ctime_ns} {size} {found.st_ino}":
             return False
     return True
 
