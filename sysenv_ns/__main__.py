@@ -15,7 +15,9 @@ def main() -> None:
     _occupy_standard_descriptors()
     if os.path.exists(_RESTRICTION):
         with _Importing():
-            from sysenv_ns import launcher
+            from sysenv_ns import launcher, libraries
+
+            libraries.find()  # which knows where this is installed
         launcher.go_on(sys.argv[1:])
     with _Importing():
         from sysenv_ns import quick
@@ -23,6 +25,9 @@ def main() -> None:
     if status is None:
         gc.enable()
         with _Importing():
+            from sysenv_ns import libraries
+
+            libraries.find()
             from sysenv_ns import cli
         cli.main(prog_name="sysenv-ns")  # not "python -m sysenv_ns"
     raise SystemExit(status)

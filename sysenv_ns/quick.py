@@ -99,6 +99,9 @@ def _ready(store: Store, name: str) -> Environment | None:
 
 
 def _progress() -> AbstractContextManager[Callable[[float], None]]:
+    from sysenv_ns import libraries
+
+    libraries.find()
     from sysenv_ns import console
 
     return console.progress("Reading the host")
