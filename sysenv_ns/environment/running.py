@@ -53,7 +53,7 @@ def find(environment: Environment) -> Mounts | None:
             for group in seen.groups:
                 if group.mounts.identity == state.namespace and seen.is_session(group, environment, state):
                     return group.keep()
-        held = seen.groups_of(environment)
+        held = seen.held(environment, state)
         if not held:
             seen.await_end()
             return None
@@ -178,7 +178,10 @@ class Scan:
 
     def groups_of(self, environment: Environment) -> list[_Group]:
         """The mount namespaces that have an environment's overlay."""
-        state = read_state(environment.path)
+        return self.held(environment, read_state(environment.path))
+
+    def held(self, environment: Environment, state: State | None) -> list[_Group]:
+        """The same for an environment whose state file says this."""
         sure = [group for group in self.groups if self._is_of(group, environment, state)]
         if not environment.by_root or os.geteuid() != 0:
             return sure
