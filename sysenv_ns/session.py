@@ -160,7 +160,7 @@ def start(
 ) -> None:
     """Move this process into a new root made of the environment's layers; see `enter`. Raises SysenvError.
 
-    The supervisor of `emulated`, which has not been loaded, makes the user namespace meanwhile.
+    `emulated`: not loaded yet; its supervisor has looked at the base, and makes the user namespace meanwhile.
     """
     id_map = environment.id_map
     helper = emulated if id_map is not None and id_map.kind == "full" else None
@@ -170,14 +170,16 @@ def start(
     from sysenv_ns.drivers import driver
     from sysenv_ns.inside import tmpfiles, units
     from sysenv_ns.kernel import operations
+    from sysenv_ns.lower import glance
 
     for directory in (environment.work, environment.root):  # nothing is kept in them
         directory.mkdir(mode=0o755, exist_ok=True)
     own = driver.of(environment)
     own.agree(store, reporter.ask, by_name=True)
-    before = signs.of_programs()  # before the base is compared with the host
     host = config.host(store, environment, settings)
-    with own.prepare(store, environment, host, reporter) as prepared:
+    seen = glance.read(emulated.looked()) if emulated is not None else None
+    before = signs.of_programs() if seen is None else seen.signs  # before the base is compared with the host
+    with own.prepare(store, environment, host, reporter, None if seen is None else seen.holds) as prepared:
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
@@ -190,7 +192,7 @@ def start(
             plan = memory.planned(plan, environment, reporter.notice)
         root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
-        state.record(environment, prepared.layers, before)
+        state.record(environment, prepared.layers, before, prepared.base)
         if host_accounts_changed:
             accounts_of_host.follow(store, environment, reporter.notice)
         namespace.pivot(root)

@@ -7,9 +7,13 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.environment import state
 from sysenv_ns.kernel.emulation import Emulation
+from sysenv_ns.kernel.processes import started_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysenv_ns.environment.store import Environment, Store
     from sysenv_ns.kernel.supervision import Watch
 
@@ -38,4 +42,19 @@ def emulation_of(store: Store, environment: Environment) -> Emulation | None:
 
         service.serve(connection, command.as_given(os.environ), is_allowed)
 
-    return Emulation(id_map.kind, changes, watch, serve_visitor)
+    return Emulation(id_map.kind, changes, watch, serve_visitor, _look(store, environment))
+
+
+def _look(store: Store, environment: Environment) -> Callable[[], bytes] | None:
+    """A look at the base that was mounted last; None where that is not known, or something still runs there."""
+    last = state.read_state(environment.path)
+    if last is None or not last.base or started_at(last.pid) == last.start_time:
+        return None
+    layers = [store.base / last.base / name for name in last.layers]
+
+    def look() -> bytes:
+        from sysenv_ns.lower import glance
+
+        return glance.look(layers)
+
+    return look

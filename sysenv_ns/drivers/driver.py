@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sysenv_ns.files.marks import Marks
+    from sysenv_ns.lower.books import Seen
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a start needs: the plan, and the base layers that it mounts (by name)."""
+    """What a start needs: the plan, the base layers that it mounts, and the base that they are of (by name)."""
 
     plan: tuple[Operation, ...]
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    base: str = ""
 
 
 class Driver(ABC):
@@ -48,10 +50,11 @@ class Driver(ABC):
 
     @abstractmethod
     def prepare(
-        self, store: Store, environment: Environment, host: Host, reporter: Reporter
+        self, store: Store, environment: Environment, host: Host, reporter: Reporter, seen: Seen | None = None
     ) -> AbstractContextManager[Prepared]:
         """Prepare everything that must exist before the namespaces are entered, and plan the mounts.
 
+        What of a base was just `seen` to be as on the host is not looked at again.
         Within the context, what the plan refers to is not deleted. Raises SysenvError.
         """
 

@@ -21,6 +21,8 @@ from sysenv_ns.reporter import Reporter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sysenv_ns.lower.books import Seen
+
 
 class Layered(Driver):
     """Environments above a base."""
@@ -33,12 +35,15 @@ class Layered(Driver):
         return self.data
 
     @contextmanager
-    def prepare(self, store: Store, environment: Environment, host: Host, reporter: Reporter) -> Iterator[Prepared]:
+    def prepare(
+        self, store: Store, environment: Environment, host: Host, reporter: Reporter, seen: Seen | None = None
+    ) -> Iterator[Prepared]:
         """See Driver."""
         host = self.surveyed(environment, host)
-        with self.base(store, environment, host.wishes).layers(host, reporter) as layers:
+        own = self.base(store, environment, host.wishes)
+        with own.layers(host, reporter, seen) as layers:
             plan = layout.plan(host, self.overlays(environment, host, layers))
-            yield Prepared(plan, tuple(layer.name for layer in layers))
+            yield Prepared(plan, tuple(layer.name for layer in layers), own.path.name)
 
     def overlays(self, environment: Environment, host: Host, layers: tuple[BaseLayer, ...]) -> Sequence[UnionMount]:
         """All overlays above these layers of the base, that of the root first."""

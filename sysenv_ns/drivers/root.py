@@ -17,6 +17,7 @@ from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.overlay import Overlay
+from sysenv_ns.lower.books import Seen
 from sysenv_ns.reporter import Reporter
 
 _HOST_DATABASE = "etc/passwd"
@@ -28,14 +29,16 @@ class RootDriver(Driver):
     name = "root"
 
     @contextlib.contextmanager
-    def prepare(self, store: Store, environment: Environment, host: Host, reporter: Reporter) -> Iterator[Prepared]:
+    def prepare(
+        self, store: Store, environment: Environment, host: Host, reporter: Reporter, seen: Seen | None = None
+    ) -> Iterator[Prepared]:
         """See Driver."""
         for mount in host.disks:
             for place in (directory.upper(mount.point), directory.work(mount.point)):
                 (environment.path / place).mkdir(parents=True, exist_ok=True)
         changes = {point or "/": _changes(environment, point) for point in self.points(host)}
         overlays = layout.overlays_of_disks(host, environment.source, changes, str(environment.root))
-        yield Prepared(layout.plan(host, overlays, protected=True), ())
+        yield Prepared(layout.plan(host, overlays, protected=True))
 
     def additions(self, id_map: IdMap | None, host: Host) -> tuple[Addition, ...]:
         """See Driver."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class State:
     """What the first session left: itself, its mount and user namespace (namespace.identity, of the boot with this id),
-    the base layers it mounted, and the host's signs (signs.of_programs) as they were before.
+    the base layers it mounted, the host's signs (signs.of_programs) as they were before, and the base of the layers.
     """
 
     pid: int
@@ -32,9 +32,12 @@ class State:
     user_namespace: int
     layers: tuple[str, ...]
     signs: Mapping[str, Signature | None] | None = None
+    base: str = ""  # what earlier versions have left has none
 
 
-def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str, Signature | None]) -> None:
+def record(
+    environment: Environment, layers: tuple[str, ...], signs: Mapping[str, Signature | None], base: str = ""
+) -> None:
     """Write the state file for this process, which has entered its new mount namespace but not pivoted yet."""
     pid = os.getpid()
     state = {
@@ -45,6 +48,7 @@ def record(environment: Environment, layers: tuple[str, ...], signs: Mapping[str
         "user_namespace": namespace.identity_of_own("user"),
         "signs": signs,
         "layers": layers,
+        "base": base,
     }
     # After a reboot the file says nothing that would be true.
     write_whole(environment.path / STATE, documents.json_of(state).encode(), durable=False)
@@ -63,7 +67,8 @@ def read_state(environment_path: Path) -> State | None:
             documents.name(layer, "a layer") for layer in documents.field(data, "layers", documents.sequence)
         )
         signs = documents.mapping(data["signs"], "signs") if data.get("signs") else None
-        state = State(pid, start_time, boot, mounts, users, layers, signs)
+        base = documents.name(data["base"], "a base") if data.get("base") else ""
+        state = State(pid, start_time, boot, mounts, users, layers, signs, base)
         return state if boot == _boot() else None
     except (OSError, ValueError):
         return None

@@ -78,15 +78,20 @@ class Emulation:
         changes: Path | None = None,
         watch: Callable[[], Watch] | None = None,
         visitors: Serve | None = None,
+        look: Callable[[], bytes] | None = None,
     ) -> None:
         """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
 
         `watch` gives, in the supervisor's process, what else that watches; `visitors`: what it lets the user's own
-        programs ask for.
+        programs ask for; `look`: what it does first of all, meanwhile.
         """
         self._kind = kind
         self._filter = Filter(kind)
-        self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors)
+        self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors, look)
+
+    def looked(self) -> bytes | None:
+        """What `look` has given in the supervisor's process; None without it. Raises SysenvError."""
+        return self._supervisor.looked()
 
     def make_namespace(self, id_map: IdMap) -> None:
         """Let its supervisor make a user namespace with this full id map meanwhile, which takes as long as all mounts

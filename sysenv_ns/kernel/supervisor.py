@@ -39,19 +39,24 @@ class Supervisor:
         changes: Path | None = None,
         watch: Callable[[], Watch] | None = None,
         visitors: Serve | None = None,
+        look: Callable[[], bytes] | None = None,
     ) -> None:
         """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
 
         `watch` gives, in its process, what else it watches.
+        `look`: what it does first of all, see `looked`.
         `visitors`: serves, in a process of its own, programs inside that run as the user (visits.py).
         """
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
         def serve() -> None:
+            if look is not None:
+                theirs.send(look())
             from sysenv_ns.kernel import supervision  # in its process, while this one goes on
 
             supervision.serve(theirs, calls, changes, watch, visitors)
 
+        self._looks = look is not None
         self._starter = children.start_detached(serve)
         theirs.close()
 
@@ -59,6 +64,19 @@ class Supervisor:
         """Wait until it has started, before anything depends on it. Raises SysenvError."""
         if children.reap(self._starter):
             raise SysenvError("the system call supervisor cannot be started", "end some of your processes")
+
+    def looked(self) -> bytes | None:
+        """What `look` has given, once; None without it. Raises SysenvError."""
+        if not self._looks:
+            return None
+        self._looks = False
+        try:
+            found = self._socket.recv(_ANSWER)
+        except OSError as error:
+            raise SysenvError(f"{_ENDED}: {reason(error)}", "try again") from error
+        if not found:
+            raise SysenvError(_ENDED, "try again")
+        return found
 
     def make_namespace(self, id_map: IdMap) -> None:
         """Let it make a user namespace with this full id map, and do not wait for that. Raises SysenvError."""
@@ -69,6 +87,7 @@ class Supervisor:
 
     def made_namespace(self) -> int:
         """Its descriptor. Raises SysenvError, OSError: why it could not be made."""
+        self.looked()
         report, ancillary, _, _ = self._socket.recvmsg(_ANSWER, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         if not report:
             raise SysenvError(_ENDED, "try again")
@@ -78,6 +97,7 @@ class Supervisor:
 
     def hand_over(self, listener: int) -> None:
         """Let it answer calls at `listener`, which is closed here. Raises SysenvError if it has ended."""
+        self.looked()  # the other end of what is closed before all has been read gets an error
         rights = struct.pack("i", listener)
         try:
             # So it knows the mounts of the session, without holding them.

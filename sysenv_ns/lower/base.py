@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import TypeAlias
 
+    from sysenv_ns.lower.books import Seen
     from sysenv_ns.lower.upkeep import Refreshed
 
 
@@ -81,16 +82,16 @@ class Base:
         self.path = store.base / "-".join(key)
 
     @contextmanager
-    def layers(self, host: Host, reporter: Reporter) -> Iterator[tuple[BaseLayer, ...]]:
+    def layers(self, host: Host, reporter: Reporter, seen: Seen | None = None) -> Iterator[tuple[BaseLayer, ...]]:
         """The layers of this host, uppermost first, which do not change within the context.
 
         Missing or stale ones are built first, with progress; not while a package manager of the host
-        is working. Raises SysenvError.
+        is working. What was just `seen` to be as on the host is not looked at again. Raises SysenvError.
         """
         plans, added = layout.layers(host), additions(self._id_map, host)
         with self._lock() as lock:
             watching = True
-            while (found := self._found(plans, added, watching)) is None:
+            while (found := self._found(plans, added, watching, seen)) is None:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 _await_package_managers(reporter)
                 before = signs.of_packages()
@@ -125,7 +126,7 @@ class Base:
             yield descriptor
 
     def _found(
-        self, plans: tuple[LayerPlan, ...], added: tuple[Addition, ...], watching: bool
+        self, plans: tuple[LayerPlan, ...], added: tuple[Addition, ...], watching: bool, seen: Seen | None = None
     ) -> tuple[BaseLayer, ...] | None:
         """The layers; None unless all exist and, when `watching`, nothing has changed on the host."""
         found = [BaseLayer(places.own(self.path, added))]
@@ -137,7 +138,7 @@ class Base:
                 return None
             roots: list[str] = []
             for tree in plan.trees:
-                of_tree = books.roots(layer, tree, watching)
+                of_tree = books.roots(layer, tree, watching, seen)
                 if of_tree is None:
                     return None
                 roots += of_tree

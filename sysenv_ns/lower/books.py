@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.files import reader
@@ -18,11 +19,14 @@ from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from sysenv_ns.host.index import Index
     from sysenv_ns.host.layout import Tree
     from sysenv_ns.host.signs import Signature
+
+# Whether it was just seen that a layer's tree, given by its slug, holds with this text of what it watches.
+Seen: TypeAlias = "Callable[[Path, str, str], bool]"
 
 FORMAT_VERSION = 5
 _LIMIT = 512 << 20  # bytes of an index: of 140,000 files it has 13 MB
@@ -127,20 +131,35 @@ def holds(layer: Path, tree: Tree) -> bool:
     return roots(layer, tree, watching=True) is not None
 
 
-def roots(layer: Path, tree: Tree, watching: bool) -> list[str] | None:
+def roots(layer: Path, tree: Tree, watching: bool, seen: Seen | None = None) -> list[str] | None:
     """The data-only lowers that the stubs of a tree's mirror need, in the order of search; None when there is no mirror
-    or, when `watching`, something that is watched has changed on the host.
+    or, when `watching`, something that is watched has changed on the host, unless it was just `seen` that nothing has.
     """
     data = read(layer, f"{slug(tree)}.json")
     if not is_of(tree, data) or "watched" not in data:
         return None
-    if watching and not _holds_still(data["watched"]):
+    told: str = data["watched"]
+    if watching and not (seen and seen(layer, slug(tree), told)) and not holds_still(told):
         return None
     found: list[str] | None = data.get("roots")
     return found
 
 
-def _holds_still(watched: str) -> bool:
+def watched(layer: Path) -> dict[str, str]:
+    """What the books of a layer watch on the host, by the slugs of its trees; nothing for one that is gone."""
+    try:
+        found = {name: read(layer, f"{name}.json").get("watched") for name in names(layer)}
+    except OSError:
+        return {}
+    return {name: told for name, told in found.items() if told is not None}
+
+
+def checksum(watched: str) -> int:
+    """The same for the same text."""
+    return zlib.crc32(watched.encode("utf-8", "surrogateescape"))
+
+
+def holds_still(watched: str) -> bool:
     """Whether the host is as these pairs tell. A loop without calls of its own: it is the longest part of a start."""
     lstat, kind, directory = os.lstat, stat.S_IFMT(0xFFFF), stat.S_IFDIR
     for path, known in _pairs(watched):

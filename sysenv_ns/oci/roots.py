@@ -53,7 +53,7 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
         for name, plan in plans.items():
             (memory / name).mkdir()
             os.close(operations.execute(plan, str(memory / name), reporter.operation))
-        state.record(environment, prepared.layers, before)
+        state.record(environment, prepared.layers, before, prepared.base)
     added = (*own.additions(environment.id_map, host), standins.prompt(environment.name))
     rules = contents.of_environment(host, added)
     upper = Upper(environment.changes(points), own.marks)

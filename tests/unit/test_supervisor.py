@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
 
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import answers, looker, namespace, syscalls
 from sysenv_ns.kernel.emulation import Filter
-from sysenv_ns.kernel.idmap import Kind
+from sysenv_ns.kernel.idmap import IdMap, Kind
+from sysenv_ns.kernel.supervisor import Supervisor
 from sysenv_ns.kernel.syscalls import Notification
+
+from .samples import FULL
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # linux/posix_acl.h
 NO_ID = 0xFFFFFFFF
@@ -64,3 +69,41 @@ def test_calls_that_are_left_to_the_supervisor(kind: Kind, names: set[str]) -> N
     assert set(calls.values()) <= names
     assert "mknodat" in calls.values()
     assert Filter(kind, supervised=False).calls == {}
+
+
+@pytest.fixture
+def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
+    """One that looks as the test wants it to, and has nothing to supervise."""
+    supervisor = Supervisor({}, look=request.param)
+    yield supervisor
+    supervisor._socket.close()
+    supervisor.wait()
+
+
+def _refuse(id_map: IdMap) -> NoReturn:
+    raise SysenvError("newuidmap refused the id map: no", "give yourself a range")
+
+
+@pytest.mark.parametrize("supervisor", [lambda: b"seen"], indirect=True)
+def test_it_tells_first_what_it_has_looked_at(supervisor: Supervisor) -> None:
+    assert supervisor.looked() == b"seen"
+    assert supervisor.looked() is None
+
+
+@pytest.mark.parametrize("look", [None, lambda: b"seen, and nobody asks"])
+def test_a_namespace_that_cannot_be_made_says_why(
+    look: Callable[[], bytes] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespace, "make_full", _refuse)
+    supervisor = Supervisor({}, look=look)
+    supervisor.make_namespace(FULL)
+    with pytest.raises(SysenvError, match="newuidmap refused the id map: no") as raised:
+        supervisor.made_namespace()
+    assert raised.value.hint == "give yourself a range"
+    supervisor._socket.close()
+
+
+@pytest.mark.parametrize("supervisor", [lambda: os._exit(0)], indirect=True)
+def test_one_that_has_ended_is_an_error(supervisor: Supervisor) -> None:
+    with pytest.raises(SysenvError, match="the system call supervisor has ended"):
+        supervisor.looked()
