@@ -24,7 +24,7 @@ _MOMENT = 0.1  # seconds for which it counts
 
 @dataclass(frozen=True)
 class Glance:
-    """What was seen from the time `at` on (seconds of time.monotonic), and the signs of the host's programs before."""
+    """What was seen until the time `at` (seconds of time.monotonic), and the signs of the host's programs before that."""
 
     at: float
     signs: Mapping[str, Signature | None]
@@ -41,12 +41,12 @@ class Glance:
 
 def look(layers: Iterable[Path]) -> bytes:
     """Look at all trees of these layers of a base, of which some may be gone; what `read` reads."""
-    at, before, unchanged = time.monotonic(), signs.of_programs(), {}
+    before, unchanged = signs.of_programs(), {}
     for layer in layers:
         for tree, watched in books.watched(layer).items():
             if books.holds_still(watched):
                 unchanged[_key(layer, tree)] = books.checksum(watched)
-    return documents.json_of({"at": at, "signs": before, "unchanged": unchanged}).encode()
+    return documents.json_of({"at": time.monotonic(), "signs": before, "unchanged": unchanged}).encode()
 
 
 def read(data: bytes | None) -> Glance | None:
