@@ -24,7 +24,7 @@ _MOMENT = 0.1  # seconds for which it counts
 
 @dataclass(frozen=True)
 class Glance:
-    """What was seen until the time `at` (seconds of time.monotonic), and the signs of the host's programs before that."""
+    """What was seen until the time `at` (seconds of time.monotonic), and the signs of the host's programs before."""
 
     at: float
     signs: Mapping[str, Signature | None]
