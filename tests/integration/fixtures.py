@@ -302,9 +302,11 @@ def packages(shared: Path) -> Path:
 
 
 @pytest.fixture
-def memory_store(tool: Tool) -> Iterator[Tool]:
-    """The tool with a store on a file system in memory."""
+def memory_store(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Tool]:
+    """The tool with a store without a base on a file system in memory; of a small host, whose base is soon built."""
     stays_on_its_file_system(tool)
+    if ROOT_RUN:
+        tool = request.getfixturevalue("new_machine").tool
     if not os.access(IN_MEMORY, os.W_OK):
         pytest.skip(f"there is no {IN_MEMORY}")
     path = IN_MEMORY / f"sysenv-test-{os.getpid()}"
