@@ -294,6 +294,17 @@ def new_machine(host_image: Path, tool: Tool) -> Iterator[Machine]:
 
 
 @pytest.fixture
+def small_environment(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Environment]:
+    """A new one of a small host, where apt and dpkg have little to read; without root, of this one."""
+    if not ROOT_RUN:
+        yield request.getfixturevalue("new_environment")
+        return
+    machine: Machine = request.getfixturevalue("machine")
+    yield machine.create()
+    machine.tool.end(machine.environment.name)
+
+
+@pytest.fixture
 def packages(shared: Path) -> Path:
     """A directory for packages that all can read."""
     path = shared / "packages"

@@ -31,7 +31,9 @@ _PACKAGES = (
 )
 _TOP = (
     *("boot", "dev", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp"),
-    *("usr/local/bin", "var/tmp", "var/opt"),
+    *("usr/local/bin", "var/tmp", "var/opt", "var/backups", "var/log/apt"),
+    *("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"),
+    *("var/lib/dpkg/alternatives", "var/lib/dpkg/info", "var/lib/dpkg/triggers", "var/lib/dpkg/updates"),
 )
 # What a small system has dpkg leave out, a third of all bytes and files: translations, manuals, what upstream says.
 _LEFT_OUT = re.compile(
@@ -197,7 +199,7 @@ def _text(path: Path) -> str:
 def build(root: Path) -> None:
     """Copy the files of a few packages of this host, and its /etc, to a directory: 100 MB in 3,300 files."""
     packages = sorted(_closure(_PACKAGES))
-    for name in (*_TOP, "var/lib/dpkg/info"):
+    for name in _TOP:
         (root / name).mkdir(parents=True)
     links = [name for name in _LINKS if Path("/", name).is_symlink()]
     for name in links:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from bench.rows import ROWS
 
-from .machines import Machine
 from .support import ROOT_RUN, Tool, describe, fits_in_memory, ran
 
 _LIMIT = 900.0  # seconds
@@ -51,5 +50,5 @@ def test_each_row(tool: Tool) -> None:
 
 
 @pytest.mark.modes("full", more=("single",))
-def test_each_row_that_builds_bases(machine: Machine) -> None:
-    _measure(machine.tool, *_BUILDERS)
+def test_each_row_that_builds_bases(request: pytest.FixtureRequest, tool: Tool) -> None:
+    _measure(request.getfixturevalue("machine").tool if ROOT_RUN else tool, *_BUILDERS)
