@@ -50,7 +50,6 @@ def serve(
     """Be the supervisor: see supervisor.py for what the other end of the connection sends."""
     gc.freeze()  # what it shares with the session shall stay shared
     gc.enable()
-    children.leave_session({connection.fileno()}, "sysenv-ns-calls")
     watch = watched_by() if watched_by is not None else None  # with what it imports
     message, rights = _receive(connection)
     if message and not rights:

@@ -50,6 +50,7 @@ class Supervisor:
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
         def serve() -> None:
+            children.leave_session({theirs.fileno()}, "sysenv-ns-calls")
             if look is not None:
                 theirs.send(look())
             from sysenv_ns.kernel import supervision  # in its process, while this one goes on
