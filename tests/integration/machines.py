@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import accounts
 from .support import BASE_LIMIT, Argument, Environment, Tool, ended, line, succeeded, wait_for
+from .workers import locked
 
 # What the tool and the tests run; with what they depend on and the essential packages some 120.
 _PACKAGES = (
@@ -211,7 +212,8 @@ def build(root: Path) -> None:
     wanted = {path for path in {*listed, *info, *_OF_NO_PACKAGE} - made if not _LEFT_OUT.fullmatch(path)}
     real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, wanted)}
     _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
-    _copy(root, "--recursion", ["/etc"])
+    with locked(accounts.DATABASES):  # no other worker makes users meanwhile: tar fails where a directory changes
+        _copy(root, "--recursion", ["/etc"])
     (root / "var/lib/dpkg/status").write_text(output("dpkg-query", "--status", *packages))
     _forget(root)
     _copy_triggers(root / "var/lib/dpkg/triggers", packages)
