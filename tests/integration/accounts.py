@@ -21,7 +21,7 @@ from .workers import locked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SUBORDINATE_IDS = 65536
-_DATABASES = Path("/etc")  # locked while accounts come and go: useradd and usermod do not wait for each other
+DATABASES = Path("/etc")  # locked while accounts come and go: useradd and usermod do not wait for each other
 _FOR_EVERYBODY = ("/tmp", "/var/tmp", "/dev/shm")
 _BOUND = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$1" "$2"; shift 2; exec "$@"', "sh")
 
@@ -36,7 +36,7 @@ def throwaway_users() -> Iterator[dict[str, Account]]:
     """A user with subordinate ids ("full") and one without ("single"), who vanish with all their files."""
     _remove_left_over()
     try:
-        with locked(_DATABASES):
+        with locked(DATABASES):
             _run("groupadd", group_name())
             made = {kind: _add(kind) for kind in ("full", "single")}
         yield made
@@ -91,7 +91,7 @@ def _group_names() -> list[str]:
 
 
 def _remove(prefix: str) -> None:
-    with locked(_DATABASES):
+    with locked(DATABASES):
         homes = _remove_accounts(prefix)
     for home in homes:  # others need not wait for what can take minutes
         subprocess.run(["rm", "-rf", home], check=False, capture_output=True, timeout=600)

@@ -8,12 +8,13 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import accounts
 from .support import BASE_LIMIT, Argument, Environment, Tool, ended, line, succeeded, wait_for
+from .workers import locked
 
 # What the tool and the tests run; with what they depend on and the essential packages some 120.
 _PACKAGES = (
@@ -211,9 +212,11 @@ def build(root: Path) -> None:
     wanted = {path for path in {*listed, *info, *_OF_NO_PACKAGE} - made if not _LEFT_OUT.fullmatch(path)}
     real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, wanted)}
     _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
-    _copy(root, "--recursion", ["/etc"])
+    with locked(accounts.DATABASES):  # no other worker makes users meanwhile: tar fails where a directory changes
+        _copy(root, "--recursion", ["/etc"])
     (root / "var/lib/dpkg/status").write_text(output("dpkg-query", "--status", *packages))
     _forget(root)
+    _copy_triggers(root / "var/lib/dpkg/triggers", packages)
     for name in ("tmp", "var/tmp"):
         (root / name).chmod(0o1777)
     (root / "root").chmod(0o700)
@@ -229,6 +232,15 @@ def _forget(root: Path) -> None:
             ]
             if kept != lines:
                 path.write_text("".join(kept))
+
+
+def _copy_triggers(directory: Path, packages: Sequence[str]) -> None:
+    """What some packages are interested in. Without any, dpkg takes all for triggered: as if it were new to it."""
+    for path in Path("/var/lib/dpkg/triggers").iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if re.split("[:/]", line.split()[-1])[0] in packages]
+        if kept or not lines:
+            (directory / path.name).write_text("".join(kept))
 
 
 def unmerge_usr(root: Path) -> None:

@@ -297,11 +297,11 @@ def tail(text: str) -> str:
     return "\n".join(text.splitlines()[-40:])
 
 
-def wait_for(condition: Callable[[], bool], limit: float = START_LIMIT) -> None:
+def wait_for(condition: Callable[[], bool], limit: float = START_LIMIT, why: str = "") -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + limit
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"waited in vain for {limit} s {why}"
         time.sleep(0.05)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -187,28 +188,32 @@ def test_many_packages(machine: Machine, packages: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.modes("full")
 def test_packages_of_apt_and_random_changes(environment: Environment, mirror: Mirror, whole: bool) -> None:
-    """Compared with a look at every file of both sides, of the whole system; with --all of fifty packages, and at
-    all that is in large files.
+    """Compared with a look at every file of both sides, of the whole system; with --all of fifty packages, at all that
+    is in large files, and at what no package of the test can touch.
     """
+    passed_over = trees.PASSED_OVER if whole else trees.without_the_largest()
+    look_inside = partial(trees.inside, environment, *_top(), passed_over=passed_over)
+    look_outside = partial(trees.outside, environment, *_top(), passed_over=passed_over)
+    ends: trees.Look = "content" if whole else "ends"
     packages = _FIFTY if whole else _FIFTY[::5]
-    fresh = trees.inside(environment, *_top(), look="times")
-    before = trees.outside(environment, *_top(), look="times")
+    fresh = look_inside(look="times")
+    before = look_outside(look="times")
     mirror.install(environment, "--no-install-recommends", *packages)
     random = Random(7)
-    files = sorted({*trees.inside(environment, *_top(), look="times")} - {*fresh})
+    files = sorted({*look_inside(look="times")} - {*fresh})
     paths = [*random.sample(files, 200), *random.sample(sorted(p for p in fresh if p.startswith("/usr/share/")), 100)]
     plan = [
         (random.choice(_OPERATIONS), random.choice(paths), f"{random.choice(paths)}.new", random.randrange(50))
         for _ in range(150)
     ]
     succeeded(environment.exec("python3", "-B", "-c", _OPERATE, json.dumps(plan)))
-    own = trees.inside(environment, *_top(), look="content" if whole else "ends")
+    own = look_inside(look=ends)
     found = _diff(environment)
-    host = trees.outside(environment, *_top(), look="content" if whole else "ends")
+    host = look_outside(look=ends)
     expected = trees.compare(host, own)
-    untouched = _same(fresh, trees.inside(environment, *_top(), look="times"))
+    untouched = _same(fresh, look_inside(look="times"))
     ignored = {*expected} & untouched  # what all environments have
-    alive = ({*before} | {*host}) - _same(before, trees.outside(environment, *_top(), look="times"))  # the host is
+    alive = ({*before} | {*host}) - _same(before, look_outside(look="times"))  # the host is
     # Other tests make users: then what an environment has in place of the host's passwords is another one, too.
     ignored |= alive | (_ACCOUNTS if alive & _ACCOUNTS else set())
     ignored |= {path for path in expected if path.startswith("/var/lib/sysenv-ns/users/")}  # bound: root's own stores

@@ -135,7 +135,7 @@ def test_no_room(small: _Small, packages: Path) -> None:
     kind, number = {"full": ("btrfs", "EDQUOT"), "single": ("ext4", "ENOSPC"), "root": ("tmpfs", "ENOSPC")}[mode]
     with small.with_disk(kind) as (disk, store):
         if mode != "root":
-            with disk.room(16 * _MEBIBYTE):
+            with disk.room(2 * _MEBIBYTE):
                 refused(
                     store.run("create", *store.options, "first", limit=BASE_LIMIT), 1, "base", number, "free some space"
                 )

@@ -19,7 +19,8 @@ from . import images
 from .debs import program
 from .images import Image
 from .machines import Machine
-from .support import APT_LIMIT, BASE_LIMIT, Environment, end, finish, refused, sleeper, succeeded, wait_for
+from .mirror import Mirror
+from .support import APT_LIMIT, BASE_LIMIT, Environment, Tool, end, finish, refused, sleeper, succeeded, wait_for
 
 # On the host: files with several names, private ones, and what tells which machine it is.
 _HOST = r"""
@@ -270,8 +271,18 @@ ls /usr/share; stat -c '%n %a %F %U %Y' /usr/share/doc /etc/issue /usr/share/man
 
 @pytest.mark.slow
 @pytest.mark.modes("full")
-def test_podman_loads_and_runs_it(machine: Machine, packages: Path, whole: bool) -> None:
-    """As a user, who is not root for podman either; with --all of environments with both id maps."""
+def test_podman_loads_and_runs_it(
+    machine: Machine, tools: dict[str, Tool], mirror: Mirror, packages: Path, whole: bool
+) -> None:
+    """As a user, who is not root for podman either; with --all of environments with both id maps.
+
+    With --all the helper installs podman itself, on the small host; else it finds it in an environment of this one.
+    """
+    user = machine.tool if whole else tools["full"]
+    podman = user.environment("oci-check")
+    if not whole:
+        succeeded(user.run("create", *user.options, podman.name))
+        mirror.install(podman, "--no-install-recommends", "podman", "crun", "uidmap", "skopeo")
     check = program("check").build(packages)
     helper = str(machine.tool.launcher.with_name("oci-check"))
     owners = {"full": "daemon mail 4750", "single": "root root 4750"}
@@ -282,7 +293,8 @@ def test_podman_loads_and_runs_it(machine: Machine, packages: Path, whole: bool)
         environment.sh("rm -r /usr/share/common-licenses /etc/issue; mkdir /etc/issue; chmod 1700 /usr/share/doc")
         image = _export(environment)["image"]
         script = "check; stat -c '%U %G %a' /opt/program; id -u; cat /etc/machine-id; " + _SHOWN
-        result = replace(machine.tool, launcher=Path(helper)).run(
+        result = replace(user, launcher=Path(helper)).run(
             "--keep", str(_file(environment)), image, "sh", "-ec", script, limit=APT_LIMIT
         )
         assert succeeded(result).stdout == f"check 1\n{owner}\n0\n" + environment.sh(_SHOWN)
+    user.end(podman.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .debs import Archive, Deb, assert_sound, attempt, change, program, states
-from .machines import output
+from .machines import Machine, output
 from .mirror import Mirror
 from .support import Environment, describe, finish, line, succeeded, wait_for
 
@@ -78,6 +78,22 @@ def test_marks(environment: Environment, shared: Path) -> None:
     assert_sound(environment)
 
 
+def test_downgrade_of_a_package_of_the_host(small_environment: Environment, machine: Machine, shared: Path) -> None:
+    """To an older version, and up again."""
+    _, newer = Archive(small_environment, shared).add(program("trip"), program("trip", "2"))
+    machine.sh('dpkg -i "$1"', str(newer))
+    assert states(small_environment, "trip") == {"trip": "ii 2"}
+    small_environment.apt("install", "--allow-downgrades", "trip=1")
+    assert states(small_environment, "trip") == {"trip": "ii 1"}
+    assert small_environment.sh("trip") == "trip 1\n"
+    assert_sound(small_environment)
+    small_environment.apt("install", "--only-upgrade", "trip")
+    assert states(small_environment, "trip") == {"trip": "ii 2"}
+    assert small_environment.sh("trip") == machine.sh("trip") == "trip 2\n"
+    assert_sound(small_environment)
+
+
+@pytest.mark.matrix
 def test_downgrade_to_an_older_version_of_the_archive(new_environment: Environment, mirror: Mirror) -> None:
     package, newer, older = _package_with_two_versions(mirror)
     for version in (newer, older):

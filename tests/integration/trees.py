@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from .machines import output
 from .support import BASE_LIMIT, Environment, succeeded
 
 TOP = ("bin", "boot", "etc", "opt", "root", "srv", "usr", "var")
-_PASSED_OVER = ["/var/tmp"]
+PASSED_OVER = ("/var/tmp",)
 
 # What is at each path: type, mode, owner, size, and content or destination; what cannot be read is empty.
 _DUMP = r"""
@@ -59,21 +60,32 @@ Tree = dict[str, list[Any]]
 Expected = dict[str, tuple[str, list[Any] | None, list[Any] | None]]
 
 
-def inside(environment: Environment, *paths: str, look: Look = "content") -> Tree:
+def inside(
+    environment: Environment, *paths: str, look: Look = "content", passed_over: Sequence[str] = PASSED_OVER
+) -> Tree:
     """What an environment has at and below these paths, as its root sees it."""
-    command = ("python3", "-B", "-c", _DUMP, look, json.dumps(_PASSED_OVER), *paths)
+    command = ("python3", "-B", "-c", _DUMP, look, json.dumps(passed_over), *paths)
     return _parsed(succeeded(environment.exec(*command, limit=BASE_LIMIT)).stdout)
 
 
-def outside(environment: Environment, *paths: str, look: Look = "content") -> Tree:
+def outside(
+    environment: Environment, *paths: str, look: Look = "content", passed_over: Sequence[str] = PASSED_OVER
+) -> Tree:
     """What the host has there, as the user sees it, with owners as they are to be inside."""
     tool = environment.tool
     prefix = tool.prefix or tool.account.setpriv()
-    command = ("/usr/bin/python3", "-B", "-c", _DUMP, look, json.dumps(_PASSED_OVER), *paths)
+    command = ("/usr/bin/python3", "-B", "-c", _DUMP, look, json.dumps(passed_over), *paths)
     tree = _parsed(output(*prefix, *command))
     if tool.mode == "single":
         tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
     return tree
+
+
+def without_the_largest() -> tuple[str, ...]:
+    """What to pass over so that no directory of /usr/lib with 20,000 files is looked at: some vendor's software."""
+    directories = [entry.path for entry in os.scandir("/usr/lib") if entry.is_dir(follow_symlinks=False)]
+    large = (path for path in directories if sum(len(files) for _, _, files in os.walk(path)) >= 20_000)
+    return (*PASSED_OVER, *large)
 
 
 def _parsed(text: str) -> Tree:

@@ -136,7 +136,7 @@ def locked(directory: Path) -> Iterator[None]:
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        wait_for(lambda: _locks(descriptor), APT_LIMIT)
+        wait_for(lambda: _locks(descriptor), 2 * APT_LIMIT, f"for what another worker or run does with {directory}")
         yield
     finally:
         os.close(descriptor)
