@@ -11,7 +11,18 @@ from pathlib import Path
 
 from sysenv_ns import launcher, policy, sudo
 from sysenv_ns.drivers import choose, driver
-from sysenv_ns.environment import config, directory, ephemeral, layers, links, removed, running, shims, transaction
+from sysenv_ns.environment import (
+    config,
+    directory,
+    ephemeral,
+    layers,
+    links,
+    removed,
+    running,
+    shims,
+    transaction,
+    uppers,
+)
 from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description, timestamp
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
@@ -143,7 +154,7 @@ def _keep(store: Store, environment: Environment, hours: int) -> Removed:
     try:
         if not is_directory(store.removed):  # the store is of an earlier version
             store.removed.mkdir(mode=0o755)
-        with layers.locked(store):  # nobody is looking for what environments need
+        with uppers.locked(store):  # nobody is looking for what environments need
             transaction.publish(environment.path, found.path)
     except OSError as error:
         raise SysenvError(
@@ -168,7 +179,7 @@ def restore(store: Store, name: str | None) -> Environment:
         need.arguments = ("remove", "--undo", "--", found.name)
         raise need
     try:
-        with layers.locked(store):
+        with uppers.locked(store):
             store.load_from(found.path, found.name, store)  # what is damaged takes no name
             transaction.publish(found.path, store.envs / found.name)
     except FileExistsError:

@@ -10,7 +10,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING, failures, notices, session
 from sysenv_ns.command import Asked, Command
-from sysenv_ns.environment import ephemeral, rootstore, running, transaction
+from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SysenvError
 from sysenv_ns.packages import origin
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _IDENTITIES: dict[str, Asked] = {"--root": "root", "--me": "me", "--linked": "linked"}
-_OPTIONS = {"exec": {*_IDENTITIES}, "shell": {"--root", "--me"}}
+_EPHEMERAL = "--ephemeral"
+_OPTIONS = {"exec": {*_IDENTITIES, _EPHEMERAL}, "shell": {"--root", "--me", _EPHEMERAL}}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class PlainCall:
     name: str
     identity: Asked | None
     arguments: tuple[str, ...] | None  # None: a shell
+    ephemeral: bool = False  # in a throwaway environment on top of that one
 
 
 def run(arguments: Sequence[str]) -> int | None:
@@ -43,7 +45,7 @@ def run(arguments: Sequence[str]) -> int | None:
     store = None
     try:
         store = rootstore.of_user()
-        environment = _ready(store, call.name)
+        environment = _ready(store, call)
         if environment is None:
             return None
         reporter = Reporter(notices.notice, lambda message: None, _progress)
@@ -60,33 +62,41 @@ def run(arguments: Sequence[str]) -> int | None:
 
 
 def parsed(arguments: Sequence[str]) -> PlainCall | None:
-    """A plain call: exec [--root|--me|--linked] NAME [--] COMMAND..., or shell [--root|--me] NAME; None for others."""
+    """A plain call: exec [--root|--me|--linked|--ephemeral] NAME [--] COMMAND..., or the same of shell with NAME alone.
+
+    None for others.
+    """
     verb, *rest = arguments or ("",)
     if verb not in _OPTIONS:
         return None
     identity: Asked | None = None
-    while rest and rest[0] in _OPTIONS[verb]:
-        identity = _IDENTITIES[rest.pop(0)]
+    is_ephemeral = False
+    while rest and (option := rest[0]) in _OPTIONS[verb]:
+        identity = _IDENTITIES.get(option, identity)
+        is_ephemeral |= option == _EPHEMERAL
+        del rest[0]
     if not rest or not rest[0] or rest[0].startswith("-"):
         return None
     name, *command = rest
     if verb == "shell":
-        return None if command else PlainCall(name, identity, None)
+        return None if command else PlainCall(name, identity, None, is_ephemeral)
     if command[:1] == ["--"]:
         command = command[1:]
     elif command and command[0].startswith("-"):  # an option at the wrong place
         return None
-    return PlainCall(name, identity, tuple(command)) if command else None
+    return PlainCall(name, identity, tuple(command), is_ephemeral) if command else None
 
 
-def _ready(store: Store, name: str) -> Environment | None:
+def _ready(store: Store, call: PlainCall) -> Environment | None:
     """The environment; None if anything has to be done, asked or told before it is entered."""
     try:
-        if os.environ.get("SYSENV_NS") or running.inside() or not store.exists(name):
+        if os.environ.get("SYSENV_NS") or running.inside() or not store.exists(call.name):
             return None
-        if any(ephemeral.ended(store)) or transaction.abandoned(store.trash):
+        if ephemeral.are_in_the_way(store) or transaction.abandoned(store.trash):
             return None
-        environment = store.load(name)
+        if call.ephemeral:
+            return throwaway.on_top(store, call.name, ephemeral.new_name(store))
+        environment = store.load(call.name)
         environment.require_root()
         return None if origin.may_be_drifted(environment) else environment
     except SysenvError:

@@ -93,8 +93,11 @@ class Environment:
 
         Frozen ones that do not exist are left out.
         """
-        frozen = ((self.shared or self.store) / directory.LAYERS / ident / place for ident in self.layers)
-        return (self.path / place, *(path for path in frozen if path.is_dir()))
+        return (self.path / place, *(path / place for path in self.frozen() if (path / place).is_dir()))
+
+    def frozen(self) -> list[Path]:
+        """The directories of its frozen layers, uppermost first."""
+        return [(self.shared or self.store) / directory.LAYERS / ident for ident in self.layers]
 
     @property
     def work(self) -> Path:
@@ -311,11 +314,14 @@ class Store:
         places = [part.layers / ident for part in self.parts()]
         return next(filter(is_directory, places), places[0])
 
-    def add(self, environment: Environment, staging: Path) -> None:
-        """Make the environment prepared in `staging` visible under its name, all at once. Raises SysenvError."""
-        write_description(staging, environment)
+    def add(self, environment: Environment, staging: Path, durable: bool = True) -> None:
+        """Make the environment prepared in `staging` visible under its name, all at once, for good if `durable`.
+
+        Raises SysenvError.
+        """
+        write_description(staging, environment, durable)
         try:
-            transaction.publish(staging, environment.path)
+            transaction.publish(staging, environment.path, durable)
         except FileExistsError:
             raise NameTaken(
                 f"the environment {environment.name} already exists",

@@ -50,9 +50,13 @@ def discard(path: Path, id_map: IdMap | None) -> None:
             removal.remove_tree(path, id_map)
 
 
-def publish(built: Path, target: Path) -> None:
-    """Let a directory appear under a name that nothing has, for good. Raises OSError: EEXIST when something has it."""
-    sync_directory(built)
+def publish(built: Path, target: Path, durable: bool = True) -> None:
+    """Let a directory appear under a name that nothing has, for good if `durable`.
+
+    Raises OSError: EEXIST when something has it.
+    """
+    if durable:
+        sync_directory(built)
     # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -62,7 +66,8 @@ def publish(built: Path, target: Path) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         raise
-    sync_directory(target.parent)
+    if durable:
+        sync_directory(target.parent)
 
 
 def exchange(built: Path, target: Path, whole: bool = False) -> None:

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Literal, NamedTuple
 
 from sysenv_ns.files import reader
-from sysenv_ns.files.marks import Marks
+from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
-# But for those that a program inside has made: they are escaped (overlayfs, nesting).
-_NOTE = re.compile(r"(user|trusted)\.(overlay\.(?!overlay\.)|fuseoverlayfs\.)")
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -281,11 +278,6 @@ def attributes(place: str) -> dict[str, bytes]:
     names = os.listxattr(place, follow_symlinks=False)
     own = (name for name in names if not is_of_overlay(name))
     return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
-
-
-def is_of_overlay(name: str) -> bool:
-    """Whether an attribute belongs to an overlay."""
-    return _NOTE.match(name) is not None
 
 
 def same_content(one: BinaryIO, other: BinaryIO) -> bool:

@@ -193,8 +193,8 @@ def own(environment: Environment, path: str) -> str | None:
 
 def owned(environment: Environment, paths: Iterable[str]) -> list[str]:
     """Those of these paths where an environment has something of its own."""
-    uppers = list(_uppers(environment))
-    return [path for path in paths if any(_decides(upper, path) for upper in uppers)]
+    changed = list(_uppers(environment))
+    return [path for path in paths if any(_decides(upper, path) for upper in changed)]
 
 
 def _uppers(environment: Environment) -> Iterator[Root]:
@@ -257,14 +257,14 @@ def _check_parent(path: Path) -> None:
 
 def collect(store: Store) -> None:
     """Delete the states that neither an environment, be it a removed one, nor a frozen layer names."""
-    from sysenv_ns.environment import layers, removed
+    from sysenv_ns.environment import removed, uppers
     from sysenv_ns.files import removal
 
     if not store.layers.is_dir():  # nothing was ever made here
         return
     # Before a look at what there is: what has been made meanwhile is there by then.
     building = transaction.is_building(store.trash)
-    with layers.locked(store):  # no environment is being removed or restored meanwhile
+    with uppers.locked(store):  # no environment is being removed or restored meanwhile
         frozen = [path for path in store.layers.iterdir() if path.is_dir()]
         former = [found.path for found in removed.all_of(store.removed)]
         directories = [*(store.envs / name for name in store.names()), *former, *frozen]
