@@ -17,9 +17,16 @@ def main() -> None:
         with _Importing():
             from sysenv_ns import launcher
         launcher.go_on(sys.argv[1:])
-    with _Importing():
-        from sysenv_ns import quick
-    status = quick.run(sys.argv[1:])
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    status = None
+    if verb in ("exec", "shell"):
+        with _Importing():
+            from sysenv_ns import quick
+        status = quick.run(sys.argv[1:])
+    elif verb in ("create", "list"):
+        with _Importing():
+            from sysenv_ns import quick_verbs
+        status = quick_verbs.run(sys.argv[1:])
     if status is None:
         gc.enable()
         with _Importing():

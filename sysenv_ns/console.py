@@ -17,6 +17,7 @@ import click
 from sysenv_ns import text
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import find_program
+from sysenv_ns.notices import can_ask, on_terminal
 from sysenv_ns.sudo import Caller
 
 # less ends when all fits on the screen, lets colours through, and leaves the text there.
@@ -116,11 +117,6 @@ def show_in_pager(data: bytes, command: str, caller: Caller | None) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def on_terminal() -> bool:
-    """Whether results go to a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
 def wants_colours(caller: Caller | None) -> bool:
     """Whether results are shown in colours: on a terminal that has them, unless NO_COLOR forbids it (no-color.org)."""
     variables = os.environ if caller is None else caller.variables
@@ -138,11 +134,6 @@ def _encoded(result: str) -> bytes:
     """A text in the encoding of stdout; characters that this lacks become escapes."""
     encoding = sys.stdout.encoding if sys.stdout is not None else None
     return result.encode(encoding or "utf-8", "backslashreplace")
-
-
-def can_ask() -> bool:
-    """Whether the user can be asked: stdin and stderr are a terminal."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def asked(question: str, default: bool = False) -> bool:

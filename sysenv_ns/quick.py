@@ -12,7 +12,7 @@ from sysenv_ns import TYPE_CHECKING, failures, notices, session
 from sysenv_ns.command import Asked, Command
 from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
 from sysenv_ns.environment.store import Environment, Store
-from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SysenvError
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
@@ -39,26 +39,15 @@ class PlainCall:
 def run(arguments: Sequence[str]) -> int | None:
     """Become the command of a plain call. Returns the exit status if that fails, None if the call is not plain."""
     call = parsed(arguments)
-    if call is None:
-        return None
-    outside = failures.root()
-    store = None
-    try:
-        store = rootstore.of_user()
-        environment = _ready(store, call)
-        if environment is None:
-            return None
+    return None if call is None else failures.guarded(lambda: _become(call), failures.EXIT_BEFORE_COMMAND)
+
+
+def _become(call: PlainCall) -> None:
+    """Become the command. Returns if anything has to be done, asked or told before."""
+    store = rootstore.of_user()
+    if (environment := _ready(store, call)) is not None:
         reporter = Reporter(notices.notice, lambda message: None, _progress)
         session.run(store, environment, Command(call.arguments, call.identity), reporter)
-    except BrokenPipeError:  # nobody reads what it says
-        return EXIT_FAILURE
-    except KeyboardInterrupt:
-        notices.notice("interrupted")
-        return EXIT_INTERRUPTED
-    except (SysenvError, OSError) as error:
-        return failures.tell(error, failures.EXIT_BEFORE_COMMAND)
-    except Exception as error:
-        return failures.tell_unexpected(error, outside, store.path if store else None, None)
 
 
 def parsed(arguments: Sequence[str]) -> PlainCall | None:

@@ -68,8 +68,8 @@ def are_in_the_way(store: Store) -> bool:
 
     With changes in memory each leaves some small files only, and to delete those of many takes as long as of one.
     """
-    found = enumerate(ended(store))
-    return any(number == _FEW or not os.path.isdir(environment.path / directory.MEMORY) for number, environment in found)
+    found = (environment.path for environment in ended(store))
+    return any(number == _FEW or not os.path.isdir(path / directory.MEMORY) for number, path in enumerate(found))
 
 
 def was_never_started(environment: Environment) -> bool:

@@ -21,6 +21,7 @@ import time
 from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import directory, transaction
+from sysenv_ns.environment.directory import is_name
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import locks, marks, reader
 from sysenv_ns.files.marks import Marks
@@ -50,7 +51,6 @@ _DEFAULT_ACL = "system.posix_acl_default"
 _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _IN_IDENTS = frozenset(f"{_DIGITS}{_LETTERS}{_LETTERS.upper()}-")
-_IN_NAMES = _IN_IDENTS | {".", "_"}
 _IN_LAYERS = frozenset(f"{_DIGITS}abcdef")
 _END = 253402300800.0
 _OF_ANOTHER = "use the version of sysenv-ns that made it"
@@ -140,11 +140,6 @@ class Environment:
         """Raise NeedsRoot when only root can enter, end or remove it and the caller is not root."""
         if self.by_root and os.geteuid() != 0:
             raise NeedsRoot(f"{self.name} has the driver root", "run sysenv-ns with sudo")
-
-
-def is_name(name: str) -> bool:
-    """Whether something in the store can have this name."""
-    return 0 < len(name) <= 100 and name[0] not in ".-" and _IN_NAMES.issuperset(name)
 
 
 def _is_ident(ident: str) -> bool:

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Protocol
 
-from sysenv_ns.files.reader import Root
 from sysenv_ns.files.view import Own, View
-from sysenv_ns.packages import debconf, dpkg, merge, origin
+from sysenv_ns.packages import debconf, dpkg, merge
 from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side
+from sysenv_ns.packages.old import Old
 
 _OWNED = ("/etc", "/var", "/opt", "/srv")  # where files of system users are
-
-
-@dataclass(frozen=True)
-class Old:
-    """What the host was; accounts and packages may be of different days."""
-
-    packages: Path
-    accounts: Path
-
-    def read(self, path: str) -> bytes | None:
-        """A file as it was; None when there was none."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # all of it is lost
-            return (self._accounts if path in origin.ACCOUNTS else self._packages).get(path)
-        return None
-
-    @cached_property
-    def _packages(self) -> Root:
-        return Root(self.packages)
-
-    @cached_property
-    def _accounts(self) -> Root:
-        return Root(self.accounts)
-
-    @cached_property
-    def checksums(self) -> dict[str, str]:
-        """Of all packages' files."""
-        return dpkg.parse_checksums(self.read(origin.CHECKSUMS) or b"")
 
 
 def decisions(old: Old, new: View, own: Own, unpacked: frozenset[str]) -> dict[str, Decision]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -126,12 +126,22 @@ def parse_status(data: bytes) -> dict[str, Package]:
 
 def parse_differing(one: bytes, other: bytes) -> tuple[dict[str, Package], dict[str, Package]]:
     """Two status files as parse_status has them, but for the packages of which both say the same: nearly all."""
-    sides = [paragraphs(data) for data in (one, other)]
-    natives = [_native(found) for found in sides]
+    sides = [_pieces(data) for data in (one, other)]
+    natives = [_native(_some(found, b"Package: dpkg\n")) for found in sides]
     # Where it is not the same machine's, or nobody knows which, the same paragraph can be about another package.
     same = {*sides[0]} & {*sides[1]} if natives[0] == natives[1] != "" else frozenset()
-    first, second = ([paragraph for paragraph in found if paragraph not in same] for found in sides)
+    first, second = ([p for piece in found if piece not in same for p in paragraphs(piece)] for found in sides)
     return _packages(first, natives[0]), _packages(second, natives[1])
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """One or more paragraphs each, which is found out in a hundredth of the time that parsing them takes."""
+    return data.split(b"\n\n")
+
+
+def _some(pieces: Iterable[bytes], text: bytes) -> Iterator[bytes]:
+    """The paragraphs of those pieces that have a text somewhere."""
+    return (paragraph for piece in pieces if text in piece for paragraph in paragraphs(piece))
 
 
 def _native(found: Iterable[bytes]) -> str:
@@ -154,7 +164,7 @@ def _packages(found: Iterable[bytes], native: str) -> dict[str, Package]:
 
 def conffiles(data: bytes) -> set[str]:
     """The paths of all configuration files that a status file names; obsolete ones left out."""
-    some = (paragraph for paragraph in paragraphs(data) if b"\nConffiles:" in paragraph)
+    some = _some(_pieces(data), b"\nConffiles:")
     return {path for paragraph in some for path in Package("", paragraph).conffiles}
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 # Not those of dpkg.py and debconf.py, whose import takes more time than all that a start does here.
 _DPKG = "/var/lib/dpkg"
-_STATUS, _ALTERNATIVES, _INFO = f"{_DPKG}/status", f"{_DPKG}/alternatives", f"{_DPKG}/info"
+STATUS, _ALTERNATIVES, _INFO = f"{_DPKG}/status", f"{_DPKG}/alternatives", f"{_DPKG}/info"
 _DEBCONF = "/var/cache/debconf"
 _DATABASES = (
     *(f"{_DPKG}/{name}" for name in ("diversions", "statoverride", "arch")),
@@ -194,7 +194,14 @@ def own(environment: Environment, path: str) -> str | None:
 def owned(environment: Environment, paths: Iterable[str]) -> list[str]:
     """Those of these paths where an environment has something of its own."""
     changed = list(_uppers(environment))
-    return [path for path in paths if any(_decides(upper, path) for upper in changed)]
+    above: dict[str, list[Root]] = {}  # by directory: where anything below it can be
+    found = []
+    for path in paths:
+        if (holder := os.path.dirname(path)) not in above:
+            above[holder] = [upper for upper in changed if holder == "/" or _decides(upper, holder)]
+        if any(_decides(upper, path) for upper in above[holder]):
+            found.append(path)
+    return found
 
 
 def _uppers(environment: Environment) -> Iterator[Root]:
@@ -302,8 +309,8 @@ def _take(target: Path) -> None:
 
     target.mkdir(mode=0o755)
     _store(target, SIGNATURES, documents.json_of(refresh.package_signs()).encode(), 0o644)
-    status = content(_STATUS) or b""
-    _store(target, _STATUS, status, 0o644)
+    status = content(STATUS) or b""
+    _store(target, STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
     for path in (RELEASE, *_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sysenv_ns.files.view import Own, Upper, UpperEntry, View
-from sysenv_ns.packages import databases, dpkg
+from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.merge import Decision
+from sysenv_ns.packages.old import Old
 
 DIST_SUFFIX = ".dpkg-dist"
 
@@ -48,7 +49,7 @@ class RebasePlan:
 class MergeSides:
     """The three sides of the merge."""
 
-    def __init__(self, old: databases.Old, below: View, upper: Upper) -> None:
+    def __init__(self, old: Old, below: View, upper: Upper) -> None:
         self.old, self.new, self.upper = old, below, upper
         self.own = Own(upper, below)
 

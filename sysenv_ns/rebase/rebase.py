@@ -23,8 +23,9 @@ from sysenv_ns.files.view import Upper, View
 from sysenv_ns.kernel import children, namespace, operations, remedies
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
-from sysenv_ns.packages import databases, dpkg, drift, origin
+from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.packages.merge import Side
+from sysenv_ns.packages.old import Old
 from sysenv_ns.packages.origin import Origin
 from sysenv_ns.rebase import execution, planner
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
@@ -96,7 +97,7 @@ class _Attempt:
     environment: Environment
     copy: Environment
     below: Path  # where the host's side alone is mounted
-    old: databases.Old
+    old: Old
     reporter: Reporter
 
 
@@ -162,19 +163,19 @@ def _run(
     return replace(result, repaired=repaired)
 
 
-def _old(store: Store, environment: Environment, current: str, options: RebaseOptions) -> databases.Old:
+def _old(store: Store, environment: Environment, current: str, options: RebaseOptions) -> Old:
     """The origin's files. Raises SysenvError if it is unknown."""
     known = origin.read(environment.path)
     paths = [origin.path_of(store, key) for key in (known.packages, known.accounts)] if known else []
     if paths and all(path.is_dir() for path in paths):
-        return databases.Old(*paths)
+        return Old(*paths)
     if not options.assume_current:
         raise SysenvError(
             f"it is not known which state of this system {environment.name} was made from",
             "an older sysenv-ns made it; --assume-current treats what differs from today's system as its own changes",
         )
     path = origin.path_of(store, current)
-    return databases.Old(path, path)
+    return Old(path, path)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import click
 
 from sysenv_ns import units
-from sysenv_ns.console import asked, can_ask, progress, show, show_json
-from sysenv_ns.notices import notice
+from sysenv_ns.console import asked, progress, show, show_json
+from sysenv_ns.notices import can_ask, notice
 from sysenv_ns.rebase import rebase
 from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
 from sysenv_ns.text import line, quoted, table

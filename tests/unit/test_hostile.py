@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from sysenv_ns import text
+from sysenv_ns import listing, text
 from sysenv_ns.apply import plan
 from sysenv_ns.apply.entries import Entry
 from sysenv_ns.apply.execution import Done
@@ -18,7 +18,7 @@ from sysenv_ns.diff import patch
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
-from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
 from sysenv_ns.environment.links import Shown
 from sysenv_ns.environment.running import Process, refuse
@@ -32,7 +32,6 @@ from sysenv_ns.rebase.rebase import PackageChoice
 from sysenv_ns.rebase.rebase import RebaseResult as Rebased
 from sysenv_ns.status import Status
 from sysenv_ns.verbs import apply, diff, doctor, history, link, rebase, status, sync
-from sysenv_ns.verbs import list as listing
 
 from .hostile import FORGED, NASTY, NASTY_TEXTS, harmless
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sysenv_ns
-from sysenv_ns import cli, quick
+from sysenv_ns import cli, notices, quick, quick_verbs
 from sysenv_ns.quick import PlainCall
 from sysenv_ns.verbs import entry, exec, shell
 
@@ -80,6 +80,17 @@ def test_all_others_are_left_to_click(arguments: str) -> None:
     assert quick.parsed(arguments.split()) is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [("create p", True), ("list", True), ("create", False), ("create -h", False), ("create p q", False),
+     ("create --json p", False), ("list --json", False), ("list p", False), ("exec p x", False), ("", False)],
+)  # fmt: skip
+def test_which_calls_of_other_verbs_are_plain(arguments: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (quick_verbs.planned(arguments.split()) is not None) is plain
+    monkeypatch.setattr(notices, "on_terminal", lambda: True)
+    assert quick_verbs.planned(["list"]) is None  # it would have colours
+
+
 def test_the_options_are_those_of_the_verbs() -> None:
     identities = {
         name: option.flag_value
@@ -98,13 +109,20 @@ def test_the_options_are_those_of_the_verbs() -> None:
 _LIBRARY = {"__future__", "ctypes", "ctypes._endian", "struct", "types"}
 
 
-def test_a_start_imports_next_to_nothing_of_the_library() -> None:
-    modules = "__main__", "quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting", "memory"
+_PATHS = {
+    "start": ("quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting", "memory"),
+    "create": ("quick_verbs", "creation", "drivers.stub", "drivers.probe"),
+    "list": ("quick_verbs", "listing", "status", "environment.ephemeral"),
+}
+
+
+@pytest.mark.parametrize("modules", _PATHS.values(), ids=_PATHS)
+def test_what_is_called_often_imports_next_to_nothing_of_the_library(modules: tuple[str, ...]) -> None:
     script = f"""
 import sys
 sys.path.append({_PLACE!r})
 before = {{*sys.modules}}
-import {", ".join(f"sysenv_ns.{name}" for name in modules)}
+import {", ".join(f"sysenv_ns.{name}" for name in ("__main__", *modules))}
 new = [sys.modules[name].__spec__ for name in {{*sys.modules}} - before]
 print(*(spec.name for spec in new if spec.origin not in ("built-in", "frozen") and spec.name[:9] != "sysenv_ns"))
 """

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from sysenv_ns import errors
-from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns import errors, listing
+from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
 from sysenv_ns.environment.running import Process
 from sysenv_ns.errors import SysenvError
@@ -19,7 +19,6 @@ from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
 from sysenv_ns.status import Status
 from sysenv_ns.text import size, table
 from sysenv_ns.verbs import doctor, history, rebase, refresh, status
-from sysenv_ns.verbs import list as listing
 
 STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
 RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))
