@@ -15,6 +15,7 @@ from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
+_HOLDERS = 32  # directories that are held open at once
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 
 EntryKind = Literal["file", "directory", "whiteout"]
@@ -24,6 +25,7 @@ class View:
     """A whole root. Paths are absolute; symbolic links on the way are followed inside, a last one is not."""
 
     def __init__(self, root: str) -> None:
+        self._holders: dict[str, int] = {}  # directories that names have been looked for in, held open
         self._top = Root(root)
         self._root = root.rstrip("/")
         self._directories: dict[str, str] = {"/": "", "": ""}
@@ -42,17 +44,35 @@ class View:
         if known is not None:
             return known
         parent, _, name = path.rpartition("/")
-        found = f"{self._directory(parent, depth)}/{name}"
-        try:
-            target = self._top.link(found)
-        except OSError:
-            pass
-        else:
-            if depth < LINKS:
-                whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
-                found = self._directory(whole if whole != "/" else "", depth + 1)
+        holder = self._directory(parent, depth)
+        found = f"{holder}/{name}"
+        if self._is_link(holder, name):
+            with contextlib.suppress(OSError):
+                target = self._top.link(found)
+                if depth < LINKS:
+                    whole = os.path.normpath(os.path.join(holder or "/", target))
+                    found = self._directory(whole if whole != "/" else "", depth + 1)
         self._directories[path] = found
         return found
+
+    def _is_link(self, holder: str, name: str) -> bool:
+        """Whether a name in a real directory is a symbolic link, which few of thousands are."""
+        try:
+            if (descriptor := self._holders.get(holder)) is None:
+                if len(self._holders) == _HOLDERS:
+                    self._close()
+                descriptor = self._holders[holder] = self._top.look(holder)
+            return stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
+
+    def _close(self) -> None:
+        for descriptor in self._holders.values():
+            os.close(descriptor)
+        self._holders.clear()
+
+    def __del__(self) -> None:
+        self._close()
 
     def status(self, path: str) -> os.stat_result | None:
         """lstat(2), or None if nothing is there."""
@@ -123,6 +143,8 @@ class Upper:
         for point, directory in layers:
             with contextlib.suppress(FileNotFoundError):
                 stacks.setdefault(point, []).append((Root(directory), ""))
+        self._points = {"", *stacks}
+        self._alone: set[str] = set()
         for point, directories in stacks.items():
             self._scan(point, directories)
 
@@ -155,6 +177,15 @@ class Upper:
             if entry.kind != "directory" or entry.opaque:
                 found.append((ancestor, entry))
         return found
+
+    def leaves_alone(self, directory: str) -> bool:
+        """Whether a real directory and all that is below it are as in the layers below, unless a mount point is."""
+        if directory in self._points or directory in self.entries:
+            return False
+        if directory.rpartition("/")[0] not in self._alone and self.covers(f"{directory}/"):
+            return False
+        self._alone.add(directory)
+        return True
 
     def below(self, directory: str) -> list[str]:
         """The names directly in a directory."""

@@ -14,6 +14,7 @@ from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side
 from sysenv_ns.packages.old import Old
 
+_TRIGGERS = ".triggers"  # the end of the names of these info files
 _OWNED = ("/etc", "/var", "/opt", "/srv")  # where files of system users are
 
 
@@ -90,11 +91,14 @@ class Merged:
 
     def _trigger_files(self) -> Iterator[tuple[str, bytes]]:
         interests = {}
+        of_host = {name for name in self._new.names(dpkg.INFO) if name.endswith(_TRIGGERS)}
         for decision in self._decisions.values():
             if decision.package is not None and decision.package.has_files:
-                # What lies below an environment's own version is the host's.
-                read = self._new.read if decision.side == "host" else self._own.read_above
-                text = read(f"{dpkg.INFO}/{decision.package.stem}.triggers")
+                name = f"{decision.package.stem}{_TRIGGERS}"
+                if decision.side == "own":  # what lies below an environment's own version is the host's
+                    text = self._own.read_above(f"{dpkg.INFO}/{name}")
+                else:  # few of the packages have one
+                    text = self._new.read(f"{dpkg.INFO}/{name}") if name in of_host else None
                 if text:
                     interests[decision.package.stem] = os.fsdecode(text)
         for name, content in dpkg.trigger_files(interests).items():

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 ADMIN = "/var/lib/dpkg"
 STATUS = f"{ADMIN}/status"
@@ -120,6 +120,11 @@ def parse_status(data: bytes) -> dict[str, Package]:
 
     Nor is one that cannot be a package's, as names of files are made of it.
     """
+    return dict(_parsed(data))
+
+
+@lru_cache(maxsize=3)  # each side of a merge is asked for several times
+def _parsed(data: bytes) -> Mapping[str, Package]:
     found = paragraphs(data)
     return _packages(found, _native(found))
 
@@ -266,7 +271,11 @@ def format_alternatives(group: Alternatives) -> bytes:
 
 def parse_list(data: bytes) -> list[str]:
     """The paths of a package's list."""
-    return [line for line in os.fsdecode(data).split("\n") if is_path(line)]
+    text = os.fsdecode(data)
+    lines = text.split("\n")
+    if "//" in text or "\0" in text or "/\n" in text or text.endswith("/"):
+        return [line for line in lines if is_path(line)]
+    return [line for line in lines if line[:1] == "/" and ("/." not in line or is_path(line))]
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:
