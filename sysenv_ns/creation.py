@@ -37,7 +37,7 @@ def create(
         return _create(store, name, (driver_name, id_map_kind), reporter, throwaway, staging)
     finally:
         if os.path.lexists(staging):
-            transaction.discard(staging, idmap.widest())
+            transaction.discard([staging], idmap.widest())
 
 
 def created(name: str) -> str:

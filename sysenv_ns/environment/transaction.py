@@ -19,7 +19,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NEW = "new-"  # the title of what is to be an environment begins with it
 TRIAL = "sync-"  # what an environment may become, in which programs run meanwhile
@@ -38,16 +38,16 @@ def staging(trash: Path, title: str, id_map: IdMap | None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        discard(path, id_map)
+        discard([path], id_map)
 
 
-def discard(path: Path, id_map: IdMap | None) -> None:
+def discard(paths: Sequence[Path], id_map: IdMap | None) -> None:
     """Delete what lies in the trash, if it can be: that it cannot says nothing about whether a command has worked."""
-    if os.path.lexists(path):
+    if found := [path for path in paths if os.path.lexists(path)]:
         from sysenv_ns.files import removal  # not on the path of exec
 
         with suppress(OSError, SysenvError):
-            removal.remove_tree(path, id_map)
+            removal.remove_trees(found, id_map)
 
 
 def publish(built: Path, target: Path, durable: bool = True) -> None:

@@ -15,7 +15,8 @@ from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
-_HOLDERS = 32  # directories that are held open at once
+_HOLDERS = 100  # directories that are held open at once
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 
 EntryKind = Literal["file", "directory", "whiteout"]
@@ -33,38 +34,48 @@ class View:
     def real(self, path: str) -> str:
         """The path without symbolic links before its last part."""
         directory, _, name = path.rstrip("/").rpartition("/")
-        return f"{self._directory(directory)}/{name}" if name else "/"
+        return f"{self.real_directory(directory)}/{name}" if name else "/"
 
     def place(self, path: str) -> str:
         """The same as a path for this process."""
         return f"{self._root}{self.real(path)}"
 
-    def _directory(self, path: str, depth: int = 0) -> str:
+    def real_directory(self, path: str, depth: int = 0) -> str:
+        """The path of a directory without symbolic links; "" for /."""
         known = self._directories.get(path)
         if known is not None:
             return known
         parent, _, name = path.rpartition("/")
-        holder = self._directory(parent, depth)
+        holder = self.real_directory(parent, depth)
         found = f"{holder}/{name}"
         if self._is_link(holder, name):
             with contextlib.suppress(OSError):
                 target = self._top.link(found)
                 if depth < LINKS:
                     whole = os.path.normpath(os.path.join(holder or "/", target))
-                    found = self._directory(whole if whole != "/" else "", depth + 1)
+                    found = self.real_directory(whole if whole != "/" else "", depth + 1)
         self._directories[path] = found
         return found
 
     def _is_link(self, holder: str, name: str) -> bool:
         """Whether a name in a real directory is a symbolic link, which few of thousands are."""
         try:
-            if (descriptor := self._holders.get(holder)) is None:
-                if len(self._holders) == _HOLDERS:
-                    self._close()
-                descriptor = self._holders[holder] = self._top.look(holder)
-            return stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode)
+            status = os.stat(name, dir_fd=self._held(holder), follow_symlinks=False)
+            return stat.S_ISLNK(status.st_mode)
         except OSError:
             return False
+
+    def _held(self, directory: str) -> int:
+        """A descriptor of a real directory, opened in the one above it if that is held. Raises OSError."""
+        if directory not in self._holders:
+            if len(self._holders) == _HOLDERS:
+                self._close()
+            above, _, name = directory.rpartition("/")
+            holder = self._holders.get(above)
+            self._holders[directory] = (
+                self._top.look(directory) if holder is None else os.open(name, _DIRECTORY, dir_fd=holder)
+            )
+        return self._holders[directory]
 
     def _close(self) -> None:
         for descriptor in self._holders.values():
@@ -95,7 +106,7 @@ class View:
     def names(self, path: str) -> list[str]:
         """The names in a directory; empty if it is not one."""
         try:
-            return sorted(self._top.names(self._directory(path)))
+            return sorted(self._top.names(self.real_directory(path)))
         except OSError as error:
             if reader.is_missing(error):
                 return []

@@ -75,7 +75,7 @@ def _end_others(store: Store, name: str) -> None:
         with contextlib.suppress(SysenvError):  # it had hardly begun
             copy = read_description(path, name, store.path)
             _end_all(store, copy)
-            transaction.discard(path, copy.id_map)
+            transaction.discard([path], copy.id_map)
 
 
 def end_left(store: Store) -> None:

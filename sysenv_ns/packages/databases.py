@@ -108,13 +108,16 @@ class Merged:
                 yield path, _in_known_order(content, (new, own), _lines)
 
     def _answers(self) -> Iterator[tuple[str, bytes]]:
-        questions: set[str] = set()
         for path in debconf.QUESTIONS:
-            found = self._entries(path, self._asks)
-            questions |= found.keys()
-            yield from self._merged(path, partial(debconf.written, found), debconf.parse)
-        templates = self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in questions)
-        yield from self._merged(debconf.TEMPLATES, partial(debconf.written, templates), debconf.parse)
+            yield from self._merged(path, partial(self._questions, path), debconf.parse)
+        yield from self._merged(debconf.TEMPLATES, self._templates, debconf.parse)
+
+    def _questions(self, path: str) -> bytes:
+        return debconf.written(self._entries(path, self._asks))
+
+    def _templates(self) -> bytes:
+        asked = {name for path in debconf.QUESTIONS for name in self._entries(path, self._asks)}
+        return debconf.written(self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in asked))
 
     def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Question]:
         old, new, own = map(debconf.parse, self._read(path))

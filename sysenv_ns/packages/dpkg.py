@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 
@@ -269,13 +269,18 @@ def format_alternatives(group: Alternatives) -> bytes:
     return os.fsencode("\n".join([*lines, "", ""]))
 
 
-def parse_list(data: bytes) -> list[str]:
-    """The paths of a package's list."""
-    text = os.fsdecode(data)
-    lines = text.split("\n")
-    if "//" in text or "\0" in text or "/\n" in text or text.endswith("/"):
-        return [line for line in lines if is_path(line)]
-    return [line for line in lines if line[:1] == "/" and ("/." not in line or is_path(line))]
+def parse_list(data: bytes, directories: Container[str] | None = None) -> list[str]:
+    """The paths of a package's list; only those in these directories, if any are given."""
+    lines = os.fsdecode(data).split("\n")
+    if directories is not None:
+        lines = [line for line in lines if line[: line.rfind("/")] in directories]
+    return [line for line in lines if is_path(line)]
+
+
+def parse_directories(data: bytes) -> set[str]:
+    """The directories of these paths, "" for /: far fewer."""
+    found = {line[: line.rfind("/")] for line in os.fsdecode(data).split("\n")}
+    return {directory for directory in found if not directory or is_path(directory)}
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:

@@ -9,7 +9,6 @@ it. Its files follow; the host's are in the layers below, the environment's in i
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -34,11 +33,11 @@ class PackageFiles:
         self._diversions = diversions
         self._old_diversions = dpkg.parse_diversions(sides.new.read(dpkg.DIVERSIONS) or b"")
         self._moved = self._diversions.keys() | self._old_diversions.keys()
-        self._places: dict[str, tuple[str, bool]] = {}  # of directories: the real one, and whether nothing is changed
+        self._alone: dict[str, bool] = {}  # by directory: whether the environment has changed nothing in it and below
         self._overrides = {line.split(b" ", 3)[-1] for line in (sides.own.read(dpkg.STATOVERRIDE) or b"").splitlines()}
         self._news = dpkg.parse_status(sides.new.read(dpkg.STATUS) or b"")
         self._owns = dpkg.parse_status(sides.own.read(dpkg.STATUS) or b"")
-        self._host_paths: set[str] = set()  # of the packages that come from the host and were touched by either side
+        self._host_paths: set[str] = set()  # of packages that come from the host, where the environment has changes
         self._mine = {
             self._new.real(dpkg.diverted(path, d.package.name, diversions))
             for d in self._decisions
@@ -62,8 +61,11 @@ class PackageFiles:
         return decision.why != "same" or (own is not None and own.stem in self._sides.unpacked)
 
     def _list(self, package: Package, own: bool) -> list[str]:
+        return dpkg.parse_list(self._listed(package, own))
+
+    def _listed(self, package: Package, own: bool) -> bytes:
         read = self._sides.own.read if own else self._new.read
-        return dpkg.parse_list(read(f"{dpkg.INFO}/{package.stem}.list") or b"")
+        return read(f"{dpkg.INFO}/{package.stem}.list") or b""
 
     def _from_host(self, decision: Decision) -> None:
         """Handle the environment's copies of the files of a package that becomes the host's."""
@@ -73,13 +75,13 @@ class PackageFiles:
         if own is not None and unpacked:
             checksums = dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b"")
         conffiles = {*(new.conffiles if new else ()), *(own.conffiles if own else ())}
-        paths = self._list(new, own=False) if new and new.has_files else []
+        listed = self._listed(new, own=False) if new and new.has_files else b""
         name = decision.key.partition(":")[0]
 
         def checksum(path: str) -> str | None:
             return checksums.get(path) or self._sides.old.checksums.get(path)
 
-        for path in self._touched(paths):
+        for path in self._touched(listed):
             now, then = (dpkg.diverted(path, name, side) for side in (self._diversions, self._old_diversions))
             target = self._new.real(now)
             source = target if then == now else self._new.real(then)
@@ -89,25 +91,22 @@ class PackageFiles:
             elif path not in conffiles:
                 self._show(target, decision, unpacked, partial(checksum, path))
         if own is not None and unpacked:
-            for path in set(self._list(own, own=True)) - {*paths, *conffiles}:
+            for path in set(self._list(own, own=True)) - {*dpkg.parse_list(listed), *conffiles}:
                 self._forget(self._new.real(path), checksum(path))
 
-    def _touched(self, paths: Iterable[str]) -> Iterator[str]:
-        """Those of these paths where the environment has changed something; the others are noted as the host's.
+    def _touched(self, listed: bytes) -> Iterator[str]:
+        """Those paths of a list that are diverted, or in directories where the environment has changed something.
 
-        Of 70,000 files of a hundred packages these are a few.
+        Of 70,000 files of a hundred packages these are a few, and all others are the host's anyway.
         """
-        places, moved, note = self._places, self._moved, self._host_paths.add
-        for path in paths:
-            directory, _, name = path.rpartition("/")
-            if directory not in places:
-                real = self._new.real(path)[: -len(name) - 1]
-                places[directory] = real, self._upper.leaves_alone(real)
-            real, is_alone = places[directory]
-            if not is_alone or path in moved:
+        alone, moved = self._alone, self._moved
+        directories = dpkg.parse_directories(listed)
+        for directory in sorted(directories - alone.keys()):
+            alone[directory] = self._upper.leaves_alone(self._new.real_directory(directory))
+        some = {directory for directory in directories if not alone[directory]}
+        for path in dpkg.parse_list(listed, some | {path.rpartition("/")[0] for path in moved}):
+            if path in moved or path.rpartition("/")[0] in some:
                 yield path
-            else:
-                note(path if real == directory else f"{real}/{name}")
 
     def _copy(self, source: str, target: str) -> None:
         """Show the host's file under another name."""
@@ -288,6 +287,8 @@ class PackageFiles:
 
 
 def _checksum(entry: UpperEntry) -> str:
+    import hashlib  # mostly no file is compared
+
     found = hashlib.md5(usedforsecurity=False)
     with entry.stream() as stream:
         while data := stream.read(reader.CHUNK):
@@ -296,4 +297,6 @@ def _checksum(entry: UpperEntry) -> str:
 
 
 def _digest(data: bytes) -> str:
+    import hashlib
+
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -181,11 +181,9 @@ def _old(store: Store, environment: Environment, current: str, options: RebaseOp
 @contextlib.contextmanager
 def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Path]]:
     """The directory of the copy, shaped like an environment's, and one for the host's side; deleted afterwards."""
-    name, id_map = environment.name, environment.id_map
-    with (
-        transaction.staging(store.trash, f"rebase-{name}", id_map) as staging,
-        transaction.staging(store.trash, f"below-{name}", id_map) as scratch,
-    ):
+    name = environment.name
+    staging, scratch = (transaction.trash_path(store.trash, f"{what}-{name}") for what in ("rebase", "below"))
+    try:
         for path in (staging, staging / directory.WORK, staging / directory.ROOT):
             path.mkdir(mode=0o755)
         directory.make(scratch)
@@ -194,6 +192,8 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
                 shutil.copy2(environment.path / kept, staging / kept)
         os.link(environment.path / directory.LOCK, staging / directory.LOCK)  # who waits for it finds it where it was
         yield staging, scratch
+    finally:
+        transaction.discard([staging, scratch], environment.id_map)
 
 
 def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
