@@ -23,7 +23,7 @@ def main() -> None:
         with _Importing():
             from sysenv_ns import quick
         status = quick.run(sys.argv[1:])
-    elif verb in ("create", "list"):
+    elif verb in ("create", "list", "rebase"):
         with _Importing():
             from sysenv_ns import quick_verbs
         status = quick_verbs.run(sys.argv[1:])

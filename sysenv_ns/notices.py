@@ -9,6 +9,7 @@ from sysenv_ns import text
 
 _INDENTATION = "  "
 _STDOUT = 1
+DUMB = "dumb"  # the TERM of terminals that know no escape sequences
 QUIET = "SYSENV_NS_QUIET"  # a variable, so that what is run by the tool is as quiet
 
 
@@ -50,6 +51,11 @@ def on_terminal() -> bool:
 def can_ask() -> bool:
     """Whether the user can be asked: stdin and stderr are a terminal."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def can_draw() -> bool:
+    """Whether stderr is a terminal that can be drawn on."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != DUMB
 
 
 def _tell(prefix: str, message: str) -> None:

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from sysenv_ns.environment import directory, removed, transaction, uppers
 from sysenv_ns.environment.store import Environment, Store, read_description, write_description
@@ -29,6 +26,8 @@ from sysenv_ns.files.sizes import on_disk, on_disk_once
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.paths import Path
+from sysenv_ns.records import replace
 
 # What a session that has ended has left, what tells of another state, and what a successor has already; and such of
 # these as are half written.
@@ -58,7 +57,7 @@ def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, 
     write_description(target, new)
     models = [*map(str, below), str(model)]
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(f"{models[0]}/{directory.ORIGIN}", target / directory.ORIGIN)
+        copies.copy_file(f"{models[0]}/{directory.ORIGIN}", f"{target}/{directory.ORIGIN}")
     signed = models[:-1] if renamed else []
     namespace.run_inside(new.id_map, lambda: uppers.make(models, str(target), signed, new.name), "sysenv-ns-layer")
 
@@ -112,7 +111,7 @@ def inherit(old: Path, new: Path) -> None:
     """Copy the files to a successor that belong to an environment in any state. Raises OSError."""
     for entry in os.scandir(old):
         if entry.is_file(follow_symlinks=False) and not entry.name.startswith(_NOT_INHERITED):
-            shutil.copy2(entry.path, new / entry.name)
+            copies.copy_file(entry.path, f"{new}/{entry.name}")
     os.link(old / directory.LOCK, new / directory.LOCK)  # who waits for it finds it where it was
 
 
@@ -123,7 +122,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
     target.mkdir(mode=0o755)
     write_description(target, replace(environment, layers=(), snapshots=()))
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(directories[0] / directory.ORIGIN, target / directory.ORIGIN)
+        copies.copy_file(f"{directories[0]}/{directory.ORIGIN}", f"{target}/{directory.ORIGIN}")
     merge(environment, directories, target)
     sync_file_system(target)  # what it is made of may be deleted next
     return ident

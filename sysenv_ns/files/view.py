@@ -15,8 +15,6 @@ from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
-_HOLDERS = 100  # directories that are held open at once
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
 
 EntryKind = Literal["file", "directory", "whiteout"]
@@ -25,10 +23,11 @@ EntryKind = Literal["file", "directory", "whiteout"]
 class View:
     """A whole root. Paths are absolute; symbolic links on the way are followed inside, a last one is not."""
 
-    def __init__(self, root: str) -> None:
-        self._holders: dict[str, int] = {}  # directories that names have been looked for in, held open
+    def __init__(self, root: str, twin: str | None = None) -> None:
+        """`twin`: the root of a tree that has the same directories and links to such, where it takes less to look."""
         self._top = Root(root)
         self._root = root.rstrip("/")
+        self._twin = None if twin is None else twin.rstrip("/")
         self._directories: dict[str, str] = {"/": "", "": ""}
 
     def real(self, path: str) -> str:
@@ -46,44 +45,33 @@ class View:
         if known is not None:
             return known
         parent, _, name = path.rpartition("/")
-        holder = self.real_directory(parent, depth)
-        found = f"{holder}/{name}"
-        if self._is_link(holder, name):
-            with contextlib.suppress(OSError):
-                target = self._top.link(found)
-                if depth < LINKS:
-                    whole = os.path.normpath(os.path.join(holder or "/", target))
-                    found = self.real_directory(whole if whole != "/" else "", depth + 1)
+        found = f"{self.real_directory(parent, depth)}/{name}"
+        try:
+            target = self._top.link(found)
+        except OSError:
+            pass
+        else:
+            if depth < LINKS:
+                whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
+                found = self.real_directory(whole if whole != "/" else "", depth + 1)
         self._directories[path] = found
         return found
 
-    def _is_link(self, holder: str, name: str) -> bool:
-        """Whether a name in a real directory is a symbolic link, which few of thousands are."""
-        try:
-            status = os.stat(name, dir_fd=self._held(holder), follow_symlinks=False)
-            return stat.S_ISLNK(status.st_mode)
-        except OSError:
-            return False
-
-    def _held(self, directory: str) -> int:
-        """A descriptor of a real directory, opened in the one above it if that is held. Raises OSError."""
-        if directory not in self._holders:
-            if len(self._holders) == _HOLDERS:
-                self._close()
-            above, _, name = directory.rpartition("/")
-            holder = self._holders.get(above)
-            self._holders[directory] = (
-                self._top.look(directory) if holder is None else os.open(name, _DIRECTORY, dir_fd=holder)
-            )
-        return self._holders[directory]
-
-    def _close(self) -> None:
-        for descriptor in self._holders.values():
-            os.close(descriptor)
-        self._holders.clear()
-
-    def __del__(self) -> None:
-        self._close()
+    def real_directories(self, paths: Iterable[str]) -> dict[str, str]:
+        """The same for many, by their paths; fastest with parents first. A loop without calls of its own."""
+        known, twin, lstat, kind, link = self._directories, self._twin, os.lstat, stat.S_IFMT(0xFFFF), stat.S_IFLNK
+        found = {}
+        for path in paths:
+            cut = path.rfind("/")
+            if path not in known and twin is not None and (holder := known.get(path[:cut])) is not None:
+                real = holder + path[cut:]
+                try:
+                    if lstat(twin + real).st_mode & kind != link:
+                        known[path] = real
+                except OSError:  # it has none
+                    pass
+            found[path] = known[path] if path in known else self.real_directory(path)
+        return found
 
     def status(self, path: str) -> os.stat_result | None:
         """lstat(2), or None if nothing is there."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from sysenv_ns.packages import debconf, dpkg, merge
 from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side
 from sysenv_ns.packages.old import Old
+from sysenv_ns.records import dataclass
 
 _TRIGGERS = ".triggers"  # the end of the names of these info files
 _OWNED = ("/etc", "/var", "/opt", "/srv")  # where files of system users are

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from sysenv_ns.packages import merge
+from sysenv_ns.records import dataclass
 
 QUESTIONS = ("/var/cache/debconf/config.dat", "/var/cache/debconf/passwords.dat")
 TEMPLATES = "/var/cache/debconf/templates.dat"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cache, cached_property, lru_cache
+
+from sysenv_ns.records import dataclass, replace
 
 ADMIN = "/var/lib/dpkg"
 STATUS = f"{ADMIN}/status"
@@ -269,18 +271,23 @@ def format_alternatives(group: Alternatives) -> bytes:
     return os.fsencode("\n".join([*lines, "", ""]))
 
 
-def parse_list(data: bytes, directories: Container[str] | None = None) -> list[str]:
-    """The paths of a package's list; only those in these directories, if any are given."""
-    lines = os.fsdecode(data).split("\n")
-    if directories is not None:
-        lines = [line for line in lines if line[: line.rfind("/")] in directories]
-    return [line for line in lines if is_path(line)]
+def parse_list(data: bytes) -> list[str]:
+    """The paths of a package's list."""
+    return [line for line in os.fsdecode(data).split("\n") if is_path(line)]
 
 
-def parse_directories(data: bytes) -> set[str]:
-    """The directories of these paths, "" for /: far fewer."""
-    found = {line[: line.rfind("/")] for line in os.fsdecode(data).split("\n")}
-    return {directory for directory in found if not directory or is_path(directory)}
+class Listed:
+    """The same by directories, which are far fewer: most of the paths need not even be looked at."""
+
+    def __init__(self, data: bytes) -> None:
+        self._lines = os.fsdecode(data).split("\n")
+        self._holders = [line[: line.rfind("/")] for line in self._lines]
+        self.directories = {found for found in {*self._holders} if not found or is_path(found)}  # "": /
+
+    def paths(self, directories: AbstractSet[str]) -> list[str]:
+        """Those in these directories."""
+        lines = (line for line, holder in zip(self._lines, self._holders, strict=True) if holder in directories)
+        return [line for line in lines if is_path(line)]
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:

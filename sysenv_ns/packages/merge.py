@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from sysenv_ns import documents
 from sysenv_ns.packages.dpkg import Alternatives, Diversion, Package
+from sysenv_ns.records import dataclass
 
 Side = Literal["host", "own"]
 

@@ -94,17 +94,17 @@ class PackageFiles:
             for path in set(self._list(own, own=True)) - {*dpkg.parse_list(listed), *conffiles}:
                 self._forget(self._new.real(path), checksum(path))
 
-    def _touched(self, listed: bytes) -> Iterator[str]:
+    def _touched(self, data: bytes) -> Iterator[str]:
         """Those paths of a list that are diverted, or in directories where the environment has changed something.
 
         Of 70,000 files of a hundred packages these are a few, and all others are the host's anyway.
         """
         alone, moved = self._alone, self._moved
-        directories = dpkg.parse_directories(listed)
-        for directory in sorted(directories - alone.keys()):
-            alone[directory] = self._upper.leaves_alone(self._new.real_directory(directory))
-        some = {directory for directory in directories if not alone[directory]}
-        for path in dpkg.parse_list(listed, some | {path.rpartition("/")[0] for path in moved}):
+        listed = dpkg.Listed(data)
+        new = sorted(listed.directories - alone.keys())
+        alone |= {path: self._upper.leaves_alone(real) for path, real in self._new.real_directories(new).items()}
+        some = {directory for directory in listed.directories if not alone[directory]}
+        for path in listed.paths(some | {path.rpartition("/")[0] for path in moved}):
             if path in moved or path.rpartition("/")[0] in some:
                 yield path
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from sysenv_ns import lifecycle, session
+from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
 from sysenv_ns.environment.store import Environment, Store, write_description
 from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.files import copies
 from sysenv_ns.files.view import Upper, View
 from sysenv_ns.kernel import children, namespace, operations, remedies
 from sysenv_ns.kernel.operations import Operation
@@ -27,7 +25,9 @@ from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.packages.merge import Side
 from sysenv_ns.packages.old import Old
 from sysenv_ns.packages.origin import Origin
+from sysenv_ns.paths import Path
 from sysenv_ns.rebase import execution, planner
+from sysenv_ns.records import dataclass, replace
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
 # dpkg --audit, but for the packages in $ALLOWED: with them something was wrong before.
@@ -159,8 +159,14 @@ def _run(
     with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
         layers.collect(store)
     origin.collect(store)
-    lifecycle.tidy(store)
+    _tidy(store)
     return replace(result, repaired=repaired)
+
+
+def _tidy(store: Store) -> None:
+    from sysenv_ns import lifecycle  # not for a look at what would be done
+
+    lifecycle.tidy(store)
 
 
 def _old(store: Store, environment: Environment, current: str, options: RebaseOptions) -> Old:
@@ -188,8 +194,8 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
             path.mkdir(mode=0o755)
         directory.make(scratch)
         for kept in (directory.CONFIG, directory.LINKS):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(environment.path / kept, staging / kept)
+            if (path := environment.path / kept).exists():
+                copies.copy_file(str(path), str(staging / kept))
         os.link(environment.path / directory.LOCK, staging / directory.LOCK)  # who waits for it finds it where it was
         yield staging, scratch
     finally:
@@ -213,7 +219,8 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
         places = [(point, directory.upper(point)) for point in own.points(host)]
         layers = [(point, f"{source}/{place}") for point, place in places if (source / place).is_dir()]
         upper = Upper(layers, own.marks)
-        plan = planner.plan(trial.old, View(below), upper)
+        # In an overlay that was just mounted each look at a directory takes ten times as long as at the host's own.
+        plan = planner.plan(trial.old, View(below, twin="/"), upper)
         progress(0.5)
         if not (dry_run or plan.empty):
             for line in execution.describe(plan):

@@ -82,8 +82,9 @@ def test_all_others_are_left_to_click(arguments: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "plain"),
-    [("create p", True), ("list", True), ("create", False), ("create -h", False), ("create p q", False),
-     ("create --json p", False), ("list --json", False), ("list p", False), ("exec p x", False), ("", False)],
+    [("create p", True), ("list", True), ("rebase --dry-run p", True), ("rebase p --dry-run", True), ("create", False),
+     ("create -h", False), ("create p q", False), ("create --json p", False), ("list --json", False), ("list p", False),
+     ("rebase p", False), ("rebase --dry-run", False), ("exec p x", False), ("", False)],
 )  # fmt: skip
 def test_which_calls_of_other_verbs_are_plain(arguments: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (quick_verbs.planned(arguments.split()) is not None) is plain
