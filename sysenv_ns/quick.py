@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-from sysenv_ns import TYPE_CHECKING, failures, notices, session
-from sysenv_ns.command import Asked, Command
+from sysenv_ns import TYPE_CHECKING, failures, notices, supervised
 from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
@@ -20,6 +19,8 @@ from sysenv_ns.reporter import Reporter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from sysenv_ns.command import Asked
 
 _IDENTITIES: dict[str, Asked] = {"--root": "root", "--me": "me", "--linked": "linked"}
 _EPHEMERAL = "--ephemeral"
@@ -46,8 +47,12 @@ def _become(call: PlainCall) -> None:
     """Become the command. Returns if anything has to be done, asked or told before."""
     store = rootstore.of_user()
     if (environment := _ready(store, call)) is not None:
+        emulated = supervised.emulation_of(store, environment)
+        from sysenv_ns import session  # while the supervisor begins
+        from sysenv_ns.command import Command
+
         reporter = Reporter(notices.notice, lambda message: None, _progress)
-        session.run(store, environment, Command(call.arguments, call.identity), reporter)
+        session.run(store, environment, Command(call.arguments, call.identity), reporter, emulated)
 
 
 def parsed(arguments: Sequence[str]) -> PlainCall | None:
@@ -93,6 +98,9 @@ def _ready(store: Store, call: PlainCall) -> Environment | None:
 
 
 def _progress() -> AbstractContextManager[Callable[[float], None]]:
+    from sysenv_ns import libraries
+
+    libraries.find()
     from sysenv_ns import console
 
     return console.progress("Reading the host")

@@ -102,6 +102,9 @@ def _reporter() -> Reporter:
 def _bar(label: str) -> AbstractContextManager[Callable[[float], None]]:
     if not notices.can_draw():
         return _no_bar()
+    from sysenv_ns import libraries
+
+    libraries.find()
     from sysenv_ns import console
 
     return console.progress(label)
@@ -113,6 +116,9 @@ def _no_bar() -> Iterator[Callable[[float], None]]:
 
 
 def _asked(question: str) -> bool:
+    from sysenv_ns import libraries
+
+    libraries.find()
     from sysenv_ns import console
 
     return console.asked(question)

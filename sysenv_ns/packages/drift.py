@@ -6,7 +6,7 @@ import errno
 
 from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.environment.store import Environment, Store
-from sysenv_ns.host import refresh
+from sysenv_ns.host import signs
 from sysenv_ns.packages import origin
 from sysenv_ns.packages.old import Old
 from sysenv_ns.records import dataclass
@@ -137,7 +137,7 @@ def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
     signatures = _signatures(old)
     others = [path for path in policy.PACKAGE_DATABASES if path != origin.STATUS]
     own = origin.owned(environment, others)
-    return tuple(path for path in own if path in signatures and signatures[path] != refresh.current(path))
+    return tuple(path for path in own if path in signatures and signatures[path] != signs.current(path))
 
 
 def _signatures(old: Old) -> Mapping[str, object]:
