@@ -68,6 +68,9 @@ else:
         def lstat(self):
             return os.lstat(self._path)
 
+        def stat(self):
+            return os.stat(self._path)
+
         def exists(self):
             return _mode(os.stat, self._path) is not None
 

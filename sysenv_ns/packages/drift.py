@@ -78,8 +78,10 @@ def glance(store: Store, environment: Environment) -> Drift:
     try:
         if (unmerged := _unmerged(old, environment)) or not origin.has_packages(environment):
             return Drift(unmerged=unmerged)
-        changed = _changed(old.read(origin.STATUS) or b"", origin.content(origin.STATUS) or b"")
-        return Drift(changed=tuple(PackageDrift(key, *versions) for key, versions in _first(changed)))
+        before, now = old.read(origin.STATUS) or b"", origin.content(origin.STATUS) or b""
+        if (found := _upgraded(before, now)) is not None:
+            return Drift(changed=(found,))
+        return Drift(changed=tuple(PackageDrift(key, *versions) for key, versions in _first(_changed(before, now))))
     except OSError:
         return Drift(known=False)
 
@@ -101,6 +103,37 @@ def notice(store: Store, environment: Environment) -> str | None:
     name = environment.name
     what = f"{len(drift.changed)} packages of this system" if drift.changed else "packages of this system"
     return f"{what} have changed since {name} got its own; to catch up: sysenv-ns rebase {name}"
+
+
+def _upgraded(before: bytes, now: bytes) -> PackageDrift | None:
+    """A package that both of two status files have installed, in different versions, if there is a plain one.
+
+    Found without dpkg.py, whose import takes longer than all else that `list` does.
+    """
+    olds, news = {*before.split(b"\n\n")}, {*now.split(b"\n\n")}
+    known = {found[0]: found[1] for piece in olds - news if (found := _installed(piece))}
+    for piece in news - olds:
+        if (found := _installed(piece)) and known.get(found[0], found[1]) != found[1]:
+            name, old, new = (
+                text.decode("utf-8", "surrogateescape") for text in (found[0][0], known[found[0]], found[1])
+            )
+            return PackageDrift(name, old, new)
+    return None
+
+
+def _installed(paragraph: bytes) -> tuple[tuple[bytes, bytes], bytes] | None:
+    """The name and architecture, and the version, of an installed package; None for what is not plainly one."""
+    fields: dict[bytes, bytes] = {}
+    for line in paragraph.strip(b"\n").split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if not colon or name.lower() in fields:
+            if line[:1] not in (b" ", b"\t") or not line.strip():
+                return None
+        elif line[:1] not in (b" ", b"\t"):
+            fields[name.lower()] = value.strip()
+    if fields.get(b"status") != b"install ok installed" or not {b"package", b"version"} <= fields.keys():
+        return None
+    return (fields[b"package"], fields.get(b"architecture", b"")), fields[b"version"]
 
 
 def _changed(before: bytes, now: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
