@@ -94,8 +94,8 @@ else:
                     raise
 
         def touch(self, mode=0o666, exist_ok=True):
-            flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | (0 if exist_ok else os.O_EXCL)
-            descriptor = os.open(self._path, flags, mode)
+            exclusive = 0 if exist_ok else os.O_EXCL
+            descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | exclusive, mode)
             try:
                 os.utime(descriptor)
             finally:
