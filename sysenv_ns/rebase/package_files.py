@@ -205,12 +205,14 @@ class PackageFiles:
         """Take the info files of the side that the package comes from."""
         info = self._new.real(dpkg.INFO)
         below: dict[str, list[str]] = {}
-        for name in self._new.names(dpkg.INFO):
+        for name in self._new.names(dpkg.INFO) if any(d.side == "own" for d in self._decisions) else ():
             below.setdefault(name.rpartition(".")[0], []).append(name)
         above: dict[str, list[str]] = {}
         for name in self._upper.below(info):
             above.setdefault(name.rpartition(".")[0], []).append(name)
         for decision in self._decisions:
+            if decision.why == "same" and decision.side == "host" and not above:
+                continue
             stems = {p[decision.key].stem for p in (self._news, self._owns) if decision.key in p}
             for stem in stems:
                 if decision.side == "host":
