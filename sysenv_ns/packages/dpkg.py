@@ -284,10 +284,10 @@ class Listed:
         self._holders = [line[: line.rfind("/")] for line in self._lines]
         self.directories = {found for found in {*self._holders} if not found or is_path(found)}  # "": /
 
-    def paths(self, directories: AbstractSet[str]) -> list[str]:
-        """Those in these directories."""
-        lines = (line for line, holder in zip(self._lines, self._holders, strict=True) if holder in directories)
-        return [line for line in lines if is_path(line)]
+    def paths(self, directories: AbstractSet[str], single: AbstractSet[str]) -> list[str]:
+        """Those in these directories, and single ones."""
+        rows = zip(self._lines, self._holders, strict=True)
+        return [line for line, holder in rows if (holder in directories or line in single) and is_path(line)]
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:

@@ -99,14 +99,11 @@ class PackageFiles:
 
         Of 70,000 files of a hundred packages these are a few, and all others are the host's anyway.
         """
-        alone, moved = self._alone, self._moved
+        alone = self._alone
         listed = dpkg.Listed(data)
         new = sorted(listed.directories - alone.keys())
         alone |= {path: self._upper.leaves_alone(real) for path, real in self._new.real_directories(new).items()}
-        some = {directory for directory in listed.directories if not alone[directory]}
-        for path in listed.paths(some | {path.rpartition("/")[0] for path in moved}):
-            if path in moved or path.rpartition("/")[0] in some:
-                yield path
+        yield from listed.paths({directory for directory in listed.directories if not alone[directory]}, self._moved)
 
     def _copy(self, source: str, target: str) -> None:
         """Show the host's file under another name."""
@@ -254,8 +251,8 @@ class PackageFiles:
     def _conffile_of_host(self, path: str, shipped: set[str]) -> None:
         """Merge a conffile: the changed side's if one side changed it, the environment's if both did."""
         real = self._new.real(path)
-        entry, new = self._upper.get(real), self._new.read(path)
-        if entry is None or entry.kind != "file" or new is None:
+        entry = self._upper.get(real)
+        if entry is None or entry.kind != "file" or (new := self._new.read(path)) is None:
             return
         own = self._sides.own.read(path)
         if own == new or _digest(own or b"") in shipped:
