@@ -39,6 +39,8 @@ def main() -> None:
         with _Importing():
             from sysenv_ns import quick_verbs
         status = quick_verbs.run(sys.argv[1:])
+        if status is not None:
+            os._exit(status)  # all is said; that Python takes itself apart would take as long as the work
     if status is None:
         gc.enable()
         with _Importing():

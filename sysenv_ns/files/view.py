@@ -261,6 +261,10 @@ class Own:
         decides, entry = self._of_upper(path)
         return (entry.get() if entry else None) if decides else self._below.read(path)
 
+    def leaves_alone(self, directory: str) -> bool:
+        """Whether the environment has changed nothing in a directory and below it."""
+        return self._upper.leaves_alone(self._below.real_directory(directory))
+
     def read_above(self, path: str) -> bytes | None:
         """The content of a regular file of the environment's own."""
         _, entry = self._of_upper(path)

@@ -90,6 +90,8 @@ class Merged:
         return dpkg.join(merge.mapping(*map(dpkg.parse_states, self._read(dpkg.EXTENDED_STATES))).values())
 
     def _trigger_files(self) -> Iterator[tuple[str, bytes]]:
+        if self._own.leaves_alone(dpkg.TRIGGERS) and all(d.side == "host" for d in self._decisions.values()):
+            return  # all of them are the host's
         interests = {}
         of_host = {name for name in self._new.names(dpkg.INFO) if name.endswith(_TRIGGERS)}
         for decision in self._decisions.values():

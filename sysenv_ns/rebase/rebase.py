@@ -16,9 +16,9 @@ from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
 from sysenv_ns.environment.store import Environment, Store, write_description
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files import copies
+from sysenv_ns.files import copies, removal
 from sysenv_ns.files.view import Upper, View
-from sysenv_ns.kernel import children, namespace, operations, remedies
+from sysenv_ns.kernel import children, namespace, operations, remedies, syscalls
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.packages import dpkg, drift, origin
@@ -199,7 +199,9 @@ def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Pat
         os.link(environment.path / directory.LOCK, staging / directory.LOCK)  # who waits for it finds it where it was
         yield staging, scratch
     finally:
-        transaction.discard([staging, scratch], environment.id_map)
+        # Without the other one there is nothing but what this process has made.
+        is_own = os.geteuid() != 0 and not os.path.lexists(scratch)
+        transaction.discard([staging, scratch], None if is_own else environment.id_map)
 
 
 def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
@@ -229,6 +231,8 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
             progress(0.75)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
             execution.change(plan, View(below), View(str(copy.root)))
+        if dry_run:
+            _clear(trial, below)
     return _MergedCopy(
         tuple(PackageChoice(d.key, d.side, d.why, d.old, d.new, d.own) for d in plan.packages),
         tuple(plan.notes),
@@ -257,6 +261,14 @@ def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str
     upper, work = str(scratch / directory.UPPER), str(scratch / directory.WORK)
     os.close(operations.execute((replace(overlay, upper=upper, work=work),), str(scratch / directory.ROOT), log))
     return str(scratch / directory.ROOT)
+
+
+def _clear(trial: _Attempt, below: str) -> None:
+    """Delete what mounting the host's side has left: here is the namespace that it takes."""
+    if below != "/":
+        syscalls.umount(below, syscalls.MNT_DETACH)
+        with contextlib.suppress(OSError):  # something of it is still in use: _staging tries again
+            removal.delete(trial.below)
 
 
 def _settle(trial: _Attempt, script: str, unsound: str, agree: Callable[[str], bool]) -> bool:
