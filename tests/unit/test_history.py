@@ -91,9 +91,11 @@ def test_what_is_frozen_already_is_not_frozen_again(store: Store, source: Enviro
 
 
 def test_those_that_have_left_little_are_deleted_together(store: Store, source: Environment) -> None:
-    for number in range(15):
-        made = history.clone(store, "source", f"ephemeral-{4194305 + number}", "memory")
+    first = history.clone(store, "source", "ephemeral-4194305", "memory")
+    others = [throwaway.on_top(store, "source", f"ephemeral-{4194306 + number}") for number in range(14)]
+    for made in (first, *filter(None, others)):
         (made.path / directory.MEMORY).mkdir()  # as its start does
+    assert len(store.names()) == 16
     assert not ephemeral.are_in_the_way(store)
     history.clone(store, "source", "ephemeral-5000000", "disk")
     assert ephemeral.are_in_the_way(store)  # its changes may be large
