@@ -168,7 +168,7 @@ class Bench:
         yield self.compare("join / start", a, b, self.runs, 1)
 
     def ephemeral(self) -> Iterator[Row]:
-        """A session in a throwaway environment, with deleting what those before it have left, against one that stays."""
+        """A session in a throwaway environment, and deleting those before it, against one that stays."""
         self.new("source")  # the first one on top of it freezes what it has
         a = partial(self.account.time, self.tool, "exec", "--ephemeral", "source", "--", "true")
         b = partial(self.account.time, *self.enter(IDLE, "true"))
