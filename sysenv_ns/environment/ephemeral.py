@@ -68,8 +68,15 @@ def are_in_the_way(store: Store) -> bool:
 
     With changes in memory each leaves some small files only, and to delete those of many takes as long as of one.
     """
-    found = (environment.path for environment in ended(store))
-    return any(number == _FEW or not os.path.isdir(path / directory.MEMORY) for number, path in enumerate(found))
+    return any(number == _FEW or not _has_left_little(environment) for number, environment in enumerate(ended(store)))
+
+
+def _has_left_little(environment: Environment) -> bool:
+    """Whether its upper directory is empty: where memory could not hold its changes, they are in it."""
+    try:
+        return environment.ephemeral == "memory" and not os.listdir(environment.upper)
+    except OSError:
+        return False
 
 
 def was_never_started(environment: Environment) -> bool:
