@@ -282,7 +282,10 @@ class Listed:
     def __init__(self, data: bytes) -> None:
         self._lines = os.fsdecode(data).split("\n")
         self._holders = [line[: line.rfind("/")] for line in self._lines]
-        self.directories = {found for found in {*self._holders} if not found or is_path(found)}  # "": /
+        # "" is /. Of thousands nearly all need no second look.
+        found = {*self._holders}
+        doubtful = {d for d in found if d[:1] != "/" or "/." in d or "//" in d or "\0" in d}
+        self.directories = found - {d for d in doubtful if d and not is_path(d)}
 
     def paths(self, directories: AbstractSet[str], single: AbstractSet[str]) -> list[str]:
         """Those in these directories, and single ones."""

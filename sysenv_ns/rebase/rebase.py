@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Iterator
 
 from sysenv_ns import session
@@ -279,6 +278,8 @@ def _settle(trial: _Attempt, script: str, unsound: str, agree: Callable[[str], b
         raise SysenvError(
             f"{name} cannot be rebased, nothing was changed: {said}", "to see what was planned: --dry-run"
         )
+    import shlex  # not for a look at what would be done
+
     check = f"ALLOWED={shlex.quote(unsound)}\n{_CHECK}"
     if not packages or (said := _inside(trial, check, quiet=True)) is None:
         return False
