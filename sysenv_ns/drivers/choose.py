@@ -59,11 +59,16 @@ def choose(store: Store, driver: str, kind: str, ask: Ask | None, then: Then = _
 
 
 def _first_cause(error: SysenvError, id_map: IdMap | None) -> SysenvError:
-    """Why a driver does not work with an id map: what it lacks says little where there are no namespaces."""
+    """Why a driver does not work with an id map: what it lacks says little where there are no namespaces.
+
+    Raises Exhausted.
+    """
     if id_map is None:
         return error
     try:
         try_map(id_map)
+    except Exhausted:
+        raise
     except SysenvError as earlier:
         return earlier
     return error
