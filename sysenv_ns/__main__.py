@@ -29,9 +29,18 @@ def main() -> None:
 
             libraries.find()  # which knows where this is installed
         launcher.go_on(sys.argv[1:])
-    with _Importing():
-        from sysenv_ns import quick
-    status = quick.run(sys.argv[1:])
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    status = None
+    if verb in ("exec", "shell"):
+        with _Importing():
+            from sysenv_ns import quick
+        status = quick.run(sys.argv[1:])
+    elif verb in ("create", "list", "rebase"):
+        with _Importing():
+            from sysenv_ns import quick_verbs
+        status = quick_verbs.run(sys.argv[1:])
+        if status is not None:
+            os._exit(status)  # all is said; that Python takes itself apart would take as long as the work
     if status is None:
         gc.enable()
         with _Importing():

@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from sysenv_ns import __version__, failures, sudo, verbs
-from sysenv_ns.console import asked, can_ask, progress, show_failure
+from sysenv_ns.console import asked, progress, show_failure
 from sysenv_ns.environment import rootstore, transaction
 from sysenv_ns.environment.directory import store_location
 from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, NeedsRoot, SysenvError
 from sysenv_ns.failures import EXIT_BEFORE_COMMAND
-from sysenv_ns.notices import QUIET, hint, notice, operation
+from sysenv_ns.notices import QUIET, can_ask, hint, notice, operation
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.text import line
 from sysenv_ns.verbs.context import AS_JSON, FAILURE_STATUS, Context

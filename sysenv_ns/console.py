@@ -17,6 +17,7 @@ import click
 from sysenv_ns import text
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import find_program
+from sysenv_ns.notices import DUMB, can_ask, can_draw, on_terminal
 from sysenv_ns.sudo import Caller
 
 # less ends when all fits on the screen, lets colours through, and leaves the text there.
@@ -26,7 +27,6 @@ _JSON_VERSION = 1  # another one where a key gets another meaning, or goes; not 
 
 _BAR_WIDTH = 36
 _ERASED_LINE = "\r\x1b[K"  # EL of ECMA-48
-_DUMB = "dumb"  # the TERM of terminals that know no escape sequences
 
 
 def show(result: str) -> None:
@@ -116,15 +116,10 @@ def show_in_pager(data: bytes, command: str, caller: Caller | None) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def on_terminal() -> bool:
-    """Whether results go to a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
 def wants_colours(caller: Caller | None) -> bool:
     """Whether results are shown in colours: on a terminal that has them, unless NO_COLOR forbids it (no-color.org)."""
     variables = os.environ if caller is None else caller.variables
-    return on_terminal() and not variables.get("NO_COLOR") and variables.get("TERM") != _DUMB
+    return on_terminal() and not variables.get("NO_COLOR") and variables.get("TERM") != DUMB
 
 
 def painted(result: str, colour: str) -> str:
@@ -138,11 +133,6 @@ def _encoded(result: str) -> bytes:
     """A text in the encoding of stdout; characters that this lacks become escapes."""
     encoding = sys.stdout.encoding if sys.stdout is not None else None
     return result.encode(encoding or "utf-8", "backslashreplace")
-
-
-def can_ask() -> bool:
-    """Whether the user can be asked: stdin and stderr are a terminal."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def asked(question: str, default: bool = False) -> bool:
@@ -170,7 +160,7 @@ def progress(label: str) -> Iterator[Callable[[float], None]]:
 
     It is erased at the end, however that comes: what is said then stands where the bar was.
     """
-    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == _DUMB:
+    if not can_draw():
         yield lambda fraction: None
         return
     shown = ""

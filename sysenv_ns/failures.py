@@ -7,13 +7,15 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment.directory import store_location
-from sysenv_ns.errors import EXIT_UNEXPECTED, SysenvError, Unexpected, reason
+from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, SysenvError, Unexpected, reason
 from sysenv_ns.kernel import remedies
-from sysenv_ns.notices import failure, hint
+from sysenv_ns.notices import failure, hint, notice
 from sysenv_ns.paths import Path
 from sysenv_ns.text import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sysenv_ns.sudo import Caller
 
 EXIT_BEFORE_COMMAND = 125  # of shell and exec, as with env(1): what fails is not the user's command
@@ -25,6 +27,28 @@ def described(error: SysenvError | OSError) -> SysenvError:
         return error
     what = quoted(str(error.filename)) if error.filename else "a system call"
     return SysenvError(f"{what}: {reason(error)}", remedies.storage(error, store_location()))
+
+
+def guarded(action: Callable[[], int | None], default: int) -> int | None:
+    """What an action returns, or the exit status of its failure, which is told: the default if it has none of its own.
+
+    For calls that click does not handle. An action that becomes another program does not return.
+    """
+    outside = root()
+    try:
+        return action()
+    except BrokenPipeError:  # nobody reads what it says
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        notice("interrupted")
+        return EXIT_INTERRUPTED
+    except (SysenvError, OSError) as error:
+        return tell(error, default)
+    except Exception as error:
+        store = None
+        with suppress(SysenvError):
+            store = store_location()
+        return tell_unexpected(error, outside, store, None)
 
 
 def tell(error: SysenvError | OSError, default: int) -> int:

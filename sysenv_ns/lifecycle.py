@@ -1,81 +1,34 @@
-"""Creates, removes, restores and deletes environments, and deletes bases that are no longer needed."""
+"""Removes, restores and deletes environments, and deletes bases that are no longer needed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sysenv_ns import launcher, policy, sudo
-from sysenv_ns.drivers import choose, driver
-from sysenv_ns.environment import config, directory, ephemeral, layers, links, removed, running, shims, transaction
+from sysenv_ns.drivers import driver
+from sysenv_ns.environment import (
+    directory,
+    layers,
+    links,
+    removed,
+    running,
+    shims,
+    transaction,
+    uppers,
+)
 from sysenv_ns.environment.removed import Removed
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description, timestamp
+from sysenv_ns.environment.store import Environment, Store, read_description
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import removal, sizes
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.files.reader import is_directory
-from sysenv_ns.host import standins
-from sysenv_ns.kernel import idmap, namespace, remedies
+from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import base, builder
-from sysenv_ns.mapped import client
+from sysenv_ns.lower import base
 from sysenv_ns.packages import origin
-from sysenv_ns.packages.origin import Origin
-from sysenv_ns.reporter import Ask, Reporter
 from sysenv_ns.sudo import Caller
-
-
-def create(
-    store: Store, name: str, driver_name: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
-) -> Environment:
-    """Create an environment, and its base if there is none yet. Raises SysenvError; then nothing incomplete is left."""
-    ephemeral.check_free(store, name, throwaway)
-    store.prepare()
-    tidy(store)
-    _offer_launcher(driver_name, reporter.ask)
-    driver_name, id_map = choose.choose(store, driver_name, id_map_kind, reporter.ask)
-    if id_map is not None and id_map.kind == "single" != id_map_kind and not store.all_names():
-        _recommend_full(driver_name, reporter)
-    path = store.envs / name
-    environment = Environment(
-        name, uuid.uuid4().hex, driver_name, id_map, timestamp(), path, store.path, ephemeral=throwaway
-    )
-    own = driver.of(environment)
-    own.build_base(store, environment, config.host(store, environment), reporter)
-    try:
-        with transaction.staging(store.trash, f"{transaction.NEW}{name}", id_map) as staging:
-            directory.make(staging)
-            added = (standins.prompt(name), *own.upper_additions())
-            key = origin.remember(store)
-            origin.write(staging, Origin(key, key))
-            builder.write(builder.additions(added), staging / directory.UPPER, id_map, many=False)
-            store.add(environment, staging)
-    except OSError as error:
-        raise SysenvError(f"creating {name} failed: {reason(error)}", remedies.storage(error, store.path)) from error
-    return environment
-
-
-def _offer_launcher(driver_name: str, ask: Ask | None) -> None:
-    """Where AppArmor forbids what all drivers but root need: let root change that, if the user says so; start again."""
-    if ask is None or driver_name == "root" or not launcher.is_missing() or not sudo.available():
-        return
-    if ask(launcher.QUESTION.format(place=os.path.dirname(launcher.path_of(os.getuid())))):
-        client.allow(os.getuid())
-        launcher.go_on(sys.argv[1:])
-
-
-def _recommend_full(driver_name: str, reporter: Reporter) -> None:
-    """Before the first environment is created: how to have all users in it, if the driver allows that."""
-    if "full" not in policy.DRIVERS[driver_name]:
-        return
-    try:
-        idmap.detect_full()
-    except SysenvError as error:
-        reporter.notice(f"only root will exist inside ({error.message}); to have all users, first {error.hint}")
 
 
 def remove_all(
@@ -143,7 +96,7 @@ def _keep(store: Store, environment: Environment, hours: int) -> Removed:
     try:
         if not is_directory(store.removed):  # the store is of an earlier version
             store.removed.mkdir(mode=0o755)
-        with layers.locked(store):  # nobody is looking for what environments need
+        with uppers.locked(store):  # nobody is looking for what environments need
             transaction.publish(environment.path, found.path)
     except OSError as error:
         raise SysenvError(
@@ -168,7 +121,7 @@ def restore(store: Store, name: str | None) -> Environment:
         need.arguments = ("remove", "--undo", "--", found.name)
         raise need
     try:
-        with layers.locked(store):
+        with uppers.locked(store):
             store.load_from(found.path, found.name, store)  # what is damaged takes no name
             transaction.publish(found.path, store.envs / found.name)
     except FileExistsError:

@@ -9,7 +9,7 @@ import errno
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.environment import directory
+from sysenv_ns.environment import directory, uppers
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import copies
@@ -34,12 +34,23 @@ def planned(
         place = environment.path / directory.MEMORY
         try:
             place.mkdir(mode=0o755, exist_ok=True)
-            if _mount(place):
+            has_memory = _mount(place)
+            if environment.layers:
+                _begin(environment, place if has_memory else environment.path)
+            if has_memory:
                 return tuple(_moved(operation, environment, place) for operation in plan)
         except OSError as error:
             raise SysenvError(f"keeping changes in memory failed: {reason(error)}", "add --on-disk") from error
         notice("file systems in memory have no user attributes before Linux 6.6: changes are kept on the disk")
     return tuple(replace(o, volatile=True) if isinstance(o, Overlay) else o for o in plan)
+
+
+def _begin(environment: Environment, place: Path) -> None:
+    """Make the empty upper directories of one on top of another, of which there is nothing yet (throwaway.py)."""
+    frozen = list(map(str, environment.frozen()))
+    if place == environment.path:
+        os.rmdir(environment.upper)
+    uppers.make(frozen, str(place), frozen, environment.name)
 
 
 def _mount(place: Path) -> bool:

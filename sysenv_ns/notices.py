@@ -1,4 +1,4 @@
-"""Lines to stderr, escaped by text.py; console.py has everything else that prints, with click."""
+"""Lines to stderr, and results without colours, escaped by text.py; console.py has all else that prints, with click."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from sysenv_ns import text
 
 _INDENTATION = "  "
+_STDOUT = 1
+DUMB = "dumb"  # the TERM of terminals that know no escape sequences
 QUIET = "SYSENV_NS_QUIET"  # a variable, so that what is run by the tool is as quiet
 
 
@@ -30,6 +32,30 @@ def hint(message: str) -> None:
 def operation(message: str) -> None:
     """What is being done, for -v, to stderr."""
     _tell("+ ", message)
+
+
+def result(text_of_lines: str) -> None:
+    """A result, to stdout."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+        data = f"{text.visible(text_of_lines)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(_STDOUT, data) :]
+
+
+def on_terminal() -> bool:
+    """Whether results go to a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def can_ask() -> bool:
+    """Whether the user can be asked: stdin and stderr are a terminal."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def can_draw() -> bool:
+    """Whether stderr is a terminal that can be drawn on."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != DUMB
 
 
 def _tell(prefix: str, message: str) -> None:

@@ -68,6 +68,9 @@ else:
         def lstat(self):
             return os.lstat(self._path)
 
+        def stat(self):
+            return os.stat(self._path)
+
         def exists(self):
             return _mode(os.stat, self._path) is not None
 
@@ -80,12 +83,38 @@ else:
             return mode is not None and stat.S_ISLNK(mode)
 
         def mkdir(self, mode=0o777, parents=False, exist_ok=False):
-            if parents or not (exist_ok and self.is_dir()):
+            try:
+                os.mkdir(self._path, mode)
+            except FileNotFoundError:
+                if not parents:
+                    raise
                 _of_pathlib(self).mkdir(mode, parents, exist_ok)
+            except OSError:
+                if not (exist_ok and self.is_dir()):
+                    raise
+
+        def touch(self, mode=0o666, exist_ok=True):
+            exclusive = 0 if exist_ok else os.O_EXCL
+            descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | exclusive, mode)
+            try:
+                os.utime(descriptor)
+            finally:
+                os.close(descriptor)
+
+        def unlink(self, missing_ok=False):
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
 
         def read_bytes(self):
             with open(self._path, "rb") as stream:
                 return stream.read()
+
+        def write_bytes(self, data):
+            with open(self._path, "wb") as stream:
+                return stream.write(data)
 
         def read_text(self, encoding=None, errors=None):
             with open(self._path, encoding=encoding, errors=errors) as stream:

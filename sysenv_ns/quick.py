@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING, failures, notices, supervised
-from sysenv_ns.environment import ephemeral, rootstore, running, transaction
+from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
 from sysenv_ns.environment.store import Environment, Store
-from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SysenvError
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sysenv_ns.command import Asked
 
 _IDENTITIES: dict[str, Asked] = {"--root": "root", "--me": "me", "--linked": "linked"}
-_OPTIONS = {"exec": {*_IDENTITIES}, "shell": {"--root", "--me"}}
+_EPHEMERAL = "--ephemeral"
+_OPTIONS = {"exec": {*_IDENTITIES, _EPHEMERAL}, "shell": {"--root", "--me", _EPHEMERAL}}
 
 
 @dataclass(frozen=True)
@@ -33,65 +34,63 @@ class PlainCall:
     name: str
     identity: Asked | None
     arguments: tuple[str, ...] | None  # None: a shell
+    ephemeral: bool = False  # in a throwaway environment on top of that one
 
 
 def run(arguments: Sequence[str]) -> int | None:
     """Become the command of a plain call. Returns the exit status if that fails, None if the call is not plain."""
     call = parsed(arguments)
-    if call is None:
-        return None
-    outside = failures.root()
-    store = None
-    try:
-        store = rootstore.of_user()
-        environment = _ready(store, call.name)
-        if environment is None:
-            return None
+    return None if call is None else failures.guarded(lambda: _become(call), failures.EXIT_BEFORE_COMMAND)
+
+
+def _become(call: PlainCall) -> None:
+    """Become the command. Returns if anything has to be done, asked or told before."""
+    store = rootstore.of_user()
+    if (environment := _ready(store, call)) is not None:
         emulated = supervised.emulation_of(store, environment)
         from sysenv_ns import session  # while the supervisor begins
         from sysenv_ns.command import Command
 
         reporter = Reporter(notices.notice, lambda message: None, _progress)
         session.run(store, environment, Command(call.arguments, call.identity), reporter, emulated)
-    except BrokenPipeError:  # nobody reads what it says
-        return EXIT_FAILURE
-    except KeyboardInterrupt:
-        notices.notice("interrupted")
-        return EXIT_INTERRUPTED
-    except (SysenvError, OSError) as error:
-        return failures.tell(error, failures.EXIT_BEFORE_COMMAND)
-    except Exception as error:
-        return failures.tell_unexpected(error, outside, store.path if store else None, None)
 
 
 def parsed(arguments: Sequence[str]) -> PlainCall | None:
-    """A plain call: exec [--root|--me|--linked] NAME [--] COMMAND..., or shell [--root|--me] NAME; None for others."""
+    """A plain call: exec [--root|--me|--linked|--ephemeral] NAME [--] COMMAND..., or the same of shell with NAME alone.
+
+    None for others.
+    """
     verb, *rest = arguments or ("",)
     if verb not in _OPTIONS:
         return None
     identity: Asked | None = None
-    while rest and rest[0] in _OPTIONS[verb]:
-        identity = _IDENTITIES[rest.pop(0)]
+    is_ephemeral = False
+    while rest and (option := rest[0]) in _OPTIONS[verb]:
+        identity = _IDENTITIES.get(option, identity)
+        is_ephemeral |= option == _EPHEMERAL
+        del rest[0]
     if not rest or not rest[0] or rest[0].startswith("-"):
         return None
     name, *command = rest
     if verb == "shell":
-        return None if command else PlainCall(name, identity, None)
+        return None if command else PlainCall(name, identity, None, is_ephemeral)
     if command[:1] == ["--"]:
         command = command[1:]
     elif command and command[0].startswith("-"):  # an option at the wrong place
         return None
-    return PlainCall(name, identity, tuple(command)) if command else None
+    return PlainCall(name, identity, tuple(command), is_ephemeral) if command else None
 
 
-def _ready(store: Store, name: str) -> Environment | None:
+def _ready(store: Store, call: PlainCall) -> Environment | None:
     """The environment; None if anything has to be done, asked or told before it is entered."""
     try:
-        if os.environ.get("SYSENV_NS") or running.inside() or not store.exists(name):
+        if os.environ.get("SYSENV_NS") or running.inside() or not store.exists(call.name):
             return None
-        if any(ephemeral.ended(store)) or transaction.abandoned(store.trash):
+        if ephemeral.are_in_the_way(store) or transaction.abandoned(store.trash):
             return None
-        environment = store.load(name)
+        if call.ephemeral:
+            return throwaway.on_top(store, call.name, ephemeral.new_name(store))
+        environment = store.load(call.name)
         environment.require_root()
         return None if origin.may_be_drifted(environment) else environment
     except SysenvError:

@@ -6,6 +6,7 @@ Each session of a throwaway environment imports this, and many may begin at the 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,9 +52,19 @@ def _ended_to_trash(store: Store, ended: Sequence[Environment]) -> dict[IdMap | 
         trashed: dict[IdMap | None, list[Path]] = {}
         for environment in left:
             with contextlib.suppress(OSError, SysenvError):
-                if (id_map := environment.id_map) not in trashed:
+                if (id_map := _needed_map(environment)) not in trashed:
                     # While it still has its name: without the id map its files could only be lost, not deleted.
-                    namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
+                    if id_map is not None or os.geteuid() == 0:
+                        namespace.run_inside(id_map, lambda: None, "sysenv-ns-rm")
                     trashed[id_map] = []
                 trashed[id_map].append(transaction.move_to_trash(environment.path, store.trash))
     return trashed
+
+
+def _needed_map(environment: Environment) -> IdMap | None:
+    """The id map that deleting its files takes; None if all are this user's, as of one whose changes were in memory."""
+    places = [environment.upper, environment.work]
+    with contextlib.suppress(OSError):
+        if os.geteuid() != 0 and all(not os.listdir(path) and path.lstat().st_uid == os.geteuid() for path in places):
+            return None
+    return environment.id_map

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from dataclasses import dataclass, replace
 
-from sysenv_ns import units
-from sysenv_ns.environment import links, running, state
-from sysenv_ns.environment.links import Shown
-from sysenv_ns.environment.running import Process, Scan
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
+from sysenv_ns.environment import directory, running, state
 from sysenv_ns.environment.store import Environment, Ephemeral, Store, check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import drift as drift_module
-from sysenv_ns.packages.drift import Drift
-from sysenv_ns.units import Service
+from sysenv_ns.records import dataclass, replace
+
+if TYPE_CHECKING:
+    from sysenv_ns.environment.links import Shown
+    from sysenv_ns.environment.running import Process, Scan
+    from sysenv_ns.packages.drift import Drift
+    from sysenv_ns.paths import Path
+    from sysenv_ns.units import Service
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,25 @@ class Status:
         """Whether a process lives in it; None if that cannot be seen from here."""
         return None if self.unseen else bool(self.processes)
 
+    @property
+    def has_drifted(self) -> bool:
+        """Whether there is a reason for a rebase, as far as that is known."""
+        return self.drift is not None and self.drift.is_there
+
 
 def of(store: Store, name: str) -> Status:
     """One environment with its processes and services. Raises SysenvError when there is none of that name."""
     part = store.holding(name)
     if sources := running.here():
         return _from_inside(part, name, sources)
+    from sysenv_ns import units
+
     with running.scan() as seen:
-        found = _of(part, name, seen)
+        found = _of(part, name, seen, is_whole=True)
     # What real root has is not for others to look into.
     if found.problem or not found.running or (found.id_map is None and os.geteuid() != 0):
         return found
-    with contextlib.suppress(SysenvError, OSError):  # it has just ended, or only a sandbox is left
+    with suppress(SysenvError, OSError):  # it has just ended, or only a sandbox is left
         return replace(found, services=units.of(part.load(name)))
     return found
 
@@ -68,14 +78,17 @@ def _from_inside(store: Store, name: str, sources: frozenset[str]) -> Status:
     return replace(described, processes=processes, here=here, unseen=not processes)
 
 
-def _of(store: Store, name: str, seen: Scan) -> Status:
-    """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name."""
+def _of(store: Store, name: str, seen: Scan, is_whole: bool) -> Status:
+    """One environment; a damaged one has a `problem`. Raises SysenvError when there is none of that name.
+
+    Unless it `is_whole`, its drift has only what tells whether it is there.
+    """
     environment, described = _described(store, name)
     if environment is None:
         return replace(described, processes=seen.of_damaged(store.envs / name))
     processes = seen.of(environment)
     changed = bool(processes) and state.host_changed(environment.path)
-    drift = drift_module.measure(store, environment)
+    drift = (drift_module.measure if is_whole else drift_module.glance)(store, environment)
     return replace(described, processes=processes, host_changed=changed, drift=drift)
 
 
@@ -85,7 +98,7 @@ def _described(store: Store, name: str) -> tuple[Environment | None, Status]:
     if not store.exists(name):
         raise store.unknown(name)
     try:
-        environment, shown = store.load(name), links.show(path)
+        environment, shown = store.load(name), _links(path)
     except SysenvError as error:
         return None, Status(name, "", None, 0.0, str(path), (), error.message)
     return environment, Status(
@@ -101,13 +114,22 @@ def _described(store: Store, name: str) -> tuple[Environment | None, Status]:
     )
 
 
-def all_of(store: Store) -> list[Status]:
-    """All environments, sorted by name."""
+def _links(path: Path) -> tuple[Shown, ...]:
+    """The links of an environment. Raises SysenvError."""
+    if not os.path.lexists(path / directory.LINKS):
+        return ()
+    from sysenv_ns.environment import links
+
+    return links.show(path)
+
+
+def all_of(store: Store, is_whole: bool = False) -> list[Status]:
+    """All environments, sorted by name; unless they are whole, their drift has only what tells whether it is there."""
     statuses = []
     sources = running.here()
     with running.scan() as seen:
         for part in store.parts():
             for name in part.names():
-                with contextlib.suppress(SysenvError):  # removed since the names were read
-                    statuses.append(_from_inside(part, name, sources) if sources else _of(part, name, seen))
+                with suppress(SysenvError):  # removed since the names were read
+                    statuses.append(_from_inside(part, name, sources) if sources else _of(part, name, seen, is_whole))
     return sorted(statuses, key=lambda status: status.name)

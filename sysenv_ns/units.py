@@ -9,8 +9,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from sysenv_ns import documents, session
@@ -22,6 +20,8 @@ from sysenv_ns.files import reader
 from sysenv_ns.host import services
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
+from sysenv_ns.paths import Path
+from sysenv_ns.records import dataclass, replace
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.supervised import emulation_of
 from sysenv_ns.text import quoted

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from sysenv_ns.diff import comparison
 from sysenv_ns.diff.changes import FileType
-from sysenv_ns.files import reader, view
+from sysenv_ns.files import marks, reader, view
 from sysenv_ns.kernel import capabilities, children
 
 CHUNK = 1 << 20
@@ -127,4 +127,4 @@ def attributes(descriptor: int) -> Iterator[tuple[str, str]]:
 
 def is_kept(name: str) -> bool:
     """Whether an extended attribute is applied: not those of access control lists and security labels."""
-    return name == capabilities.ATTRIBUTE or (name.startswith("user.") and not view.is_of_overlay(name))
+    return name == capabilities.ATTRIBUTE or (name.startswith("user.") and not marks.is_of_overlay(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from sysenv_ns.files import view
+from sysenv_ns.files import marks
 
 CAPABILITY = b"security.capability"
 LISTS = (b"system.posix_acl_access", b"system.posix_acl_default")
@@ -17,7 +17,7 @@ def is_carried(name: bytes) -> bool:
     """Whether an attribute is archived; labels of a security system are not, as they are set anew."""
     if name in (CAPABILITY, *LISTS):
         return True
-    return name.startswith((b"user.", b"trusted.")) and not view.is_of_overlay(os.fsdecode(name))
+    return name.startswith((b"user.", b"trusted.")) and not marks.is_of_overlay(os.fsdecode(name))
 
 
 def is_unresolved(name: bytes) -> bool:

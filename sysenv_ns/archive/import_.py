@@ -23,7 +23,7 @@ from sysenv_ns.archive.manifest import LAYERS, ORIGINS, ArchiveManifest
 from sysenv_ns.archive.tarball import Damaged, Reader
 from sysenv_ns.archive.unpacker import Target, unpack
 from sysenv_ns.drivers import choose, driver
-from sysenv_ns.environment import config, directory, ephemeral, layers, transaction
+from sysenv_ns.environment import config, directory, ephemeral, layers, transaction, uppers
 from sysenv_ns.environment.store import Environment, Store, check_name, timestamp, write_description
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files.reader import is_directory
@@ -177,7 +177,7 @@ def _import(
         notes = [*_notes(lost, new), *_settle(store, placed.path, found, new)]
         own.build_base(store, placed, config.host(store, placed), reporter)
         _describe(store, staging, found, new)
-        with layers.locked(store):
+        with uppers.locked(store):
             made, idents = _place(store, staging, found, new)
             store.add(made, placed.path)
     lifecycle.tidy(store)

@@ -24,7 +24,7 @@ from sysenv_ns.host import standins
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.packages import dpkg, origin
-from sysenv_ns.packages.databases import Old
+from sysenv_ns.packages.old import Old
 from sysenv_ns.text import quoted
 
 TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text

@@ -1,70 +1,36 @@
-"""Tries which drivers and id maps work here, and chooses; changes nothing."""
+"""Chooses a driver and an id map for a new environment, by trying them; changes nothing else."""
 
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from sysenv_ns import policy, sudo, text
+from sysenv_ns import TYPE_CHECKING, policy, sudo
 from sysenv_ns.drivers import driver as drivers
 from sysenv_ns.drivers import probe
-from sysenv_ns.environment import layers, transaction
 from sysenv_ns.environment.store import Store
-from sysenv_ns.errors import Declined, Exhausted, NeedsRoot, SysenvError, UnfitStore, reason
-from sysenv_ns.files import sizes
-from sysenv_ns.kernel import idmap, namespace, remedies
+from sysenv_ns.errors import Declined, Exhausted, NeedsRoot, SysenvError, UnfitStore
+from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap, Kind
-from sysenv_ns.reporter import Ask
 
-_HTTP = 80
-_KINDS: tuple[Kind, ...] = ("full", "single")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
+    from sysenv_ns.drivers.driver import Driver
+    from sysenv_ns.reporter import Ask
 
-@dataclass(frozen=True)
-class Finding:
-    """Whether something works here; if not, what failed and what to do. If it works, the detail is a caveat."""
-
-    subject: str
-    works: bool
-    detail: str = ""
-    remedy: str = ""
+# What is to be done in a namespace of the environment, if a driver works.
+Then: TypeAlias = "Callable[[Driver], Callable[[], None]]"
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """All findings, and the driver and id map for new environments (None if none works)."""
-
-    findings: tuple[Finding, ...]
-    driver: str | None
-    id_map: str | None
+def _only_try(driver: Driver) -> Callable[[], None]:
+    return probe.nothing
 
 
-def diagnose(store: Store) -> Diagnosis:
-    """Try everything."""
-    findings = [_try("store", store.prepare)]
-    maps: dict[Kind, IdMap] = {}
-    for kind in _KINDS:
-        findings.append(_try(f"id map {kind}", lambda kind=kind: maps.update({kind: _id_map(kind)})))  # type: ignore[misc]
-    findings.append(_try("root emulation", lambda: _emulation(maps.get("single"))))
-    if os.geteuid() != 0:
-        findings.append(_try("sudo", sudo.check))
-    working = {finding.subject: finding.works for finding in findings}
-    tried = [(name, _try(f"driver {name}", lambda name=name: _driver(store, name, maps))) for name in policy.DRIVERS]  # type: ignore[misc]
-    works = {name for name, finding in tried if finding.works}
-    chosen = (name for name in _preferred() if name in works - policy.ON_REQUEST)
-    driver = next(chosen, None) if working["store"] else None
-    kind_found = None if driver is None else next((kind for kind in policy.DRIVERS[driver] if kind in maps), None)
-    findings += [*(finding for _, finding in tried), _low_ports(), _try("trash", lambda: _trash(store))]
-    if store.all_removed():
-        findings.append(_try("removed", lambda: _removed(store)))
-    return Diagnosis(tuple(findings), driver, kind_found)
-
-
-def choose(store: Store, driver: str, kind: str, ask: Ask | None) -> tuple[str, IdMap | None]:
+def choose(store: Store, driver: str, kind: str, ask: Ask | None, then: Then = _only_try) -> tuple[str, IdMap | None]:
     """The driver and id map for a new environment, tried; either may be "auto". Asks the questions of drivers.
 
+    What `then` returns is called in the namespace in which the driver was found to work.
     Raises SysenvError with the first stage that failed, NeedsRoot when only the driver root is left, and OSError or
     Exhausted for errors that every driver, even root, would meet.
     """
@@ -74,18 +40,38 @@ def choose(store: Store, driver: str, kind: str, ask: Ask | None) -> tuple[str, 
     for name, id_map_kind in _candidates(driver, kind):
         if name in declined:
             continue
+        id_map = None
         try:
-            id_map = _id_map(id_map_kind) if id_map_kind else None
-            drivers.get(name).agree(store, ask, by_name=driver != "auto")
-            probe.try_driver(store, drivers.get(name), id_map)
+            id_map = id_map_of(id_map_kind) if id_map_kind else None
+            own = drivers.get(name)
+            if own.asks:
+                try_map(id_map)  # or what is asked for may be in vain
+            own.agree(store, ask, by_name=driver != "auto")
+            probe.try_driver(store, own, id_map, then(own))
         except Exhausted:
             raise
         except SysenvError as error:
             declined |= {name} if isinstance(error, Declined) else set()
-            failures.append(error)
+            failures.append(_first_cause(error, id_map))
         else:
             return name, id_map
     raise _none_works(failures)
+
+
+def _first_cause(error: SysenvError, id_map: IdMap | None) -> SysenvError:
+    """Why a driver does not work with an id map: what it lacks says little where there are no namespaces.
+
+    Raises Exhausted.
+    """
+    if id_map is None:
+        return error
+    try:
+        try_map(id_map)
+    except Exhausted:
+        raise
+    except SysenvError as earlier:
+        return earlier
+    return error
 
 
 def _none_works(failures: list[SysenvError]) -> SysenvError:
@@ -105,7 +91,7 @@ def _none_works(failures: list[SysenvError]) -> SysenvError:
 
 def _candidates(driver: str, kind: str) -> Iterator[tuple[str, Kind | None]]:
     """The drivers and id maps to try for a new environment, in order."""
-    for name in _preferred() if driver == "auto" else (driver,):
+    for name in preferred() if driver == "auto" else (driver,):
         kinds = policy.DRIVERS[name]
         if kind == "auto":
             yield from ((name, possible) for possible in kinds or (None,))
@@ -122,69 +108,18 @@ def _unfit_kind(driver: str, kind: str) -> SysenvError:
     return SysenvError(f"the driver {driver} has no id map: root inside is root outside", "leave out --id-map", 2)
 
 
-def _preferred() -> tuple[str, ...]:
+def preferred() -> tuple[str, ...]:
     """The drivers, the best first."""
     names = tuple(policy.DRIVERS)
     # Real root needs none of what the others do to be without it.
     return tuple(sorted(names, key=lambda name: bool(policy.DRIVERS[name])) if os.geteuid() == 0 else names)
 
 
-def _id_map(kind: Kind) -> IdMap:
-    """The caller's id map of that kind, tried. Raises SysenvError."""
-    id_map = idmap.detect_full() if kind == "full" else idmap.single(os.getuid(), os.getgid())
-    namespace.run_inside(id_map, lambda: None, "sysenv-ns-probe")
-    return id_map
+def id_map_of(kind: Kind) -> IdMap:
+    """The caller's id map of that kind. Raises SysenvError."""
+    return idmap.detect_full() if kind == "full" else idmap.single(os.getuid(), os.getgid())
 
 
-def _emulation(id_map: IdMap | None) -> None:
-    if id_map is None:
-        raise SysenvError("not tried: it needs the single id map")
-    probe.try_emulation(id_map)
-
-
-def _low_ports() -> Finding:
-    """A user namespace with the host's network has no rights over it, so only the setting decides."""
-    first = remedies.first_open_port()
-    detail = f"those below {first} are reserved for the host's root"
-    return Finding("low ports", first <= _HTTP, *(() if first <= _HTTP else (detail, remedies.LOW_PORTS)))
-
-
-def _trash(store: Store) -> None:
-    """Raise SysenvError for what interrupted commands have left; perhaps only root can delete it."""
-    if found := transaction.abandoned(store.trash):
-        size = namespace.call_inside(idmap.widest(), lambda: sum(map(sizes.on_disk, found)), int, "sysenv-ns-trash")
-        names = " ".join(map(shlex.quote, map(str, found)))
-        raise SysenvError(
-            f"interrupted commands have left {size / 1e6:.0f} MB in {store.trash}",
-            f"the next command deletes it; what it cannot delete: sudo rm -r {names}",
-        )
-
-
-def _removed(store: Store) -> str:
-    """What removed environments take, which is easily forgotten."""
-    number, size = len(store.all_removed()), layers.size_of_removed(store)
-    return (
-        f"{text.count(number, 'environment')} ({text.size(size)}) can be restored: sysenv-ns list --removed; "
-        "sysenv-ns remove --purge deletes what was removed"
-    )
-
-
-def _driver(store: Store, name: str, maps: dict[Kind, IdMap]) -> str:
-    kinds = policy.DRIVERS[name]
-    if kinds and not maps:
-        raise SysenvError("not tried: it needs an id map")
-    try:
-        probe.try_driver(store, drivers.get(name), next((maps[kind] for kind in kinds if kind in maps), None))
-    except NeedsRoot:
-        return f"sudo {said}" if (said := sudo.check()) else ""
-    return ""
-
-
-def _try(subject: str, action: Callable[[], str | None]) -> Finding:
-    try:
-        reservation = action() or ""
-    except SysenvError as error:
-        return Finding(subject, False, error.message, error.hint)
-    except OSError as error:
-        return Finding(subject, False, f"{error.filename or subject}: {reason(error)}")
-    return Finding(subject, True, reservation)
+def try_map(id_map: IdMap | None) -> None:
+    """Make a namespace with an id map. Raises SysenvError."""
+    namespace.run_inside(id_map, probe.nothing, "sysenv-ns-probe")

@@ -21,6 +21,8 @@ class CopyDriver(Layered):
     data = "copy"
     needs = "Linux 5.11 or later with overlayfs"
 
+    asks = True
+
     def agree(self, store: Store, ask: Ask | None, by_name: bool) -> None:
         """See Driver."""
         if by_name or any(store.base.glob(f"{self.name}-*")):

@@ -40,6 +40,7 @@ class Driver(ABC):
     """One way of getting the host's files into an environment. The table of names and id maps is policy.DRIVERS."""
 
     name: str
+    asks = False  # whether `agree` does anything
 
     @property
     def marks(self) -> Marks:

@@ -53,6 +53,8 @@ class IdmapDriver(Layered):
             return "copy"
         return "stub"
 
+    asks = True
+
     def agree(self, store: Store, ask: Ask | None, by_name: bool) -> None:
         """See Driver."""
         uid = os.getuid()

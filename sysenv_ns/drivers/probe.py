@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.drivers.driver import Driver
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Exhausted, SysenvError, UnfitStore, is_exhausted, reason
-from sysenv_ns.kernel import children, emulation, namespace, remedies
+from sysenv_ns.files import removal
+from sysenv_ns.kernel import children, namespace, remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
+from sysenv_ns.paths import Path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SOURCE = "sysenv-ns:probe"
 DATA = b"sysenv-ns\n" * 1000  # more than a file that would be copied
@@ -30,19 +35,25 @@ def try_store(store: Store) -> None:
         path.unlink(missing_ok=True)
 
 
-def try_driver(store: Store, driver: Driver, id_map: IdMap | None) -> None:
-    """Do with a driver what an environment does. Raises SysenvError with the failed stage, and NeedsRoot."""
+def nothing() -> None:
+    """What is done if there is nothing to be done."""
+
+
+def try_driver(store: Store, driver: Driver, id_map: IdMap | None, then: Callable[[], None] = nothing) -> None:
+    """Do with a driver what an environment does, and `then` in the same namespace what needs one, if that has worked.
+
+    Raises SysenvError with the failed stage, and NeedsRoot; what `then` raises must be no OSError.
+    """
     driver.require(store)
     path = transaction.trash_path(store.trash, "probe")
     path.mkdir(mode=0o700)
 
     def inside() -> None:
-        import shutil
-
         try:
             driver.probe(path)
         finally:
-            shutil.rmtree(path)  # here, where its files belong to root
+            removal.delete(path)  # here, where its files belong to root
+        then()
 
     try:
         namespace.run_inside(id_map, inside, "sysenv-ns-probe")
@@ -62,6 +73,8 @@ def try_driver(store: Store, driver: Driver, id_map: IdMap | None) -> None:
 
 def try_emulation(id_map: IdMap) -> None:
     """Load the filter of the single map. Raises SysenvError."""
+    from sysenv_ns.kernel import emulation
+
     emulated = emulation.Emulation("single")
 
     def inside() -> None:

@@ -48,6 +48,14 @@ _MOUNTS = "mounts"
 
 LOCK = "lock"  # of an environment, of a base, of all layers
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_IN_NAMES = frozenset(f"0123456789{_LETTERS}{_LETTERS.upper()}-._")
+
+
+def is_name(name: str) -> bool:
+    """Whether something in the store can have this name."""
+    return 0 < len(name) <= 100 and name[0] not in ".-" and _IN_NAMES.issuperset(name)
+
 
 def store_location() -> Path:
     """The directory of the store for this user: $SYSENV_NS_HOME, $XDG_DATA_HOME/sysenv-ns, ~/.local/share/sysenv-ns."""

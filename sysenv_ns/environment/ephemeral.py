@@ -9,13 +9,15 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
-from sysenv_ns.environment.store import Environment, Ephemeral, Store
+from sysenv_ns.environment import directory
+from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description
 from sysenv_ns.errors import NameTaken, SysenvError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX = "ephemeral-"  # before the number of a process, and perhaps another one
+_FEW = 15  # that have ended
 
 
 def new_name(store: Store) -> str:
@@ -48,14 +50,38 @@ def check_free(store: Store, name: str, throwaway: Ephemeral | None) -> None:
 
 
 def ended(store: Store) -> Iterator[Environment]:
-    """The environments whose first process has ended; other processes may still live in some of them."""
+    """The environments whose first process has ended; other processes may still live in some of them.
+
+    What is below them need not be there any more, nor in reach.
+    """
     for name in store.names():
         process = _process(name)
         if process is not None and not os.path.exists(f"/proc/{process}"):
             with suppress(SysenvError):  # damaged, or removed meanwhile: remove tells
-                environment = store.load(name)
+                environment = read_description(store.directory(name), name, store.path)
                 if environment.ephemeral is not None:
                     yield environment
+
+
+def are_in_the_way(store: Store) -> bool:
+    """Whether those that have ended have left so much that who comes next deletes it before all else.
+
+    With changes in memory each leaves some small files only, and to delete those of many takes as long as of one.
+    """
+    return any(number == _FEW or not _has_left_little(environment) for number, environment in enumerate(ended(store)))
+
+
+def _has_left_little(environment: Environment) -> bool:
+    """Whether its upper directory is empty: where memory could not hold its changes, they are in it."""
+    try:
+        return environment.ephemeral == "memory" and not os.listdir(environment.upper)
+    except OSError:
+        return False
+
+
+def was_never_started(environment: Environment) -> bool:
+    """Whether it surely has never been, for who holds its lock: each start makes that directory before all mounts."""
+    return environment.ephemeral == "memory" and not os.path.lexists(environment.path / directory.MEMORY)
 
 
 def refuse(environment: Environment, what: str) -> None:

@@ -16,7 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import policy
-from sysenv_ns.environment import directory, ephemeral, layers, links, rest, running, shims, transaction
+from sysenv_ns.environment import (
+    directory,
+    ephemeral,
+    layers,
+    links,
+    rest,
+    running,
+    shims,
+    throwaway,
+    transaction,
+    uppers,
+)
 from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import (
     Environment,
@@ -101,16 +112,16 @@ def clone(
     store: Store,
     source: str,
     name: str,
-    throwaway: Ephemeral | None = None,
+    place: Ephemeral | None = None,
     label: str | None = None,
     driver: str | None = None,
 ) -> Environment:
     """Copy an environment, or one of its snapshots; the copy shares its files. Raises SysenvError.
 
-    A throwaway one has no history, so that no layers are kept for it that its state does not need. `driver`: another
-    driver, which must work here and have changes of the same form.
+    With a `place` for its changes it is a throwaway one: it has no history, so that no layers are kept for it that its
+    state does not need. `driver`: another driver, which must work here and have changes of the same form.
     """
-    ephemeral.check_free(store, name, throwaway)
+    ephemeral.check_free(store, name, place)
     model = store.load(source)
     model.require_root()
     if driver is not None:
@@ -118,8 +129,10 @@ def clone(
     ready = _at_rest if label is None else _locked  # what is frozen already does not change while it runs
     with ready(store, source, "the clone") as environment:
         chain, snapshots = _present(store, environment) if label is None else _past(store, environment, label)
+        if place == "memory" and chain:
+            return throwaway.add(store, replace(environment, layers=chain), name)
         path = store.envs / name
-        snapshots = snapshots if throwaway is None else ()
+        snapshots = snapshots if place is None else ()
         new = replace(
             environment,
             name=name,
@@ -129,7 +142,7 @@ def clone(
             path=path,
             layers=chain,
             snapshots=snapshots,
-            ephemeral=throwaway,
+            ephemeral=place,
         )
         with transaction.staging(store.trash, f"{transaction.NEW}{name}", new.id_map) as staging:
             below = [store.layers / ident for ident in chain]
@@ -253,14 +266,14 @@ def _size(store: Store, name: str, load: Callable[[], Environment]) -> int | Non
 @contextlib.contextmanager
 def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
     """An environment that is kept at rest; afterwards layers that are no longer needed are deleted."""
-    with _told(store, name, what), rest.at_rest(store, name, what) as environment, layers.locked(store):
+    with _told(store, name, what), rest.at_rest(store, name, what) as environment, uppers.locked(store):
         yield environment
     _collect(store)
 
 
 @contextlib.contextmanager
 def _locked(store: Store, name: str, what: str) -> Iterator[Environment]:
-    with _told(store, name, what), store.lock(name), layers.locked(store):
+    with _told(store, name, what), store.lock(name), uppers.locked(store):
         yield store.load(name)
 
 
@@ -285,7 +298,7 @@ def freeze(store: Store, environment: Environment) -> tuple[str, tuple[str, ...]
     Without changes the layers stay the same. Very many layers are merged into one, which no snapshot uses.
     """
     ident = layers.new_ident()
-    if not layers.is_changed(environment):
+    if not uppers.is_changed(environment):
         return ident, environment.layers
     if len(environment.layers) < policy.LAYERS:
         return ident, (ident, *environment.layers)

@@ -13,17 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from sysenv_ns.environment import directory, removed, transaction
+from sysenv_ns.environment import directory, removed, transaction, uppers
 from sysenv_ns.environment.store import Environment, Store, read_description, write_description
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.files import copies, reader, removal, union, view
-from sysenv_ns.files.locks import file_lock
+from sysenv_ns.files import copies, reader, removal, union
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.files.replacement import sync_file_system, write_new
@@ -31,7 +26,8 @@ from sysenv_ns.files.sizes import on_disk, on_disk_once
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, namespace
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.kernel.mountinfo import ancestors
+from sysenv_ns.paths import Path
+from sysenv_ns.records import replace
 
 # What a session that has ended has left, what tells of another state, and what a successor has already; and such of
 # these as are half written.
@@ -51,45 +47,6 @@ def new_ident() -> str:
     return os.urandom(8).hex()
 
 
-@contextlib.contextmanager
-def locked(store: Store) -> Iterator[None]:
-    """Hold the lock of all layers; an environment's lock must be taken first. Raises SysenvError."""
-    with file_lock(store.layers / directory.LOCK):
-        yield
-
-
-def is_changed(environment: Environment) -> bool:
-    """Whether its upper directories have anything except what the mounts of a start need there."""
-    points = directory.inner_points(environment.path)
-    needed = {path for point in points for path in (point, *ancestors(point)) if path != "/"}
-    upper, *frozen = map(str, environment.uppers())
-    try:
-        others = [place for place in directory.listed([environment.path]).values() if place != directory.UPPER]
-        return any(os.listdir(environment.path / place) for place in others) or not all(
-            path in needed and _is_as_made(path, upper, frozen) for path in _entries(upper, "", needed)
-        )
-    except PermissionError:  # its root has another mode, which is a change
-        return True
-
-
-def _entries(upper: str, holder: str, needed: AbstractSet[str]) -> Iterator[str]:
-    """The contents of a directory, and of its directories that mounts need, as paths of the environment."""
-    for name in os.listdir(f"{upper}{holder}"):
-        path = f"{holder}/{name}"
-        yield path
-        if path in needed:
-            yield from _entries(upper, path, needed)
-
-
-def _is_as_made(path: str, upper: str, frozen: Sequence[str]) -> bool:
-    """Whether a directory is unchanged since it was created for a mount."""
-    model = next(filter(os.path.isdir, (*(f"{layer}{path}" for layer in frozen), path)), None)
-    if model is None:
-        return False
-    own, other = os.lstat(f"{upper}{path}"), os.lstat(model)
-    return (own.st_mode, own.st_mtime_ns) == (other.st_mode, other.st_mtime_ns)
-
-
 def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, renamed: bool = False) -> None:
     """Create a directory for an environment with empty upper directories. Raises OSError, SysenvError.
 
@@ -100,45 +57,9 @@ def prepare(target: Path, new: Environment, below: Sequence[Path], model: Path, 
     write_description(target, new)
     models = [*map(str, below), str(model)]
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(f"{models[0]}/{directory.ORIGIN}", target / directory.ORIGIN)
+        copies.copy_file(f"{models[0]}/{directory.ORIGIN}", f"{target}/{directory.ORIGIN}")
     signed = models[:-1] if renamed else []
-    namespace.run_inside(new.id_map, lambda: _make_uppers(models, str(target), signed, new.name), "sysenv-ns-layer")
-
-
-def _make_uppers(models: Sequence[str], target: str, signed: Sequence[str], name: str) -> None:
-    """Create empty directories with modes, owners and times of the uppermost model, as these are visible inside.
-
-    Those that are `signed` may have another name for the prompt.
-    """
-    made: list[tuple[str, str]] = []
-    for place in directory.listed(map(Path, models)).values():
-        model = next((path for path in (f"{model}/{place}" for model in models) if os.path.isdir(path)), None)
-        if model is not None:
-            os.makedirs(os.path.dirname(f"{target}/{place}"), exist_ok=True)
-            made.append((model, _directory(f"{target}/{place}")))
-    made += _show_name([f"{path}/{directory.UPPER}" for path in signed], f"{target}/{directory.UPPER}", name)
-    for model, path in reversed(made):
-        copies.dress(path, model, os.lstat(model))
-        for attribute in filter(view.is_of_overlay, os.listxattr(path)):
-            os.removexattr(path, attribute)
-
-
-def _directory(path: str) -> str:
-    os.mkdir(path, 0o700)
-    return path
-
-
-def _show_name(uppers: Sequence[str], upper: str, name: str) -> list[tuple[str, str]]:
-    """Let the prompt show the name, unless its file was deleted inside; returns the directories created for it."""
-    prompt = standins.prompt(name)
-    holder = next((path for path in uppers if os.path.lexists(f"{path}/{prompt.path}")), None)
-    if holder is None or not os.path.isfile(f"{holder}/{prompt.path}"):
-        return []
-    parent = os.path.dirname(prompt.path)
-    model = next(path for path in (f"{u}/{parent}" for u in uppers) if os.path.isdir(path))
-    made = [(model, _directory(f"{upper}/{parent}"))]
-    write_new(Path(upper, prompt.path), prompt.content.encode(), prompt.mode, exact=True)
-    return made
+    namespace.run_inside(new.id_map, lambda: uppers.make(models, str(target), signed, new.name), "sysenv-ns-layer")
 
 
 def show_name(environment: Environment, old: str, new: str) -> None:
@@ -146,17 +67,17 @@ def show_name(environment: Environment, old: str, new: str) -> None:
 
     Raises OSError, SysenvError.
     """
-    uppers = list(map(str, environment.uppers()))
+    own = list(map(str, environment.uppers()))
     hides = environment.marks.is_opaque
-    namespace.run_inside(environment.id_map, lambda: _replace_name(uppers, hides, old, new), "sysenv-ns-name")
+    namespace.run_inside(environment.id_map, lambda: _replace_name(own, hides, old, new), "sysenv-ns-name")
 
 
-def _replace_name(uppers: Sequence[str], hides: Callable[[str], bool], old: str, new: str) -> None:
+def _replace_name(own: Sequence[str], hides: Callable[[str], bool], old: str, new: str) -> None:
     prompt = standins.prompt(new)
-    upper, *frozen = uppers
+    upper, *frozen = own
     path, parent = Path(upper, prompt.path), Path(upper, prompt.path).parent
     if not os.path.lexists(parent):
-        for model, made in reversed(_show_name(frozen, upper, new)):
+        for model, made in reversed(uppers.show_name(frozen, upper, new)):
             copies.dress(made, model, os.lstat(model))
     # Where root has put something else it is root's, and a link would lead out of the store.
     elif is_directory(parent) and _says([upper] if os.path.lexists(path) or hides(str(parent)) else frozen, old):
@@ -167,10 +88,10 @@ def _replace_name(uppers: Sequence[str], hides: Callable[[str], bool], old: str,
         os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _says(uppers: Sequence[str], name: str) -> bool:
+def _says(places: Sequence[str], name: str) -> bool:
     """Whether the uppermost file for the prompt has this name."""
     prompt = standins.prompt(name)
-    path = next((path for path in (f"{u}/{prompt.path}" for u in uppers) if os.path.lexists(path)), None)
+    path = next((path for path in (f"{u}/{prompt.path}" for u in places) if os.path.lexists(path)), None)
     return path is not None and os.path.isfile(path) and reader.read(path) == prompt.content.encode()
 
 
@@ -190,7 +111,7 @@ def inherit(old: Path, new: Path) -> None:
     """Copy the files to a successor that belong to an environment in any state. Raises OSError."""
     for entry in os.scandir(old):
         if entry.is_file(follow_symlinks=False) and not entry.name.startswith(_NOT_INHERITED):
-            shutil.copy2(entry.path, new / entry.name)
+            copies.copy_file(entry.path, f"{new}/{entry.name}")
     os.link(old / directory.LOCK, new / directory.LOCK)  # who waits for it finds it where it was
 
 
@@ -201,7 +122,7 @@ def flatten(store: Store, environment: Environment, directories: Sequence[Path])
     target.mkdir(mode=0o755)
     write_description(target, replace(environment, layers=(), snapshots=()))
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(directories[0] / directory.ORIGIN, target / directory.ORIGIN)
+        copies.copy_file(f"{directories[0]}/{directory.ORIGIN}", f"{target}/{directory.ORIGIN}")
     merge(environment, directories, target)
     sync_file_system(target)  # what it is made of may be deleted next
     return ident
@@ -273,7 +194,7 @@ def size_of_removed(store: Store) -> int:
 
 def collect(store: Store) -> None:
     """Delete the layers that no environment needs, except those of another user. Raises OSError, SysenvError."""
-    with locked(store):
+    with uppers.locked(store):
         if (chains := needed(store)) is None:
             return
         kept = {ident for chain in chains for ident in chain}

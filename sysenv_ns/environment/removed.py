@@ -10,13 +10,16 @@ it is made from the host at the next start.
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,99})@([0-9]{1,19})-([0-9]{1,12})")
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.environment.directory import is_name
+from sysenv_ns.paths import Path
+from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 _SECOND = 10**9  # nanoseconds
 
 
@@ -53,8 +56,19 @@ def _in(parent: Path) -> list[Removed]:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    parts = ((parent / name, _NAME.fullmatch(name)) for name in names)
-    return [Removed(m[1], int(m[2]) / _SECOND, float(m[3]), path) for path, m in parts if m]
+    return [found for name in names for found in _parsed(parent / name)]
+
+
+def _parsed(path: Path) -> Iterator[Removed]:
+    """What the name of a directory says; nothing for one that is not of this form."""
+    name, _, times = path.name.rpartition("@")
+    removed, _, until = times.partition("-")
+    if is_name(name) and _is_number(removed, 19) and _is_number(until, 12):
+        yield Removed(name, int(removed) / _SECOND, float(until), path)
+
+
+def _is_number(text: str, digits: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits
 
 
 def last(found: Sequence[Removed], name: str | None = None) -> Removed | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from sysenv_ns.environment import ephemeral, running
 from sysenv_ns.environment.directory import UPPER_LOCK
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.files.locks import file_lock
+from sysenv_ns.paths import Path
 
 
 @contextlib.contextmanager

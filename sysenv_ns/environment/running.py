@@ -13,6 +13,7 @@ import time
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager, signal, suppress
+from sysenv_ns.environment import ephemeral
 from sysenv_ns.environment.state import State, read_state
 from sysenv_ns.environment.store import SOURCE_PREFIX, Environment
 from sysenv_ns.errors import OutOfReach, SysenvError
@@ -48,6 +49,8 @@ def find(environment: Environment) -> Mounts | None:
     state = read_state(environment.path)
     if state is not None and (mounts := _of_first(state, environment)):
         return mounts
+    if ephemeral.was_never_started(environment):
+        return None  # of the tasks that begin on a node, each would look at the mounts of all others
     with scan() as seen:
         if state is not None:
             for group in seen.groups:

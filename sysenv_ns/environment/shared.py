@@ -6,18 +6,16 @@ layers in the other store, of which nothing is locked, changed or recorded.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import stat
-import uuid
-from dataclasses import replace
-from pathlib import Path
 
-from sysenv_ns.environment import directory, ephemeral, layers, transaction
+from sysenv_ns.basics import suppress
+from sysenv_ns.environment import directory, ephemeral, throwaway, transaction, uppers
 from sysenv_ns.environment.store import Environment, Ephemeral, Store, timestamp
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.kernel import ownership, remedies
+from sysenv_ns.paths import Path
+from sysenv_ns.records import replace
 
 _OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -45,12 +43,25 @@ def holding(own: Store, name: str) -> Store | None:
     return shared
 
 
-def throwaway(own: Store, shared: Store, source: str, name: str, place: Ephemeral) -> Environment:
+def on_top(own: Store, shared: Store, source: str, name: str, place: Ephemeral) -> Environment:
     """Create a throwaway environment on top of one in a shared store. Raises SysenvError; then nothing is left."""
     model = shared.load(source)
     ephemeral.refuse(model, "a copy")
     _check(model)
     own.prepare()
+    if place == "memory" and model.layers:
+        # What the host was when it began is a state of another one: here nothing follows it, or asks for a rebase.
+        return throwaway.add(own, replace(model, shared=shared.path), name, (directory.CONFIG,))
+    return _on_disk(own, shared, model, name, place)
+
+
+def _on_disk(own: Store, shared: Store, model: Environment, name: str, place: Ephemeral) -> Environment:
+    """One whose upper directories are made now."""
+    import shutil
+    import uuid
+
+    from sysenv_ns.environment import layers
+
     new = replace(
         model,
         name=name,
@@ -66,9 +77,8 @@ def throwaway(own: Store, shared: Store, source: str, name: str, place: Ephemera
         with transaction.staging(own.trash, f"{transaction.NEW}{name}", new.id_map) as staging:
             below = [shared.layers / ident for ident in new.layers]
             layers.prepare(staging, new, below, model.path, renamed=True)
-            # What the host was when it began is a state of another one: here nothing follows it, or asks for a rebase.
             (staging / directory.ORIGIN).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 shutil.copy2(model.path / directory.CONFIG, staging / directory.CONFIG)
             (staging / directory.LOCK).touch(mode=0o600)
             own.add(new, staging)
@@ -86,7 +96,7 @@ def _check(model: Environment) -> None:
             "run it with sysenv-ns on the machine that has it",
         )
     try:
-        changed = layers.is_changed(model)
+        changed = uppers.is_changed(model)
     except OSError as error:
         raise SysenvError(f"the files of {model.name} cannot be read: {located(error)}") from error
     if changed:

@@ -21,6 +21,7 @@ import time
 from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import directory, transaction
+from sysenv_ns.environment.directory import is_name
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import locks, reader
 from sysenv_ns.files.reader import is_directory
@@ -50,7 +51,6 @@ _DEFAULT_ACL = "system.posix_acl_default"
 _DIGITS = "0123456789"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _IN_IDENTS = frozenset(f"{_DIGITS}{_LETTERS}{_LETTERS.upper()}-")
-_IN_NAMES = _IN_IDENTS | {".", "_"}
 _IN_LAYERS = frozenset(f"{_DIGITS}abcdef")
 _END = 253402300800.0
 _OF_ANOTHER = "use the version of sysenv-ns that made it"
@@ -93,8 +93,11 @@ class Environment:
 
         Frozen ones that do not exist are left out.
         """
-        frozen = ((self.shared or self.store) / directory.LAYERS / ident / place for ident in self.layers)
-        return (self.path / place, *(path for path in frozen if path.is_dir()))
+        return (self.path / place, *(path / place for path in self.frozen() if (path / place).is_dir()))
+
+    def frozen(self) -> list[Path]:
+        """The directories of its frozen layers, uppermost first."""
+        return [(self.shared or self.store) / directory.LAYERS / ident for ident in self.layers]
 
     @property
     def work(self) -> Path:
@@ -139,11 +142,6 @@ class Environment:
         """Raise NeedsRoot when only root can enter, end or remove it and the caller is not root."""
         if self.by_root and os.geteuid() != 0:
             raise NeedsRoot(f"{self.name} has the driver root", "run sysenv-ns with sudo")
-
-
-def is_name(name: str) -> bool:
-    """Whether something in the store can have this name."""
-    return 0 < len(name) <= 100 and name[0] not in ".-" and _IN_NAMES.issuperset(name)
 
 
 def _is_ident(ident: str) -> bool:
@@ -313,11 +311,14 @@ class Store:
         places = [part.layers / ident for part in self.parts()]
         return next(filter(is_directory, places), places[0])
 
-    def add(self, environment: Environment, staging: Path) -> None:
-        """Make the environment prepared in `staging` visible under its name, all at once. Raises SysenvError."""
-        write_description(staging, environment)
+    def add(self, environment: Environment, staging: Path, durable: bool = True) -> None:
+        """Make the environment prepared in `staging` visible under its name, all at once, for good if `durable`.
+
+        Raises SysenvError.
+        """
+        write_description(staging, environment, durable)
         try:
-            transaction.publish(staging, environment.path)
+            transaction.publish(staging, environment.path, durable)
         except FileExistsError:
             raise NameTaken(
                 f"the environment {environment.name} already exists",

@@ -19,7 +19,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NEW = "new-"  # the title of what is to be an environment begins with it
 TRIAL = "sync-"  # what an environment may become, in which programs run meanwhile
@@ -38,21 +38,25 @@ def staging(trash: Path, title: str, id_map: IdMap | None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        discard(path, id_map)
+        discard([path], id_map)
 
 
-def discard(path: Path, id_map: IdMap | None) -> None:
+def discard(paths: Sequence[Path], id_map: IdMap | None) -> None:
     """Delete what lies in the trash, if it can be: that it cannot says nothing about whether a command has worked."""
-    if os.path.lexists(path):
+    if found := [path for path in paths if os.path.lexists(path)]:
         from sysenv_ns.files import removal  # not on the path of exec
 
         with suppress(OSError, SysenvError):
-            removal.remove_tree(path, id_map)
+            removal.remove_trees(found, id_map)
 
 
-def publish(built: Path, target: Path) -> None:
-    """Let a directory appear under a name that nothing has, for good. Raises OSError: EEXIST when something has it."""
-    sync_directory(built)
+def publish(built: Path, target: Path, durable: bool = True) -> None:
+    """Let a directory appear under a name that nothing has, for good if `durable`.
+
+    Raises OSError: EEXIST when something has it.
+    """
+    if durable:
+        sync_directory(built)
     # Not os.replace: a directory that somebody else made meanwhile must not be replaced, not even an empty one.
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -62,7 +66,8 @@ def publish(built: Path, target: Path) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         raise
-    sync_directory(target.parent)
+    if durable:
+        sync_directory(target.parent)
 
 
 def exchange(built: Path, target: Path, whole: bool = False) -> None:

@@ -68,6 +68,14 @@ def copy(source: str, target: str, status: os.stat_result, attributes: Collectio
     dress(target, source, status, attributes)
 
 
+def copy_file(source: str, target: str) -> None:
+    """Copy a regular file of the tool's own, with its mode and times. Raises OSError."""
+    status = os.lstat(source)
+    _content(source, target)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def _content(source: str, target: str) -> None:
     reading = reader.open_file(source)
     try:

@@ -10,6 +10,8 @@ from sysenv_ns.records import dataclass
 
 OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque")
 WHITEOUT_PREFIX = ".wh."
+_NOTES = tuple(f"{space}.{kind}." for space in ("user", "trusted") for kind in ("overlay", "fuseoverlayfs"))
+_NESTED = ("user.overlay.overlay.", "trusted.overlay.overlay.")  # of a program inside: escaped (overlayfs, nesting)
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,8 @@ _OF_DRIVERS = {"root": OF_ROOT, "fuse": OF_FUSE}
 def of(driver: str) -> Marks:
     """The marks of the driver of that name; here, as changes are merged where no driver is known."""
     return _OF_DRIVERS.get(driver, OF_USERS)
+
+
+def is_of_overlay(attribute: str) -> bool:
+    """Whether an attribute belongs to an overlay."""
+    return attribute.startswith(_NOTES) and not attribute.startswith(_NESTED)

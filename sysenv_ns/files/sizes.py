@@ -6,7 +6,8 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+
+from sysenv_ns.paths import Path
 
 _BLOCK = 512  # bytes of a unit of st_blocks, whatever the file system's own is (inode(7))
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, Literal, NamedTuple
 
 from sysenv_ns.files import reader
-from sysenv_ns.files.marks import Marks
+from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
-# But for those that a program inside has made: they are escaped (overlayfs, nesting).
-_NOTE = re.compile(r"(user|trusted)\.(overlay\.(?!overlay\.)|fuseoverlayfs\.)")
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -26,26 +23,29 @@ EntryKind = Literal["file", "directory", "whiteout"]
 class View:
     """A whole root. Paths are absolute; symbolic links on the way are followed inside, a last one is not."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, twin: str | None = None) -> None:
+        """`twin`: the root of a tree that has the same directories and links to such, where it takes less to look."""
         self._top = Root(root)
         self._root = root.rstrip("/")
+        self._twin = None if twin is None else twin.rstrip("/")
         self._directories: dict[str, str] = {"/": "", "": ""}
 
     def real(self, path: str) -> str:
         """The path without symbolic links before its last part."""
         directory, _, name = path.rstrip("/").rpartition("/")
-        return f"{self._directory(directory)}/{name}" if name else "/"
+        return f"{self.real_directory(directory)}/{name}" if name else "/"
 
     def place(self, path: str) -> str:
         """The same as a path for this process."""
         return f"{self._root}{self.real(path)}"
 
-    def _directory(self, path: str, depth: int = 0) -> str:
+    def real_directory(self, path: str, depth: int = 0) -> str:
+        """The path of a directory without symbolic links; "" for /."""
         known = self._directories.get(path)
         if known is not None:
             return known
         parent, _, name = path.rpartition("/")
-        found = f"{self._directory(parent, depth)}/{name}"
+        found = f"{self.real_directory(parent, depth)}/{name}"
         try:
             target = self._top.link(found)
         except OSError:
@@ -53,8 +53,24 @@ class View:
         else:
             if depth < LINKS:
                 whole = os.path.normpath(os.path.join(found[: -len(name) - 1] or "/", target))
-                found = self._directory(whole if whole != "/" else "", depth + 1)
+                found = self.real_directory(whole if whole != "/" else "", depth + 1)
         self._directories[path] = found
+        return found
+
+    def real_directories(self, paths: Iterable[str]) -> dict[str, str]:
+        """The same for many, by their paths; fastest with parents first. A loop without calls of its own."""
+        known, twin, lstat, kind, link = self._directories, self._twin, os.lstat, stat.S_IFMT(0xFFFF), stat.S_IFLNK
+        found = {}
+        for path in paths:
+            cut = path.rfind("/")
+            if path not in known and twin is not None and (holder := known.get(path[:cut])) is not None:
+                real = holder + path[cut:]
+                try:
+                    if lstat(twin + real).st_mode & kind != link:
+                        known[path] = real
+                except OSError:  # it has none
+                    pass
+            found[path] = known[path] if path in known else self.real_directory(path)
         return found
 
     def status(self, path: str) -> os.stat_result | None:
@@ -78,7 +94,7 @@ class View:
     def names(self, path: str) -> list[str]:
         """The names in a directory; empty if it is not one."""
         try:
-            return sorted(self._top.names(self._directory(path)))
+            return sorted(self._top.names(self.real_directory(path)))
         except OSError as error:
             if reader.is_missing(error):
                 return []
@@ -126,6 +142,8 @@ class Upper:
         for point, directory in layers:
             with contextlib.suppress(FileNotFoundError):
                 stacks.setdefault(point, []).append((Root(directory), ""))
+        self._points = {"", *stacks}
+        self._alone: set[str] = set()
         for point, directories in stacks.items():
             self._scan(point, directories)
 
@@ -158,6 +176,15 @@ class Upper:
             if entry.kind != "directory" or entry.opaque:
                 found.append((ancestor, entry))
         return found
+
+    def leaves_alone(self, directory: str) -> bool:
+        """Whether a real directory and all that is below it are as in the layers below, unless a mount point is."""
+        if directory in self._points or directory in self.entries:
+            return False
+        if directory.rpartition("/")[0] not in self._alone and self.covers(f"{directory}/"):
+            return False
+        self._alone.add(directory)
+        return True
 
     def below(self, directory: str) -> list[str]:
         """The names directly in a directory."""
@@ -234,6 +261,10 @@ class Own:
         decides, entry = self._of_upper(path)
         return (entry.get() if entry else None) if decides else self._below.read(path)
 
+    def leaves_alone(self, directory: str) -> bool:
+        """Whether the environment has changed nothing in a directory and below it."""
+        return self._upper.leaves_alone(self._below.real_directory(directory))
+
     def read_above(self, path: str) -> bytes | None:
         """The content of a regular file of the environment's own."""
         _, entry = self._of_upper(path)
@@ -281,11 +312,6 @@ def attributes(place: str) -> dict[str, bytes]:
     names = os.listxattr(place, follow_symlinks=False)
     own = (name for name in names if not is_of_overlay(name))
     return {name: os.getxattr(place, name, follow_symlinks=False) for name in own}
-
-
-def is_of_overlay(name: str) -> bool:
-    """Whether an attribute belongs to an overlay."""
-    return _NOTE.match(name) is not None
 
 
 def same_content(one: BinaryIO, other: BinaryIO) -> bool:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import errno
 import marshal
 import os
-from collections.abc import Callable, Collection, Mapping
-from typing import BinaryIO
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import copies, reader
 from sysenv_ns.host.records import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 from sysenv_ns.kernel import children, syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from typing import BinaryIO, TypeAlias
 
 _METACOPY = "user.overlay.metacopy"
 _REDIRECT = "user.overlay.redirect"
 _SPECIAL_BITS = 0o7000
 
-Attributes = Mapping[str, bytes]
+Attributes: TypeAlias = "Mapping[str, bytes]"
 
 
 class Writer:
@@ -39,6 +42,10 @@ class Writer:
             if batch is None:
                 break
             self.add(*batch)
+        self.finish()
+
+    def finish(self) -> None:
+        """Set what all that was written below has changed. Raises OSError."""
         for path, mtime, mode in reversed(self._directories):  # children first: each write below changed it
             # Not before: a default access control list would be handed down.
             _set_attributes(path, self._attributes.get(path, {}))

@@ -18,7 +18,7 @@ from sysenv_ns.files.replacement import write_json
 from sysenv_ns.host.layout import LayerPlan
 from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.lower import builder, places, upkeep
+from sysenv_ns.lower import additions, builder, places, upkeep
 from sysenv_ns.lower.upkeep import Job, Refreshed
 from sysenv_ns.records import asdict
 from sysenv_ns.reporter import Reporter
@@ -80,7 +80,7 @@ class Renewal:
         path = places.own(self.path, added)
         if not path.exists():
             with self._staging() as staging:
-                builder.write(builder.additions(added), staging / "tree", self._id_map, many=False)
+                builder.write(additions.batches(added), staging / "tree", self._id_map, many=False)
                 transaction.publish(staging, path)
 
     @contextmanager

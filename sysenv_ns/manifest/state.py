@@ -30,8 +30,8 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
 from sysenv_ns.manifest.document import FILE_LIMIT, SOURCES, SOURCES_LIST, AddedFile, digest
 from sysenv_ns.packages import debconf, dpkg, origin
-from sysenv_ns.packages.databases import Old
 from sysenv_ns.packages.dpkg import Package
+from sysenv_ns.packages.old import Old
 
 RECORD = "/var/lib/sysenv-ns/manifest.json"  # what an environment was last made to match; in it, so that it goes along
 KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")

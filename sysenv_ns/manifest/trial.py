@@ -17,7 +17,7 @@ from types import NoneType
 
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
-from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction
+from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction, uppers
 from sysenv_ns.environment.store import Environment, Store, read_description, write_description
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import steps
@@ -61,7 +61,7 @@ def _title(name: str) -> str:
 def _frozen(store: Store, environment: Environment) -> Environment:
     """The environment with all its changes in frozen layers; for everybody else it is unchanged."""
     rest.refuse_running(store, environment)
-    with layers.locked(store), rest.settled(environment.path):
+    with uppers.locked(store), rest.settled(environment.path):
         ident, chain = history.freeze(store, environment)
         frozen = replace(environment, layers=chain)
         if chain != environment.layers:
@@ -75,7 +75,7 @@ def _end_others(store: Store, name: str) -> None:
         with contextlib.suppress(SysenvError):  # it had hardly begun
             copy = read_description(path, name, store.path)
             _end_all(store, copy)
-            transaction.discard(path, copy.id_map)
+            transaction.discard([path], copy.id_map)
 
 
 def end_left(store: Store) -> None:
@@ -127,7 +127,7 @@ def keep(trial: Trial, ending: contextlib.ExitStack) -> None:
     if running.lives(copy):  # waits for what is ending
         raise SysenvError(f"a process of {environment.name} does not end", "nothing was changed; try again")
     with (
-        layers.locked(store),
+        uppers.locked(store),
         rest.settled(copy.path),
         transaction.staging(store.trash, f"synced-{environment.name}", environment.id_map) as target,
     ):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sysenv_ns import policy
-from sysenv_ns.files import view
+from sysenv_ns.files import marks
 from sysenv_ns.host import layout, services
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.mountinfo import is_below
@@ -72,5 +72,5 @@ def is_open(mode: int) -> bool:
 
 def is_wanted(attribute: str) -> bool:
     """Whether an extended attribute means something elsewhere, and pax can name it."""
-    own = attribute.startswith("user.") and not view.is_of_overlay(attribute)
+    own = attribute.startswith("user.") and not marks.is_of_overlay(attribute)
     return (own or attribute in _ATTRIBUTES) and "=" not in attribute

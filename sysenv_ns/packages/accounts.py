@@ -14,7 +14,7 @@ from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.files import replacement
 from sysenv_ns.files.reader import Root
 from sysenv_ns.packages import databases, origin
-from sysenv_ns.packages.databases import Old
+from sysenv_ns.packages.old import Old
 from sysenv_ns.records import replace
 
 

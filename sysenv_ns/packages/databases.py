@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Protocol
 
-from sysenv_ns.files.reader import Root
 from sysenv_ns.files.view import Own, View
-from sysenv_ns.packages import debconf, dpkg, merge, origin
+from sysenv_ns.packages import debconf, dpkg, merge
 from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side
+from sysenv_ns.packages.old import Old
+from sysenv_ns.records import dataclass
 
+_TRIGGERS = ".triggers"  # the end of the names of these info files
 _OWNED = ("/etc", "/var", "/opt", "/srv")  # where files of system users are
-
-
-@dataclass(frozen=True)
-class Old:
-    """What the host was; accounts and packages may be of different days."""
-
-    packages: Path
-    accounts: Path
-
-    def read(self, path: str) -> bytes | None:
-        """A file as it was; None when there was none."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # all of it is lost
-            return (self._accounts if path in origin.ACCOUNTS else self._packages).get(path)
-        return None
-
-    @cached_property
-    def _packages(self) -> Root:
-        return Root(self.packages)
-
-    @cached_property
-    def _accounts(self) -> Root:
-        return Root(self.accounts)
-
-    @cached_property
-    def checksums(self) -> dict[str, str]:
-        """Of all packages' files."""
-        return dpkg.parse_checksums(self.read(origin.CHECKSUMS) or b"")
 
 
 def decisions(old: Old, new: View, own: Own, unpacked: frozenset[str]) -> dict[str, Decision]:
@@ -118,12 +90,17 @@ class Merged:
         return dpkg.join(merge.mapping(*map(dpkg.parse_states, self._read(dpkg.EXTENDED_STATES))).values())
 
     def _trigger_files(self) -> Iterator[tuple[str, bytes]]:
+        if self._own.leaves_alone(dpkg.TRIGGERS) and all(d.side == "host" for d in self._decisions.values()):
+            return  # all of them are the host's
         interests = {}
+        of_host = {name for name in self._new.names(dpkg.INFO) if name.endswith(_TRIGGERS)}
         for decision in self._decisions.values():
             if decision.package is not None and decision.package.has_files:
-                # What lies below an environment's own version is the host's.
-                read = self._new.read if decision.side == "host" else self._own.read_above
-                text = read(f"{dpkg.INFO}/{decision.package.stem}.triggers")
+                name = f"{decision.package.stem}{_TRIGGERS}"
+                if decision.side == "own":  # what lies below an environment's own version is the host's
+                    text = self._own.read_above(f"{dpkg.INFO}/{name}")
+                else:  # few of the packages have one
+                    text = self._new.read(f"{dpkg.INFO}/{name}") if name in of_host else None
                 if text:
                     interests[decision.package.stem] = os.fsdecode(text)
         for name, content in dpkg.trigger_files(interests).items():
@@ -133,13 +110,16 @@ class Merged:
                 yield path, _in_known_order(content, (new, own), _lines)
 
     def _answers(self) -> Iterator[tuple[str, bytes]]:
-        questions: set[str] = set()
         for path in debconf.QUESTIONS:
-            found = self._entries(path, self._asks)
-            questions |= found.keys()
-            yield from self._merged(path, partial(debconf.written, found), debconf.parse)
-        templates = self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in questions)
-        yield from self._merged(debconf.TEMPLATES, partial(debconf.written, templates), debconf.parse)
+            yield from self._merged(path, partial(self._questions, path), debconf.parse)
+        yield from self._merged(debconf.TEMPLATES, self._templates, debconf.parse)
+
+    def _questions(self, path: str) -> bytes:
+        return debconf.written(self._entries(path, self._asks))
+
+    def _templates(self) -> bytes:
+        asked = {name for path in debconf.QUESTIONS for name in self._entries(path, self._asks)}
+        return debconf.written(self._entries(debconf.TEMPLATES, lambda question, old, new, own: question in asked))
 
     def _entries(self, path: str, owns: debconf.Owns) -> dict[str, debconf.Question]:
         old, new, own = map(debconf.parse, self._read(path))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 
 from sysenv_ns.packages import merge
+from sysenv_ns.records import dataclass
 
 QUESTIONS = ("/var/cache/debconf/config.dat", "/var/cache/debconf/passwords.dat")
 TEMPLATES = "/var/cache/debconf/templates.dat"
@@ -31,6 +32,11 @@ class Question:
 
 def parse(data: bytes) -> dict[str, Question]:
     """The entries by name."""
+    return dict(_parsed(data))
+
+
+@lru_cache(maxsize=3)  # two of the three sides of a merge are mostly the same
+def _parsed(data: bytes) -> Mapping[str, Question]:
     found = {}
     for part in re.split(r"\n{2,}", data.decode("utf-8", "surrogateescape").strip("\n")):
         first, line = re.match(r"Name: ?(.*)", part), _OWNERS.search(part)

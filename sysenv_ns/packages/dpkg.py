@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from functools import cache, cached_property, lru_cache
+
+from sysenv_ns.records import dataclass, replace
 
 ADMIN = "/var/lib/dpkg"
 STATUS = f"{ADMIN}/status"
@@ -120,18 +122,33 @@ def parse_status(data: bytes) -> dict[str, Package]:
 
     Nor is one that cannot be a package's, as names of files are made of it.
     """
+    return dict(_parsed(data))
+
+
+@lru_cache(maxsize=3)  # each side of a merge is asked for several times
+def _parsed(data: bytes) -> Mapping[str, Package]:
     found = paragraphs(data)
     return _packages(found, _native(found))
 
 
 def parse_differing(one: bytes, other: bytes) -> tuple[dict[str, Package], dict[str, Package]]:
     """Two status files as parse_status has them, but for the packages of which both say the same: nearly all."""
-    sides = [paragraphs(data) for data in (one, other)]
-    natives = [_native(found) for found in sides]
+    sides = [_pieces(data) for data in (one, other)]
+    natives = [_native(_some(found, b"Package: dpkg\n")) for found in sides]
     # Where it is not the same machine's, or nobody knows which, the same paragraph can be about another package.
     same = {*sides[0]} & {*sides[1]} if natives[0] == natives[1] != "" else frozenset()
-    first, second = ([paragraph for paragraph in found if paragraph not in same] for found in sides)
+    first, second = ([p for piece in found if piece not in same for p in paragraphs(piece)] for found in sides)
     return _packages(first, natives[0]), _packages(second, natives[1])
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """One or more paragraphs each, which is found out in a hundredth of the time that parsing them takes."""
+    return data.split(b"\n\n")
+
+
+def _some(pieces: Iterable[bytes], text: bytes) -> Iterator[bytes]:
+    """The paragraphs of those pieces that have a text somewhere."""
+    return (paragraph for piece in pieces if text in piece for paragraph in paragraphs(piece))
 
 
 def _native(found: Iterable[bytes]) -> str:
@@ -154,7 +171,7 @@ def _packages(found: Iterable[bytes], native: str) -> dict[str, Package]:
 
 def conffiles(data: bytes) -> set[str]:
     """The paths of all configuration files that a status file names; obsolete ones left out."""
-    some = (paragraph for paragraph in paragraphs(data) if b"\nConffiles:" in paragraph)
+    some = _some(_pieces(data), b"\nConffiles:")
     return {path for paragraph in some for path in Package("", paragraph).conffiles}
 
 
@@ -257,6 +274,23 @@ def format_alternatives(group: Alternatives) -> bytes:
 def parse_list(data: bytes) -> list[str]:
     """The paths of a package's list."""
     return [line for line in os.fsdecode(data).split("\n") if is_path(line)]
+
+
+class Listed:
+    """The same by directories, which are far fewer: most of the paths need not even be looked at."""
+
+    def __init__(self, data: bytes) -> None:
+        self._lines = os.fsdecode(data).split("\n")
+        self._holders = [line[: line.rfind("/")] for line in self._lines]
+        # "" is /. Of thousands nearly all need no second look.
+        found = {*self._holders}
+        doubtful = {d for d in found if d[:1] != "/" or "/." in d or "//" in d or "\0" in d}
+        self.directories = found - {d for d in doubtful if d and not is_path(d)}
+
+    def paths(self, directories: AbstractSet[str], single: AbstractSet[str]) -> list[str]:
+        """Those in these directories, and single ones."""
+        rows = zip(self._lines, self._holders, strict=True)
+        return [line for line, holder in rows if (holder in directories or line in single) and is_path(line)]
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:

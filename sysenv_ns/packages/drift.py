@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from sysenv_ns import documents, policy
+from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.host import signs
-from sysenv_ns.packages import dpkg, origin
-from sysenv_ns.packages.databases import Old
+from sysenv_ns.packages import origin
+from sysenv_ns.packages.old import Old
+from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ def measure(store: Store, environment: Environment) -> Drift:
         files, unmerged = _files(old, environment), _unmerged(old, environment)
         if not origin.has_packages(environment):
             return Drift(files=files, unmerged=unmerged)
-        before = old.read(dpkg.STATUS) or b""
-        changed = _changed(before, origin.content(dpkg.STATUS) or b"")
-        own = _changed(before, _own(environment, dpkg.STATUS) or b"")
+        before = old.read(origin.STATUS) or b""
+        changed = dict(_changed(before, origin.content(origin.STATUS) or b""))
+        own = dict(_changed(before, _own(environment, origin.STATUS) or b""))
     except OSError:
         return Drift(known=False)
     return Drift(
@@ -61,6 +66,24 @@ def measure(store: Store, environment: Environment) -> Drift:
         files=files,
         unmerged=unmerged,
     )
+
+
+def glance(store: Store, environment: Environment) -> Drift:
+    """The same as far as it takes to know whether there is a reason for a rebase: one package at most, and no files."""
+    known = origin.read(environment.path)
+    if known is None or origin.is_current(known.packages):
+        return Drift()
+    path = origin.path_of(store, known.packages)
+    old = Old(path, path)
+    try:
+        if (unmerged := _unmerged(old, environment)) or not origin.has_packages(environment):
+            return Drift(unmerged=unmerged)
+        before, now = old.read(origin.STATUS) or b"", origin.content(origin.STATUS) or b""
+        if (found := _upgraded(before, now)) is not None:
+            return Drift(changed=(found,))
+        return Drift(changed=tuple(PackageDrift(key, *versions) for key, versions in _first(_changed(before, now))))
+    except OSError:
+        return Drift(known=False)
 
 
 def unmerged(store: Store, environment: Environment) -> tuple[str, ...]:
@@ -82,11 +105,52 @@ def notice(store: Store, environment: Environment) -> str | None:
     return f"{what} have changed since {name} got its own; to catch up: sysenv-ns rebase {name}"
 
 
-def _changed(before: bytes, now: bytes) -> dict[str, tuple[str, str]]:
+def _upgraded(before: bytes, now: bytes) -> PackageDrift | None:
+    """A package that both of two status files have installed, in different versions, if there is a plain one.
+
+    Found without dpkg.py, whose import takes longer than all else that `list` does.
+    """
+    olds, news = {*before.split(b"\n\n")}, {*now.split(b"\n\n")}
+    known = {found[0]: found[1] for piece in olds - news if (found := _installed(piece))}
+    for piece in news - olds:
+        if (found := _installed(piece)) and known.get(found[0], found[1]) != found[1]:
+            name, old, new = (
+                text.decode("utf-8", "surrogateescape") for text in (found[0][0], known[found[0]], found[1])
+            )
+            return PackageDrift(name, old, new)
+    return None
+
+
+def _installed(paragraph: bytes) -> tuple[tuple[bytes, bytes], bytes] | None:
+    """The name and architecture, and the version, of an installed package; None for what is not plainly one."""
+    fields: dict[bytes, bytes] = {}
+    for line in paragraph.strip(b"\n").split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if not colon or name.lower() in fields:
+            if line[:1] not in (b" ", b"\t") or not line.strip():
+                return None
+        elif line[:1] not in (b" ", b"\t"):
+            fields[name.lower()] = value.strip()
+    if fields.get(b"status") != b"install ok installed" or not {b"package", b"version"} <= fields.keys():
+        return None
+    return (fields[b"package"], fields.get(b"architecture", b"")), fields[b"version"]
+
+
+def _changed(before: bytes, now: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
     """The packages of two status files that have different versions, with both of them."""
+    if before == now:
+        return
+    from sysenv_ns.packages import dpkg  # not on the path of `list`, unless an environment has drifted
+
     olds, news = dpkg.parse_differing(before, now)
-    versions = {key: (dpkg.version_of(olds.get(key)), dpkg.version_of(news.get(key))) for key in {**news, **olds}}
-    return {key: both for key, both in versions.items() if both[0] != both[1]}
+    for key in {**news, **olds}:
+        both = dpkg.version_of(olds.get(key)), dpkg.version_of(news.get(key))
+        if both[0] != both[1]:
+            yield key, both
+
+
+def _first(found: Iterator[_T]) -> tuple[_T, ...]:
+    return next(zip(found, strict=False), ())
 
 
 def _own(environment: Environment, path: str) -> bytes | None:
@@ -95,14 +159,16 @@ def _own(environment: Environment, path: str) -> bytes | None:
 
 
 def _files(old: Old, environment: Environment) -> tuple[str, ...]:
-    paths = {*origin.ACCOUNTS, *dpkg.conffiles(old.read(dpkg.STATUS) or b"")}
+    from sysenv_ns.packages import dpkg
+
+    paths = {*origin.ACCOUNTS, *dpkg.conffiles(old.read(origin.STATUS) or b"")}
     own = origin.owned(environment, sorted(paths))
     return tuple(path for path in own if old.read(path) != origin.content(path))
 
 
 def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
     signatures = _signatures(old)
-    others = [path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS]
+    others = [path for path in policy.PACKAGE_DATABASES if path != origin.STATUS]
     own = origin.owned(environment, others)
     return tuple(path for path in own if path in signatures and signatures[path] != signs.current(path))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from sysenv_ns import documents
 from sysenv_ns.packages.dpkg import Alternatives, Diversion, Package
+from sysenv_ns.records import dataclass
 
 Side = Literal["host", "own"]
 
@@ -63,6 +63,8 @@ def decide(
     key: str, old: Package | None, new: Package | None, own: Package | None, unpacked: AbstractSet[str]
 ) -> Decision:
     """What becomes of one package. `unpacked`: the stems of those that the environment's dpkg has unpacked itself."""
+    if new is not None and own is not None and old is not None and old.paragraph == new.paragraph == own.paragraph:
+        return Decision(key, "host", new, "same", new.version, new.version, new.version)  # as nearly all are
     if own is not None and own.stem not in unpacked and _same(own, new):
         own = old  # it follows the host
     side, package, why = _as_of_host(old, new) if _same(own, old) else _decide(old, new, own, unpacked)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ACCOUNTS = tuple(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 # Not those of dpkg.py and debconf.py, whose import takes more time than all that a start does here.
 _DPKG = "/var/lib/dpkg"
-_STATUS, _ALTERNATIVES, _INFO = f"{_DPKG}/status", f"{_DPKG}/alternatives", f"{_DPKG}/info"
+STATUS, _ALTERNATIVES, _INFO = f"{_DPKG}/status", f"{_DPKG}/alternatives", f"{_DPKG}/info"
 _DEBCONF = "/var/cache/debconf"
 _DATABASES = (
     *(f"{_DPKG}/{name}" for name in ("diversions", "statoverride", "arch")),
@@ -193,8 +193,15 @@ def own(environment: Environment, path: str) -> str | None:
 
 def owned(environment: Environment, paths: Iterable[str]) -> list[str]:
     """Those of these paths where an environment has something of its own."""
-    uppers = list(_uppers(environment))
-    return [path for path in paths if any(_decides(upper, path) for upper in uppers)]
+    changed = list(_uppers(environment))
+    above: dict[str, list[Root]] = {}  # by directory: where anything below it can be
+    found = []
+    for path in paths:
+        if (holder := os.path.dirname(path)) not in above:
+            above[holder] = [upper for upper in changed if holder == "/" or _decides(upper, holder)]
+        if any(_decides(upper, path) for upper in above[holder]):
+            found.append(path)
+    return found
 
 
 def _uppers(environment: Environment) -> Iterator[Root]:
@@ -257,14 +264,14 @@ def _check_parent(path: Path) -> None:
 
 def collect(store: Store) -> None:
     """Delete the states that neither an environment, be it a removed one, nor a frozen layer names."""
-    from sysenv_ns.environment import layers, removed
+    from sysenv_ns.environment import removed, uppers
     from sysenv_ns.files import removal
 
     if not store.layers.is_dir():  # nothing was ever made here
         return
     # Before a look at what there is: what has been made meanwhile is there by then.
     building = transaction.is_building(store.trash)
-    with layers.locked(store):  # no environment is being removed or restored meanwhile
+    with uppers.locked(store):  # no environment is being removed or restored meanwhile
         frozen = [path for path in store.layers.iterdir() if path.is_dir()]
         former = [found.path for found in removed.all_of(store.removed)]
         directories = [*(store.envs / name for name in store.names()), *former, *frozen]
@@ -304,8 +311,8 @@ def _take(target: Path) -> None:
 
     target.mkdir(mode=0o755)
     _store(target, SIGNATURES, documents.json_of(signs.of_packages()).encode(), 0o644)
-    status = content(_STATUS) or b""
-    _store(target, _STATUS, status, 0o644)
+    status = content(STATUS) or b""
+    _store(target, STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
     for path in (RELEASE, *_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):

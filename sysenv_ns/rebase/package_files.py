@@ -9,10 +9,10 @@ it. Its files follow; the host's are in the layers below, the environment's in i
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from sysenv_ns.files import reader, view
 from sysenv_ns.files.view import UpperEntry
@@ -32,10 +32,12 @@ class PackageFiles:
         self._decisions = decisions.values()
         self._diversions = diversions
         self._old_diversions = dpkg.parse_diversions(sides.new.read(dpkg.DIVERSIONS) or b"")
+        self._moved = self._diversions.keys() | self._old_diversions.keys()
+        self._alone: dict[str, bool] = {}  # by directory: whether the environment has changed nothing in it and below
         self._overrides = {line.split(b" ", 3)[-1] for line in (sides.own.read(dpkg.STATOVERRIDE) or b"").splitlines()}
         self._news = dpkg.parse_status(sides.new.read(dpkg.STATUS) or b"")
         self._owns = dpkg.parse_status(sides.own.read(dpkg.STATUS) or b"")
-        self._host_paths: set[str] = set()  # of the packages that come from the host and were touched by either side
+        self._host_paths: set[str] = set()  # of packages that come from the host, where the environment has changes
         self._mine = {
             self._new.real(dpkg.diverted(path, d.package.name, diversions))
             for d in self._decisions
@@ -59,20 +61,27 @@ class PackageFiles:
         return decision.why != "same" or (own is not None and own.stem in self._sides.unpacked)
 
     def _list(self, package: Package, own: bool) -> list[str]:
+        return dpkg.parse_list(self._listed(package, own))
+
+    def _listed(self, package: Package, own: bool) -> bytes:
         read = self._sides.own.read if own else self._new.read
-        return dpkg.parse_list(read(f"{dpkg.INFO}/{package.stem}.list") or b"")
+        return read(f"{dpkg.INFO}/{package.stem}.list") or b""
 
     def _from_host(self, decision: Decision) -> None:
         """Handle the environment's copies of the files of a package that becomes the host's."""
         new, own = self._news.get(decision.key), self._owns.get(decision.key)
         unpacked = own is not None and own.stem in self._sides.unpacked
-        shipped, checksums = self._sides.old.checksums, dict[str, str]()
+        checksums = dict[str, str]()
         if own is not None and unpacked:
             checksums = dpkg.parse_checksums(self._sides.own.read(f"{dpkg.INFO}/{own.stem}.md5sums") or b"")
         conffiles = {*(new.conffiles if new else ()), *(own.conffiles if own else ())}
-        paths = self._list(new, own=False) if new and new.has_files else []
+        listed = self._listed(new, own=False) if new and new.has_files else b""
         name = decision.key.partition(":")[0]
-        for path in paths:
+
+        def checksum(path: str) -> str | None:
+            return checksums.get(path) or self._sides.old.checksums.get(path)
+
+        for path in self._touched(listed):
             now, then = (dpkg.diverted(path, name, side) for side in (self._diversions, self._old_diversions))
             target = self._new.real(now)
             source = target if then == now else self._new.real(then)
@@ -80,10 +89,21 @@ class PackageFiles:
             if source != target:
                 self._copy(source, target)
             elif path not in conffiles:
-                self._show(target, decision, unpacked, checksums.get(path) or shipped.get(path))
+                self._show(target, decision, unpacked, partial(checksum, path))
         if own is not None and unpacked:
-            for path in set(self._list(own, own=True)) - {*paths, *conffiles}:
-                self._forget(self._new.real(path), checksums.get(path) or shipped.get(path))
+            for path in set(self._list(own, own=True)) - {*dpkg.parse_list(listed), *conffiles}:
+                self._forget(self._new.real(path), checksum(path))
+
+    def _touched(self, data: bytes) -> Iterator[str]:
+        """Those paths of a list that are diverted, or in directories where the environment has changed something.
+
+        Of 70,000 files of a hundred packages these are a few, and all others are the host's anyway.
+        """
+        alone = self._alone
+        listed = dpkg.Listed(data)
+        new = sorted(listed.directories - alone.keys())
+        alone |= {path: self._upper.leaves_alone(real) for path, real in self._new.real_directories(new).items()}
+        yield from listed.paths({directory for directory in listed.directories if not alone[directory]}, self._moved)
 
     def _copy(self, source: str, target: str) -> None:
         """Show the host's file under another name."""
@@ -91,7 +111,7 @@ class PackageFiles:
         if entry is None or entry.kind != "file" or not view.is_like(entry, self._new, source):
             self._plan.copies.append(Copy(source, target))
 
-    def _show(self, path: str, decision: Decision, unpacked: bool, checksum: str | None) -> None:
+    def _show(self, path: str, decision: Decision, unpacked: bool, checksum: Callable[[], str | None]) -> None:
         """Show the host's file at `path`."""
         for cover, entry in self._upper.covers(path):
             if entry.opaque:
@@ -113,7 +133,7 @@ class PackageFiles:
         else:
             self._replace(path, entry_here, unpacked, checksum)
 
-    def _replace(self, path: str, entry: UpperEntry, unpacked: bool, checksum: str | None) -> None:
+    def _replace(self, path: str, entry: UpperEntry, unpacked: bool, checksum: Callable[[], str | None]) -> None:
         if self._new.status(path) is None:
             return
         if view.is_like(entry, self._new, path):
@@ -121,7 +141,7 @@ class PackageFiles:
         elif stat.S_ISLNK(entry.status.st_mode) or not stat.S_ISREG(entry.status.st_mode):
             if unpacked:
                 self._plan.dropped.add(path)
-        elif checksum is None or _checksum(entry) != checksum:
+        elif (known := checksum()) is None or _checksum(entry) != known:
             self._plan.notes.append(f"{path} stays: it was changed here")
         elif unpacked and os.fsencode(path) not in self._overrides:
             self._plan.dropped.add(path)
@@ -182,12 +202,14 @@ class PackageFiles:
         """Take the info files of the side that the package comes from."""
         info = self._new.real(dpkg.INFO)
         below: dict[str, list[str]] = {}
-        for name in self._new.names(dpkg.INFO):
+        for name in self._new.names(dpkg.INFO) if any(d.side == "own" for d in self._decisions) else ():
             below.setdefault(name.rpartition(".")[0], []).append(name)
         above: dict[str, list[str]] = {}
         for name in self._upper.below(info):
             above.setdefault(name.rpartition(".")[0], []).append(name)
         for decision in self._decisions:
+            if decision.why == "same" and decision.side == "host" and not above:
+                continue
             stems = {p[decision.key].stem for p in (self._news, self._owns) if decision.key in p}
             for stem in stems:
                 if decision.side == "host":
@@ -201,7 +223,7 @@ class PackageFiles:
     def _share(self, decision: Decision, stem: str, was_changed: bool) -> None:
         """Remove from a list the files that a package of the environment has taken over (Replaces, deb-control(5))."""
         new = self._news.get(decision.key)
-        if new is None or new.stem != stem or (decision.why == "same" and not was_changed):
+        if not self._mine or new is None or new.stem != stem or (decision.why == "same" and not was_changed):
             return
         path = f"{dpkg.INFO}/{stem}.list"
         data = self._new.read(path) or b""
@@ -229,8 +251,8 @@ class PackageFiles:
     def _conffile_of_host(self, path: str, shipped: set[str]) -> None:
         """Merge a conffile: the changed side's if one side changed it, the environment's if both did."""
         real = self._new.real(path)
-        entry, new = self._upper.get(real), self._new.read(path)
-        if entry is None or entry.kind != "file" or new is None:
+        entry = self._upper.get(real)
+        if entry is None or entry.kind != "file" or (new := self._new.read(path)) is None:
             return
         own = self._sides.own.read(path)
         if own == new or _digest(own or b"") in shipped:
@@ -264,6 +286,8 @@ class PackageFiles:
 
 
 def _checksum(entry: UpperEntry) -> str:
+    import hashlib  # mostly no file is compared
+
     found = hashlib.md5(usedforsecurity=False)
     with entry.stream() as stream:
         while data := stream.read(reader.CHUNK):
@@ -272,4 +296,6 @@ def _checksum(entry: UpperEntry) -> str:
 
 
 def _digest(data: bytes) -> str:
+    import hashlib
+
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

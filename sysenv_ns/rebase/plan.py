@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-
+from sysenv_ns.basics import cached_property
 from sysenv_ns.files.view import Own, Upper, UpperEntry, View
-from sysenv_ns.packages import databases, dpkg
+from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.merge import Decision
+from sysenv_ns.packages.old import Old
+from sysenv_ns.records import dataclass
 
 DIST_SUFFIX = ".dpkg-dist"
 
@@ -21,22 +21,22 @@ class Copy:
     keep: bool = False
 
 
-@dataclass
 class RebasePlan:
     """The changes to the copy of an environment, in this order; all paths are absolute, in the environment."""
 
-    packages: list[Decision] = field(default_factory=list)  # those about which there is something to say
-    notes: list[str] = field(default_factory=list)  # what the user should know
-    dropped: set[str] = field(default_factory=set)  # entries of the upper directory: what lies below shows again
-    opened: set[str] = field(default_factory=set)  # opaque directories that shall be merged with what lies below
-    hidden: set[str] = field(default_factory=set)
-    copies: list[Copy] = field(default_factory=list)
-    written: dict[str, bytes] = field(default_factory=dict)
-    owned: dict[str, tuple[int, int]] = field(default_factory=dict)  # paths that get another owner
-    alternatives: dict[str, str] = field(default_factory=dict)  # groups to be set up; to what, or "" for automatic
-    triggers: set[str] = field(default_factory=set)
-    unsound: list[str] = field(default_factory=list)  # packages with which something is wrong on either side before
-    libraries: bool = False  # whether the loader's cache is the environment's own
+    def __init__(self) -> None:
+        self.packages: list[Decision] = []  # those about which there is something to say
+        self.notes: list[str] = []  # what the user should know
+        self.dropped: set[str] = set()  # entries of the upper directory: what lies below shows again
+        self.opened: set[str] = set()  # opaque directories that shall be merged with what lies below
+        self.hidden: set[str] = set()
+        self.copies: list[Copy] = []
+        self.written: dict[str, bytes] = {}
+        self.owned: dict[str, tuple[int, int]] = {}  # paths that get another owner
+        self.alternatives: dict[str, str] = {}  # groups to be set up; to what, or "" for automatic
+        self.triggers: set[str] = set()
+        self.unsound: list[str] = []  # packages with which something is wrong on either side before
+        self.libraries: bool = False  # whether the loader's cache is the environment's own
 
     @property
     def empty(self) -> bool:
@@ -48,7 +48,7 @@ class RebasePlan:
 class MergeSides:
     """The three sides of the merge."""
 
-    def __init__(self, old: databases.Old, below: View, upper: Upper) -> None:
+    def __init__(self, old: Old, below: View, upper: Upper) -> None:
         self.old, self.new, self.upper = old, below, upper
         self.own = Own(upper, below)
 

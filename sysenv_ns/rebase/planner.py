@@ -5,11 +5,12 @@ from __future__ import annotations
 from sysenv_ns.files import view
 from sysenv_ns.files.view import Upper, UpperEntry, View
 from sysenv_ns.packages import databases, dpkg, merge
+from sysenv_ns.packages.old import Old
 from sysenv_ns.rebase.package_files import PackageFiles
 from sysenv_ns.rebase.plan import MergeSides, RebasePlan
 
 
-def plan(old: databases.Old, below: View, upper: Upper) -> RebasePlan:
+def plan(old: Old, below: View, upper: Upper) -> RebasePlan:
     """The plan of a rebase. Raises OSError."""
     sides = MergeSides(old, below, upper)
     result = RebasePlan()

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from sysenv_ns import lifecycle, session
+from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
 from sysenv_ns.environment.store import Environment, Store, write_description
 from sysenv_ns.errors import SysenvError, located
+from sysenv_ns.files import copies, removal
 from sysenv_ns.files.view import Upper, View
-from sysenv_ns.kernel import children, namespace, operations, remedies
+from sysenv_ns.kernel import children, namespace, operations, remedies, syscalls
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
-from sysenv_ns.packages import databases, dpkg, drift, origin
+from sysenv_ns.packages import dpkg, drift, origin
 from sysenv_ns.packages.merge import Side
+from sysenv_ns.packages.old import Old
 from sysenv_ns.packages.origin import Origin
+from sysenv_ns.paths import Path
 from sysenv_ns.rebase import execution, planner
+from sysenv_ns.records import dataclass, replace
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
 # dpkg --audit, but for the packages in $ALLOWED: with them something was wrong before.
@@ -96,7 +96,7 @@ class _Attempt:
     environment: Environment
     copy: Environment
     below: Path  # where the host's side alone is mounted
-    old: databases.Old
+    old: Old
     reporter: Reporter
 
 
@@ -158,41 +158,49 @@ def _run(
     with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
         layers.collect(store)
     origin.collect(store)
-    lifecycle.tidy(store)
+    _tidy(store)
     return replace(result, repaired=repaired)
 
 
-def _old(store: Store, environment: Environment, current: str, options: RebaseOptions) -> databases.Old:
+def _tidy(store: Store) -> None:
+    from sysenv_ns import lifecycle  # not for a look at what would be done
+
+    lifecycle.tidy(store)
+
+
+def _old(store: Store, environment: Environment, current: str, options: RebaseOptions) -> Old:
     """The origin's files. Raises SysenvError if it is unknown."""
     known = origin.read(environment.path)
     paths = [origin.path_of(store, key) for key in (known.packages, known.accounts)] if known else []
     if paths and all(path.is_dir() for path in paths):
-        return databases.Old(*paths)
+        return Old(*paths)
     if not options.assume_current:
         raise SysenvError(
             f"it is not known which state of this system {environment.name} was made from",
             "an older sysenv-ns made it; --assume-current treats what differs from today's system as its own changes",
         )
     path = origin.path_of(store, current)
-    return databases.Old(path, path)
+    return Old(path, path)
 
 
 @contextlib.contextmanager
 def _staging(store: Store, environment: Environment) -> Iterator[tuple[Path, Path]]:
     """The directory of the copy, shaped like an environment's, and one for the host's side; deleted afterwards."""
-    name, id_map = environment.name, environment.id_map
-    with (
-        transaction.staging(store.trash, f"rebase-{name}", id_map) as staging,
-        transaction.staging(store.trash, f"below-{name}", id_map) as scratch,
-    ):
+    name = environment.name
+    staging, scratch = (transaction.trash_path(store.trash, f"{what}-{name}") for what in ("rebase", "below"))
+    try:
         for path in (staging, staging / directory.WORK, staging / directory.ROOT):
             path.mkdir(mode=0o755)
         directory.make(scratch)
         for kept in (directory.CONFIG, directory.LINKS):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(environment.path / kept, staging / kept)
+            if (path := environment.path / kept).exists():
+                copies.copy_file(str(path), str(staging / kept))
         os.link(environment.path / directory.LOCK, staging / directory.LOCK)  # who waits for it finds it where it was
         yield staging, scratch
+    finally:
+        # Without the other one there is nothing but what this process has made.
+        is_own = os.geteuid() != 0 and not os.path.lexists(scratch)
+        transaction.discard([staging, scratch], None if is_own else environment.id_map)
 
 
 def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
@@ -212,7 +220,8 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
         places = [(point, directory.upper(point)) for point in own.points(host)]
         layers = [(point, f"{source}/{place}") for point, place in places if (source / place).is_dir()]
         upper = Upper(layers, own.marks)
-        plan = planner.plan(trial.old, View(below), upper)
+        # In an overlay that was just mounted each look at a directory takes ten times as long as at the host's own.
+        plan = planner.plan(trial.old, View(below, twin="/"), upper)
         progress(0.5)
         if not (dry_run or plan.empty):
             for line in execution.describe(plan):
@@ -221,6 +230,8 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
             progress(0.75)
             os.close(operations.execute(prepared.plan, str(copy.root), log))
             execution.change(plan, View(below), View(str(copy.root)))
+        if dry_run:
+            _clear(trial, below)
     return _MergedCopy(
         tuple(PackageChoice(d.key, d.side, d.why, d.old, d.new, d.own) for d in plan.packages),
         tuple(plan.notes),
@@ -251,6 +262,14 @@ def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str
     return str(scratch / directory.ROOT)
 
 
+def _clear(trial: _Attempt, below: str) -> None:
+    """Delete what mounting the host's side has left: here is the namespace that it takes."""
+    if below != "/":
+        syscalls.umount(below, syscalls.MNT_DETACH)
+        with contextlib.suppress(OSError):  # something of it is still in use: _staging tries again
+            removal.delete(trial.below)
+
+
 def _settle(trial: _Attempt, script: str, unsound: str, agree: Callable[[str], bool]) -> bool:
     """Run the script in the copy and check it; returns whether apt repaired it. Raises SysenvError."""
     name = trial.environment.name
@@ -259,6 +278,8 @@ def _settle(trial: _Attempt, script: str, unsound: str, agree: Callable[[str], b
         raise SysenvError(
             f"{name} cannot be rebased, nothing was changed: {said}", "to see what was planned: --dry-run"
         )
+    import shlex  # not for a look at what would be done
+
     check = f"ALLOWED={shlex.quote(unsound)}\n{_CHECK}"
     if not packages or (said := _inside(trial, check, quiet=True)) is None:
         return False

@@ -13,7 +13,7 @@ from sysenv_ns.archive import compression, export, manifest
 from sysenv_ns.archive.export import Content
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS
 from sysenv_ns.archive.packer import Packer
-from sysenv_ns.environment import history, layers, rest
+from sysenv_ns.environment import history, layers, rest, uppers
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import children, remedies
@@ -125,7 +125,7 @@ def _is_environment(manifest: bytes) -> bool:
 
 def _frozen(store: Store, environment: Environment) -> Environment:
     """The environment with all its changes in frozen layers. Raises OSError, SysenvError."""
-    with layers.locked(store):
+    with uppers.locked(store):
         ident, chain = history.freeze(store, environment)
         if chain != environment.layers:
             layers.succeed(store, environment, replace(environment, layers=chain), ident)

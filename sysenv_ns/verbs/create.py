@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import click
 
-from sysenv_ns.console import asked, can_ask, show_json
+from sysenv_ns.console import asked, show_json
 from sysenv_ns.environment.store import Environment, Ephemeral, check_name
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.notices import notice
+from sysenv_ns.notices import can_ask, notice
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import DRIVER, ID_MAP, JSON, NAME, examples
 
@@ -44,14 +44,16 @@ def command(context: Context, name: str, driver: str | None, id_map: str | None,
         from sysenv_ns.verbs.status import as_data
 
         show_json(as_data(status.of(context.store, name)))
-    notice(f"created {name}; enter it with: sysenv-ns shell {name}")
+    from sysenv_ns import creation
+
+    notice(creation.created(name))
 
 
 def make(context: Context, name: str, new: New) -> Environment:
     """A new environment. Raises SysenvError."""
-    from sysenv_ns import lifecycle
+    from sysenv_ns import creation
 
-    return lifecycle.create(context.store, name, *chosen(context, new), context.reporter, new.throwaway)
+    return creation.create(context.store, name, *chosen(context, new), context.reporter, new.throwaway)
 
 
 def meant(context: Context, name: str, new: New) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from sysenv_ns.console import on_terminal, painted, show, show_data, show_json, show_paged, wants_colours
+from sysenv_ns.console import painted, show, show_data, show_json, show_paged, wants_colours
 from sysenv_ns.diff import changes, difference, patch
 from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.kernel.mountinfo import ancestors
-from sysenv_ns.notices import notice
+from sysenv_ns.notices import notice, on_terminal
 from sysenv_ns.text import arrow, count, quoted, size, table, visible
 from sysenv_ns.verbs.context import Context, one_means_different, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples

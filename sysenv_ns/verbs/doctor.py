@@ -8,8 +8,8 @@ from dataclasses import asdict
 import click
 
 from sysenv_ns.console import show_json, show_lines
-from sysenv_ns.drivers import choose
-from sysenv_ns.drivers.choose import Diagnosis
+from sysenv_ns.drivers import diagnosis
+from sysenv_ns.drivers.diagnosis import Diagnosis
 from sysenv_ns.errors import EXIT_FAILURE
 from sysenv_ns.text import line
 from sysenv_ns.verbs.context import Context, refuse_inside
@@ -22,7 +22,7 @@ from sysenv_ns.verbs.options import JSON, examples
 def command(context: Context, as_json: bool) -> None:
     """Find out what works here, and what to do about the rest."""
     refuse_inside("find out what works")
-    result = choose.diagnose(context.store)
+    result = diagnosis.diagnose(context.store)
     if as_json:
         show_json(asdict(result))
     else:

@@ -37,7 +37,7 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
     if command.arguments is not None and name is not None and new.throwaway is None and is_here(context.store, name):
         session.run_here(command, name)
     refuse_inside("enter an environment")
-    if any(ephemeral.ended(context.store)):
+    if ephemeral.are_in_the_way(context.store):
         from sysenv_ns import remains
 
         # Tasks that begin together do not wait for one that tidies up, unless it may be their environment.
@@ -69,7 +69,7 @@ def _on_top_of(context: Context, source: str, place: Ephemeral, new: New) -> Env
         model = lender.load(source)
         _check_choice(model, new)
         origin.check_release(lender, model)
-        return shared.throwaway(context.store, lender, source, name, place)
+        return shared.on_top(context.store, lender, source, name, place)
     _check_choice(context.store.load(source), new)
     return history.clone(context.store, source, name, place)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import click
 
-from sysenv_ns import remains, status
+from sysenv_ns import listing, remains, status
 from sysenv_ns.console import show_json, show_lines
 from sysenv_ns.environment import layers, running
 from sysenv_ns.environment.removed import Removed
@@ -15,7 +15,7 @@ from sysenv_ns.status import Status
 from sysenv_ns.text import date, size, table, timestamp
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, examples
-from sysenv_ns.verbs.status import as_data, state
+from sysenv_ns.verbs.status import as_data
 
 
 @click.command(
@@ -42,16 +42,16 @@ def command(context: Context, with_size: bool, removed: bool, as_json: bool) -> 
     if removed:
         _show_removed(context, with_size, as_json)
         return
-    statuses = status.all_of(context.store)
+    statuses = status.all_of(context.store, is_whole=as_json)
     sizes = _sizes(context, statuses) if with_size else {}
     if as_json:
         measured = ({"size": sizes[found.name]} if with_size else {} for found in statuses)
         show_json({"environments": [as_data(s) | more for s, more in zip(statuses, measured, strict=True)]})
     elif statuses:
-        shown = text(statuses, sizes if with_size else None).splitlines()
+        shown = listing.text(statuses, sizes if with_size else None).splitlines()
         show_lines(zip(shown, ["bold", *map(_colour, statuses)], strict=True), context.caller)
     else:
-        notice("there are no environments; create one with: sysenv-ns shell NAME")
+        notice(listing.NONE)
     if with_size and not as_json and (kept := layers.size_of_removed(context.store)):
         notice(f"removed environments take {size(kept)}: sysenv-ns list --removed; sysenv-ns remove --purge frees it")
 
@@ -84,7 +84,7 @@ def _as_data(found: Removed) -> dict[str, object]:
 def text_of_removed(found: Sequence[Removed], sizes: Sequence[int | None] | None) -> str:
     """A table, the one that was removed last at the end."""
     rows = [("NAME", "REMOVED", "KEPT UNTIL"), *((one.name, date(one.removed), date(one.until)) for one in found)]
-    return table(rows if sizes is None else _with_sizes(rows, sizes))
+    return table(rows if sizes is None else listing.with_sizes(rows, sizes))
 
 
 def _sizes(context: Context, statuses: Sequence[Status]) -> dict[str, int | None]:
@@ -93,29 +93,9 @@ def _sizes(context: Context, statuses: Sequence[Status]) -> dict[str, int | None
     return {found.name: history.whole_size(context.store, found.name) for found in statuses}
 
 
-def text(statuses: Sequence[Status], sizes: Mapping[str, int | None] | None = None) -> str:
-    """A table."""
-    rows = [("NAME", "STATE", "DRIVER", "IDS", "CREATED")]
-    rows += [(s.name, _marked(s), s.driver or "-", s.id_map or "-", date(s.created)) for s in statuses]
-    if sizes is None:
-        return table(rows)
-    return table(_with_sizes(rows, [sizes[s.name] for s in statuses]))
-
-
-def _with_sizes(rows: Sequence[tuple[str, ...]], sizes: Sequence[int | None]) -> Iterator[tuple[str, ...]]:
-    """The rows of a table, the first of which is the head, with one more column."""
-    column = ["SIZE", *("-" if number is None else size(number) for number in sizes)]
-    return ((*row, cell) for row, cell in zip(rows, column, strict=True))
-
-
 def _colour(found: Status) -> str:
     if found.problem:
         return "red"
-    if found.drift is not None and found.drift.is_there:
+    if found.has_drifted:
         return "yellow"
     return "green" if found.running else ""
-
-
-def _marked(found: Status) -> str:
-    drifted = found.drift is not None and found.drift.is_there
-    return f"{state(found)}, drifted" if drifted else state(found)

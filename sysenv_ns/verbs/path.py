@@ -6,9 +6,10 @@ import os
 
 import click
 
-from sysenv_ns.console import on_terminal, show, show_data
+from sysenv_ns.console import show, show_data
 from sysenv_ns.environment import running, shims
 from sysenv_ns.home import programs
+from sysenv_ns.notices import on_terminal
 from sysenv_ns.text import quoted
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.options import NAME, examples

@@ -7,11 +7,9 @@ from dataclasses import asdict
 import click
 
 from sysenv_ns import units
-from sysenv_ns.console import asked, can_ask, progress, show, show_json
-from sysenv_ns.notices import notice
-from sysenv_ns.rebase import rebase
-from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
-from sysenv_ns.text import line, quoted, table
+from sysenv_ns.console import asked, progress, show, show_json
+from sysenv_ns.notices import can_ask, notice
+from sysenv_ns.rebase import rebase, shown
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples
 
@@ -48,27 +46,6 @@ def command(
     if as_json:
         show_json(asdict(result))
     else:
-        show(text(result))
+        show(shown.text(result))
     if result.done and result.operations:
         notice(f"rebased {name}")
-
-
-def text(result: RebaseResult) -> str:
-    """Packages, notes, and, if not yet done, each operation."""
-    rows = [
-        (quoted(choice.key), "the host's" if choice.side == "host" else "stays", choice.why, _versions(choice))
-        for choice in result.packages
-    ]
-    lines = [table([("PACKAGE", "VERSION", "WHY", ""), *rows])] if rows else []
-    lines += [f"note: {line(note)}" for note in result.notes]
-    if not result.operations:
-        lines.append("There is nothing to do.")
-    if not result.done:
-        lines += map(line, result.operations)
-    return "\n".join(lines)
-
-
-def _versions(choice: PackageChoice) -> str:
-    old, new, own = map(quoted, (choice.old, choice.new, choice.own))
-    here = f" (in the environment: {own})" if own not in (old, "") else ""
-    return f"{new}{here}" if old == new else f"{old or '-'} -> {new or '-'}{here}"

@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from sysenv_ns import lifecycle
-from sysenv_ns.console import asked, can_ask, confirmed, show_json
+from sysenv_ns.console import asked, confirmed, show_json
 from sysenv_ns.environment import config, links
 from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import NeedsRoot, SysenvError
 from sysenv_ns.mapped import client
-from sysenv_ns.notices import failure, hint, notice
+from sysenv_ns.notices import can_ask, failure, hint, notice
 from sysenv_ns.text import count, date, quoted
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, examples

@@ -10,6 +10,7 @@ import click
 from sysenv_ns import status
 from sysenv_ns.console import show_json, show_lines
 from sysenv_ns.environment.running import Process
+from sysenv_ns.listing import state
 from sysenv_ns.packages.drift import Drift
 from sysenv_ns.status import Status
 from sysenv_ns.text import date, line, quoted, size, table, timestamp
@@ -78,16 +79,6 @@ def _colour(result: Status, row: tuple[str, str]) -> str:
     if row[0] == "state:":
         return "red" if result.problem else "green" if result.running else ""
     return _COLOURS.get(row[0], "")
-
-
-def state(result: Status) -> str:
-    """Whether it runs, in a few words."""
-    if result.problem:
-        return "damaged"
-    if result.unseen:
-        return "unknown"
-    running = f"running ({len(result.processes)})" if result.running else "stopped"
-    return f"{running}, you are in it" if result.here else running
 
 
 def process_line(process: Process) -> str:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import click
 
-from sysenv_ns.console import on_terminal, show, show_data, show_json
+from sysenv_ns.console import show, show_data, show_json
 from sysenv_ns.home import programs
+from sysenv_ns.notices import on_terminal
 from sysenv_ns.text import quoted
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sysenv_ns import __version__, lifecycle, verbs
+from sysenv_ns import __version__, creation, verbs
 from sysenv_ns.cli import main
 from sysenv_ns.command import Command
 from sysenv_ns.environment.store import Environment, Store, write_description
@@ -248,7 +248,7 @@ def test_a_new_environment_in_a_store_that_cannot_be_written(
 
 
 def test_an_unexpected_error_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(store: Store) -> None:
+    def fail(store: Store, is_whole: bool) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "/some/file")
 
     monkeypatch.setattr("sysenv_ns.status.all_of", fail)
@@ -375,7 +375,7 @@ def test_options_win_over_the_policy_file(
         assert throwaway is None
         asked.append((driver, id_map))
 
-    monkeypatch.setattr(lifecycle, "create", create)
+    monkeypatch.setattr(creation, "create", create)
     assert run("create", "new", *options).exit_code == 0
     assert asked == [chosen]
 

@@ -15,7 +15,7 @@ from sysenv_ns.environment.store import Store
 from .conftest import Run
 
 
-def _interrupt(*_: object) -> NoReturn:
+def _interrupt(*_: object, **__: object) -> NoReturn:
     raise KeyboardInterrupt
 
 

@@ -80,13 +80,13 @@ def test_a_report_is_written(
 def test_deep_recursion_is_told_in_bearable_length(
     run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sysenv_ns.status.all_of", lambda store: _deep())
+    monkeypatch.setattr("sysenv_ns.status.all_of", lambda store, is_whole: _deep())
     path = Path(_report_of(run("list"), "RecursionError"))
     assert len(path.read_text().splitlines()) < 100
 
 
 def test_errors_before_are_in_it(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(store: Store) -> None:
+    def fail(store: Store, is_whole: bool) -> None:
         try:
             raise KeyError("first")
         except KeyError as error:
@@ -212,7 +212,7 @@ def test_what_a_child_knows_is_in_it(run: Run, environments: Store, monkeypatch:
     def fail() -> None:
         children.call(_raise(KeyError("grandchild")), object, "test-grandchild")
 
-    monkeypatch.setattr("sysenv_ns.status.all_of", lambda store: children.run(fail, "test-child"))
+    monkeypatch.setattr("sysenv_ns.status.all_of", lambda store, is_whole: children.run(fail, "test-child"))
     text = Path(_report_of(run("list"), "KeyError")).read_text()
     assert "KeyError: 'grandchild'" in text
     assert text.count(" call\n") >= 2
@@ -248,7 +248,7 @@ def test_a_broken_installation_is_told(tmp_path: Path) -> None:
         script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from sysenv_ns.__main__ import main; main()"
         package = Path(cli.__file__).parent.parent
         result = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path), "list"],
+            [sys.executable, "-c", script, str(tmp_path), "doctor"],
             capture_output=True,
             text=True,
             check=False,

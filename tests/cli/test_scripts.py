@@ -14,7 +14,7 @@ import pytest
 
 from sysenv_ns import verbs
 from sysenv_ns.archive.export import Exported
-from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History, Rollback
 from sysenv_ns.environment.links import Shown
 from sysenv_ns.environment.store import Snapshot, Store

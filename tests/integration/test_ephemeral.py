@@ -161,6 +161,20 @@ def test_not_on_top_of_one_that_runs(machine: Machine) -> None:
 
 
 @pytest.mark.modes("full")
+def test_on_top_of_one_that_runs_as_it_was_frozen(machine: Machine) -> None:
+    """What its programs write from now on goes to a directory of its own."""
+    tool, source = machine.tool, _source(machine)
+    command = ("exec", "--ephemeral", source.name, "--", "cat", "/usr/own/file")
+    assert succeeded(tool.run(*command)).stdout == "source\n"
+    session = sleeper(source)
+    assert succeeded(tool.run(*command)).stdout == "source\n"
+    source.sh("echo more > /usr/own/file")
+    refused(tool.run(*command), 125, f"{source.name} is running")
+    end(session)
+    assert succeeded(tool.run(*command)).stdout == "more\n"
+
+
+@pytest.mark.modes("full")
 def test_many_at_once(machine: Machine) -> None:
     """Each waits for the others to begin, or removes what they have left; one freezes what is new."""
     tool, source = machine.tool, _source(machine)

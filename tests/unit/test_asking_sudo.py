@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import sudo
-from sysenv_ns.drivers import choose
-from sysenv_ns.drivers.choose import Diagnosis
+from sysenv_ns.drivers import diagnosis
+from sysenv_ns.drivers.diagnosis import Diagnosis
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.verbs import doctor
 
@@ -39,7 +39,7 @@ def test_doctor_does_not_say_that_sudo_works_before_it_is_known(program: Path) -
         (_REFUSES, False, "sudo  no: sudo refuses: you is not allowed to run sudo on host."),
     ):
         _is(program, text)
-        finding = choose._try("sudo", sudo.check)
+        finding = diagnosis._try("sudo", sudo.check)
         assert finding.works is works
         assert doctor.text(Diagnosis((finding,), "root", None)).splitlines()[0] == said
 

@@ -33,7 +33,7 @@ class Trials:
         """Stands for driver.get."""
         return Agreeing(name, self)
 
-    def try_driver(self, store: Store, tried: Agreeing, id_map: IdMap | None) -> None:
+    def try_driver(self, store: Store, tried: Agreeing, id_map: IdMap | None, then: object) -> None:
         """Stands for probe.try_driver."""
         self.tried.append(tried.name)
         if tried.name != self.working:
@@ -46,6 +46,7 @@ class Agreeing:
 
     name: str
     trials: Trials
+    asks = False
 
     def agree(self, store: Store, ask: Ask | None, by_name: bool) -> None:
         """See Driver."""
@@ -62,7 +63,8 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Trials:
     monkeypatch.setattr(driver, "get", found.get)
     monkeypatch.setattr(probe, "try_store", lambda store: None)
     monkeypatch.setattr(probe, "try_driver", found.try_driver)
-    monkeypatch.setattr(choose, "_id_map", lambda kind: _MAP)
+    monkeypatch.setattr(choose, "id_map_of", lambda kind: _MAP)
+    monkeypatch.setattr(choose, "try_map", lambda id_map: None)
     return found
 
 

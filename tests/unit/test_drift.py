@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
@@ -65,6 +67,34 @@ def test_the_state_of_the_host_is_kept_once(store: Store, environment: Environme
     assert drift.measure(store, environment) == drift.Drift()
 
 
+_FORMS = (
+    "Package: {0}\nStatus: {2}\nArchitecture: {1}\nVersion: {3}\n",
+    "Package: {0}\nstatus: {2}\nStatus: hold ok installed\nArchitecture: {1}\nVersion: {3}\n",
+    "Package: {0}\nStatus: {2}\nDescription: of\n Version: 9\nArchitecture: {1}\nVersion: {3}\n \nPackage: z\n",
+)
+_STATES = st.sampled_from(["install ok installed", "hold ok installed", "deinstall ok config-files"])
+_PACKAGES = st.dictionaries(
+    st.tuples(st.sampled_from("abc"), st.sampled_from("xy")),
+    st.tuples(st.sampled_from(_FORMS), _STATES, st.sampled_from("12")),
+)
+
+
+def _status_file(packages: dict[tuple[str, str], tuple[str, str, str]]) -> bytes:
+    first = "Package: dpkg\nArchitecture: x\nStatus: install ok installed\nVersion: 1\n"
+    others = (form.format(*key, state, version) for key, (form, state, version) in packages.items())
+    return "\n".join([first, *others]).encode()
+
+
+@given(before=_PACKAGES, now=_PACKAGES)
+def test_what_is_found_without_parsing_is_what_parsing_finds(
+    before: dict[tuple[str, str], tuple[str, str, str]], now: dict[tuple[str, str], tuple[str, str, str]]
+) -> None:
+    sides = _status_file(before), _status_file(now)
+    changed = dict(drift._changed(*sides))
+    if (found := drift._upgraded(*sides)) is not None:
+        assert (found.old, found.new) in [both for key, both in changed.items() if key.partition(":")[0] == found.name]
+
+
 def test_whose_accounts_are_looked_at(store: Store, environment: Environment) -> None:
     """Of those that are the environment's own, once for each state of the host's; of another host only at a rebase."""
     known, other = origin.read(environment.path), environment.path.with_name("other")
@@ -104,6 +134,7 @@ def test_two_keep_it_at_once(store: Store, environment: Environment, monkeypatch
 def test_what_has_changed(store: Store, environment: Environment) -> None:
     _older(store, environment)
     found = drift.measure(store, environment)
+    assert drift.glance(store, environment).is_there == found.is_there
     assert {change.name for change in found.changed} == {"dpkg", "bash"}
     assert next(change.old for change in found.changed if change.name == "dpkg") == "0"
     assert found.held == ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from sysenv_ns import lifecycle, remains
-from sysenv_ns.environment import history
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment import directory, ephemeral, history, throwaway
+from sysenv_ns.environment.store import Environment, Store, write_description
 from sysenv_ns.errors import SysenvError
 
 from .samples import add_environment
@@ -61,11 +62,63 @@ def test_layers_are_freed_after_the_last_that_needs_them(store: Store, source: E
     assert store.names() == _layers(store) == []
 
 
+def test_one_whose_layers_are_out_of_reach_is_deleted_too(store: Store, source: Environment) -> None:
+    """A disk with a shared store may be gone by the time that somebody looks."""
+    made = history.clone(store, "source", "ephemeral-4194305", "memory")
+    write_description(made.path, replace(made, shared=store.path / "gone"))
+    with pytest.raises(SysenvError, match="has lost its files"):
+        store.load(made.name)
+    remains.remove(store)
+    assert store.names() == ["source"]
+    assert list(store.trash.iterdir()) == []
+
+
+def test_what_is_frozen_already_is_not_frozen_again(store: Store, source: Environment) -> None:
+    assert throwaway.on_top(store, "source", "ephemeral-1") is None  # first it has to be
+    assert (_layers(store), store.names()) == ([], ["source"])
+    history.clone(store, "source", "ephemeral-1", "memory")
+    before = store.load("source")
+    made = throwaway.on_top(store, "source", "ephemeral-2")
+    assert made is not None
+    assert made == store.load("ephemeral-2")
+    assert (made.layers, made.ephemeral, made.snapshots) == (before.layers, "memory", ())
+    assert store.load("source") == before
+    assert (made.path / "config.toml").exists()
+    assert not (made.path / "links.json").exists()
+    assert list(made.upper.iterdir()) == []  # it is made in memory, with what it begins with
+    with pytest.raises(SysenvError, match="it is a throwaway environment"):
+        throwaway.on_top(store, "ephemeral-2", "ephemeral-3")
+
+
+def test_those_that_have_left_little_are_deleted_together(store: Store, source: Environment) -> None:
+    first = history.clone(store, "source", "ephemeral-4194305", "memory")
+    others = [throwaway.on_top(store, "source", f"ephemeral-{4194306 + number}") for number in range(14)]
+    assert None not in others
+    assert len(store.names()) == 16
+    (first.upper / "new").touch()  # as where file systems in memory can have no upper directory
+    assert ephemeral.are_in_the_way(store)
+    (first.upper / "new").unlink()
+    assert not ephemeral.are_in_the_way(store)
+    history.clone(store, "source", "ephemeral-5000000", "disk")
+    assert ephemeral.are_in_the_way(store)  # its changes may be large
+    remains.remove(store)
+    assert store.names() == ["source"]
+
+
+def test_which_were_never_started(store: Store, source: Environment) -> None:
+    made = history.clone(store, "source", "ephemeral-1", "memory")
+    assert ephemeral.was_never_started(made)
+    (made.path / directory.MEMORY).mkdir()
+    assert not ephemeral.was_never_started(made)
+    assert not ephemeral.was_never_started(history.clone(store, "source", "ephemeral-2", "disk"))
+    assert not ephemeral.was_never_started(source)
+
+
 def test_throwaway_environments_are_no_sources(store: Store, source: Environment) -> None:
     history.clone(store, "source", "ephemeral-1", "disk")
-    for throwaway in (None, "disk"):
+    for place in (None, "disk"):
         with pytest.raises(SysenvError, match="it is a throwaway environment"):
-            history.clone(store, "ephemeral-1", "other", throwaway)
+            history.clone(store, "ephemeral-1", "other", place)
     with pytest.raises(SysenvError, match="is the name of a throwaway environment"):
         history.clone(store, "source", "ephemeral-2")
     assert store.names() == ["ephemeral-1", "source"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from sysenv_ns import text
+from sysenv_ns import listing, text
 from sysenv_ns.apply import plan
 from sysenv_ns.apply.entries import Entry
 from sysenv_ns.apply.execution import Done
@@ -18,7 +18,7 @@ from sysenv_ns.diff import patch
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
-from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
 from sysenv_ns.environment.links import Shown
 from sysenv_ns.environment.running import Process, refuse
@@ -28,11 +28,11 @@ from sysenv_ns.manifest.document import AddedFile, Manifest, Script
 from sysenv_ns.manifest.plans import Action
 from sysenv_ns.manifest.sync import SyncResult as Synced
 from sysenv_ns.packages.drift import Drift
+from sysenv_ns.rebase import shown as of_rebase
 from sysenv_ns.rebase.rebase import PackageChoice
 from sysenv_ns.rebase.rebase import RebaseResult as Rebased
 from sysenv_ns.status import Status
-from sysenv_ns.verbs import apply, diff, doctor, history, link, rebase, status, sync
-from sysenv_ns.verbs import list as listing
+from sysenv_ns.verbs import apply, diff, doctor, history, link, status, sync
 
 from .hostile import FORGED, NASTY, NASTY_TEXTS, harmless
 
@@ -120,7 +120,7 @@ def test_diff(value: str) -> None:
 def test_rebase(value: str) -> None:
     decision = PackageChoice(value, "own", value, old=value, new=f"{value}2", own=f"{value}3")
     for done in (True, False):
-        shown = rebase.text(Rebased((decision,), (value,), (value,), done))
+        shown = of_rebase.text(Rebased((decision,), (value,), (value,), done))
         assert harmless(shown), shown
         assert len(shown.split("\n")) == 3 + (not done)
 

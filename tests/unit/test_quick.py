@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sysenv_ns
-from sysenv_ns import cli, quick
+from sysenv_ns import cli, notices, quick, quick_verbs
 from sysenv_ns.quick import PlainCall
 from sysenv_ns.verbs import entry, exec, shell
 
 _PLACE = os.path.dirname(os.path.dirname(sysenv_ns.__file__))
 _WORDS = st.sampled_from(
-    ["--root", "--me", "--linked", "--", "-", "proj", "true", "-c", "--help", "--ephemeral", "", "x y"]
+    ["--root", "--me", "--linked", "--", "-", "proj", "true", "-c", "--help", "--ephemeral", "--on-disk", "", "x y"]
 )
 
 
@@ -35,8 +35,8 @@ def _by_click(verb: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) 
     seen = _Seen()
 
     def enter(context: Any, name: str | None, command: Any, new: Any) -> None:
-        if name is not None and new.throwaway is None:
-            seen.call = PlainCall(name, command.identity, command.arguments)
+        if name is not None and new.throwaway in (None, "memory"):
+            seen.call = PlainCall(name, command.identity, command.arguments, new.throwaway is not None)
 
     monkeypatch.setattr(entry, "enter", enter)
     CliRunner().invoke(cli.main, [verb, *arguments])
@@ -58,6 +58,9 @@ def test_a_call_means_what_click_takes_it_for(verb: str, arguments: list[str]) -
         ("exec --me p -- -- x", PlainCall("p", "me", ("--", "x"))),
         ("exec --me --root p sh", PlainCall("p", "root", ("sh",))),
         ("exec --linked p gcc", PlainCall("p", "linked", ("gcc",))),
+        ("exec --ephemeral p -- x", PlainCall("p", None, ("x",), ephemeral=True)),
+        ("exec --me --ephemeral p x", PlainCall("p", "me", ("x",), ephemeral=True)),
+        ("shell --ephemeral p", PlainCall("p", None, None, ephemeral=True)),
         ("shell p", PlainCall("p", None, None)),
         ("shell --root p", PlainCall("p", "root", None)),
     ],
@@ -70,35 +73,57 @@ def test_plain_calls(arguments: str, call: PlainCall) -> None:
     "arguments",
     ["", "list", "exec", "exec p", "exec p --", "exec --help", "exec --driver fuse p x", "exec -- p x", "shell",
      "shell p --root", "shell p x", "shell --linked p",
-     "shell --linked --me p", "-v exec p x", "exec --ephemeral p x", "exec --roo p x"],
+     "shell --linked --me p", "-v exec p x", "exec --ephemeral --on-disk p x",
+     "exec --ephemeral -- x", "shell --ephemeral", "exec --roo p x"],
 )  # fmt: skip
 def test_all_others_are_left_to_click(arguments: str) -> None:
     assert quick.parsed(arguments.split()) is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [("create p", True), ("list", True), ("rebase --dry-run p", True), ("rebase p --dry-run", True), ("create", False),
+     ("create -h", False), ("create p q", False), ("create --json p", False), ("list --json", False), ("list p", False),
+     ("rebase p", False), ("rebase --dry-run", False), ("exec p x", False), ("", False)],
+)  # fmt: skip
+def test_which_calls_of_other_verbs_are_plain(arguments: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (quick_verbs.planned(arguments.split()) is not None) is plain
+    monkeypatch.setattr(notices, "on_terminal", lambda: True)
+    assert quick_verbs.planned(["list"]) is None  # it would have colours
+
+
 def test_the_options_are_those_of_the_verbs() -> None:
-    options = {
+    identities = {
         name: option.flag_value
         for option in exec.command.params
         if isinstance(option, click.Option) and option.name == "identity"
         for name in option.opts
     }
-    assert options == quick._IDENTITIES
-    of_shell = {name for option in shell.command.params for name in option.opts} & options.keys()
-    assert {"exec": set(options), "shell": of_shell} == quick._OPTIONS
+    assert identities == quick._IDENTITIES
+    (ephemeral,) = (option.opts for option in exec.command.params if option.name == "throwaway")
+    options = {*identities, *ephemeral}
+    of_shell = {name for option in shell.command.params for name in option.opts} & options
+    assert {"exec": options, "shell": of_shell} == quick._OPTIONS
 
 
 # Of Python's library, besides what Python itself begins with and what is part of the interpreter.
 _LIBRARY = {"__future__", "ctypes", "ctypes._endian", "struct", "types"}
 
 
-def test_a_start_imports_next_to_nothing_of_the_library() -> None:
-    modules = "__main__", "quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting"
+_PATHS = {
+    "start": ("quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting", "memory"),
+    "create": ("quick_verbs", "creation", "drivers.stub", "drivers.probe"),
+    "list": ("quick_verbs", "listing", "status", "environment.ephemeral"),
+}
+
+
+@pytest.mark.parametrize("modules", _PATHS.values(), ids=_PATHS)
+def test_what_is_called_often_imports_next_to_nothing_of_the_library(modules: tuple[str, ...]) -> None:
     script = f"""
 import sys
 sys.path.append({_PLACE!r})
 before = {{*sys.modules}}
-import {", ".join(f"sysenv_ns.{name}" for name in modules)}
+import {", ".join(f"sysenv_ns.{name}" for name in ("__main__", *modules))}
 new = [sys.modules[name].__spec__ for name in {{*sys.modules}} - before]
 print(*(spec.name for spec in new if spec.origin not in ("built-in", "frozen") and spec.name[:9] != "sysenv_ns"))
 """

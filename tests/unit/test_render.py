@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from sysenv_ns import errors
-from sysenv_ns.drivers.choose import Diagnosis, Finding
+from sysenv_ns import errors, listing
+from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
 from sysenv_ns.environment.running import Process
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.lower.upkeep import Refreshed
+from sysenv_ns.rebase import shown
 from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
 from sysenv_ns.status import Status
 from sysenv_ns.text import size, table
-from sysenv_ns.verbs import doctor, history, rebase, refresh, status
-from sysenv_ns.verbs import list as listing
+from sysenv_ns.verbs import doctor, history, refresh, status
 
 STOPPED = Status("a", "stub", "full", 1_700_000_000.0, "/s/envs/a", ())
 RUNNING = Status("longer", "root", None, 1_700_000_000.0, "/s/envs/longer", (Process(12, "sh -c x"), Process(13, "vi")))
@@ -111,12 +111,12 @@ def test_diagnosis() -> None:
 def test_rebase() -> None:
     decision = PackageChoice("a", "host", "updated", old="1", new="2", own="1")
     planned = RebaseResult((decision,), ("look",), ("write /a",), done=False)
-    assert rebase.text(planned).splitlines() == [
+    assert shown.text(planned).splitlines() == [
         *("PACKAGE  VERSION     WHY", "a        the host's  updated  1 -> 2", "note: look", "write /a")
     ]
-    assert "write" not in rebase.text(replace(planned, done=True))
+    assert "write" not in shown.text(replace(planned, done=True))
     stays = replace(decision, side="own", why="changed here", old="2", own="3")
-    assert rebase.text(RebaseResult((stays,), (), (), done=True)).splitlines() == [
+    assert shown.text(RebaseResult((stays,), (), (), done=True)).splitlines() == [
         *(
             "PACKAGE  VERSION  WHY",
             "a        stays    changed here  2 (in the environment: 3)",

@@ -13,7 +13,7 @@ from sysenv_ns.host import standins
 from sysenv_ns.host.records import COPY, Addition
 from sysenv_ns.host.standins import additions
 from sysenv_ns.kernel.idmap import find_program
-from sysenv_ns.lower import builder
+from sysenv_ns.lower import additions as of_layers
 
 
 def names_in(path: str) -> list[str]:
@@ -117,9 +117,9 @@ def test_batches_of_additions_come_parents_first(tmp_path: Path) -> None:
     source = tmp_path / "program"
     source.write_bytes(b"\x7fELF")
     added = (Addition("a/b/c", 0o644, "text"), Addition("a/d", 0o4755, copy_of=str(source)))
-    batches = list(builder.additions(added))
-    assert [batch.directory for batch in batches] == ["", "a", "a/b"]
-    assert batches[1].entries == [(COPY, "d", 0o4755, 0, 0, 0, b"\x7fELF")]
-    assert batches[2].entries == [(COPY, "c", 0o644, 0, 0, 0, b"text")]
-    assert batches[0].record[2] == Path("/").stat().st_mode & 0o7777
-    assert batches[2].record[2] == 0o755
+    batches = list(of_layers.batches(added))
+    assert [directory for directory, _, _ in batches] == ["", "a", "a/b"]
+    assert batches[1][2] == [(COPY, "d", 0o4755, 0, 0, 0, b"\x7fELF")]
+    assert batches[2][2] == [(COPY, "c", 0o644, 0, 0, 0, b"text")]
+    assert batches[0][1][2] == Path("/").stat().st_mode & 0o7777
+    assert batches[2][1][2] == 0o755

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sysenv_ns import policy
-from sysenv_ns.files import view
+from sysenv_ns.files import marks
 from sysenv_ns.files.marks import OF_FUSE, OF_USERS
 from sysenv_ns.files.view import Upper
 
@@ -94,4 +94,4 @@ def test_what_vanishes_is_left_out(tmp_path: Path) -> None:
 def test_which_attributes_are_notes_of_an_overlay() -> None:
     notes = ("user.overlay.opaque", "trusted.overlay.origin", "user.fuseoverlayfs.opaque")
     others = ("user.overlay.overlay.opaque", "user.my.overlay.note", "user.note", "security.capability")
-    assert [view.is_of_overlay(name) for name in (*notes, *others)] == [True] * 3 + [False] * 4
+    assert [marks.is_of_overlay(name) for name in (*notes, *others)] == [True] * 3 + [False] * 4

@@ -36,6 +36,7 @@ ROWS = (
         "link",
         "check",
         "join",
+        "ephemeral",
         "memory",
         "create",
         "list",
@@ -166,6 +167,13 @@ class Bench:
         a, b = (partial(self.account.time, *self.enter(name, "true")) for name in (BUSY, IDLE))
         yield self.compare("join / start", a, b, self.runs, 1)
 
+    def ephemeral(self) -> Iterator[Row]:
+        """A session in a throwaway environment, and deleting those before it, against one that stays."""
+        self.new("source")  # the first one on top of it freezes what it has
+        a = partial(self.account.time, self.tool, "exec", "--ephemeral", "source", "--", "true")
+        b = partial(self.account.time, *self.enter(IDLE, "true"))
+        yield self.compare("exec --ephemeral / start", a, b, self.runs, 1.15)
+
     def memory(self) -> Iterator[Row]:
         """What the supervisor of a session holds, its part of what it shares with others included."""
         title, before = "memory of a session's supervisor (PSS)", supervisors()
@@ -196,7 +204,7 @@ class Bench:
             return seconds
 
         start = partial(self.account.time, *self.enter(IDLE, "true"))
-        yield self.compare("create, with a base / start", once, start, self.runs, 1.1)
+        yield self.compare("create, with a base / start", once, start, self.runs, 1.05)
         size = int(self.account.run("du", "-s", "--block-size=1000", self.status["path"]).split()[0])
         yield Row("disk use of a new environment", f"{size} kB", "100 kB", size / 100, 1)
 
