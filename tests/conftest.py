@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["integration.workers", "integration.watch", "integration.fixtures", "integration.traces"]
+_PLUGINS = ("workers", "watch", "fixtures", "registries", "clusters", "traces")
+pytest_plugins = [f"integration.{name}" for name in _PLUGINS]
 PURE = ("unit", "cli")  # directories of tests that need no namespaces
 
 

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from . import clusters
 from .clusters import Cluster
-from .mirror import Mirror
-from .support import ROOT_RUN, Environment, Tool, succeeded, wait_for
-from .workers import place
+from .support import Environment, Tool, succeeded, wait_for
 
 pytestmark = pytest.mark.together
 
@@ -21,14 +18,6 @@ _LOOK = "cat /opt/own; echo more >> /opt/own; touch /usr/new; ls -d /usr/new"
 _SEEN = "own\n/usr/new\n"
 _STUBBORN = 'trap "" TERM; echo ready; while :; do sleep 1; done'
 _COMPILE = 'printf "int main(void) { return 0; }" | cc -O2 -x c -o /usr/local/bin/made - && made && echo made'
-
-
-@pytest.fixture(scope="module")
-def cluster(pytestconfig: pytest.Config, own_mounts: None, mirror: Mirror) -> Iterator[Cluster]:
-    if not ROOT_RUN:
-        pytest.skip("only root can run the daemon of a node")
-    with clusters.running(place(pytestconfig) / "cluster", mirror, count=2) as found:
-        yield found
 
 
 @pytest.fixture
