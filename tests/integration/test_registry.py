@@ -229,6 +229,18 @@ def test_a_registry_that_is_full(registry: Registry, repository: str, environmen
     tool.end(f"{environment.name}-after")
 
 
+def test_what_a_registry_has_lost_is_sent_again(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
+    environment.sh(_LARGE)
+    push(environment, tag)
+    largest = max(manifest(registry, tool, tag)["layers"], key=lambda layer: layer["size"])
+    registry.lose(environment.name, largest["digest"])
+    environment.sh("echo new > /opt/new")
+    assert push(environment, tag)["sent"] > largest["size"]
+    assert _pull(environment, tag, name).sh("cat /opt/new; stat -c %s /opt/large") == "new\n6000000\n"
+    tool.end(name)
+
+
 def test_a_policy_decides_what_is_accepted(registry: Registry, repository: str, environment: Environment) -> None:
     """skopeo's: signatures by GnuPG, in a directory that stands for a web server. Of what is pushed it says nothing."""
     tool, name = environment.tool, f"{environment.name}-pulled"

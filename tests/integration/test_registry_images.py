@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from . import archives, registries
+from .debs import program
 from .machines import Machine
+from .podman import LIMITED, podman
 from .registries import Registry, manifest, push
-from .support import Environment, refused, succeeded
+from .support import Environment, Tool, finish, refused, succeeded, wait_for
 
 pytestmark = pytest.mark.together
 
@@ -60,3 +66,59 @@ def test_an_image_is_no_environment(registry: Registry, repository: str, environ
     registry.skopeo(tool, "copy", "-q", f"oci:{layout}", f"docker://{repository}:image")
     refused(tool.run("pull", f"{repository}:image", "nothing"), 1, "is not an environment", "an image")
     subprocess.run(["rm", "-rf", layout], check=True)
+
+
+def test_an_interrupted_push_of_an_image_goes_on(registry: Registry, machine: Machine) -> None:
+    """Its layers are made once, each of them is known as soon as it is complete."""
+    tool, tag = machine.tool, f"{registry.repository('interrupted')}:1"
+    registries.put_skopeo(machine)
+    environment = machine.create()
+    environment.sh("head -c 20000000 /dev/urandom > /opt/own")  # in the last layer
+    known = tool.store / "blobs/layers.json"
+    with registry.known_to(tool.account):
+        process = tool.start("push", "--image", environment.name, tag)
+        wait_for(lambda: known.exists() and len(json.loads(known.read_text())) > 3)
+        os.killpg(process.pid, signal.SIGKILL)
+        finish(process)
+        made = {row["layer"]["blob"]["digest"] for row in json.loads(known.read_text()).values()}
+        before = {digest: _inode(tool, digest) for digest in made}
+        process = tool.start("push", "--image", environment.name, tag)
+        wait_for(lambda: len(json.loads(known.read_text())) > len(made) + 3)
+        assert {digest: _inode(tool, digest) for digest in made} == before
+        succeeded(finish(process))
+        assert made <= {layer["digest"] for layer in manifest(registry, tool, tag)["layers"]}
+
+
+def _inode(tool: Tool, digest: str) -> int:
+    return (tool.store / "blobs/sha256" / digest.removeprefix("sha256:")).stat().st_ino
+
+
+_BUILD = """
+FROM {image}
+RUN check > /srv/said && id -u >> /srv/said && rm /opt/own
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.matrix
+@pytest.mark.modes("full")
+def test_podman_builds_on_it_and_runs_it(registry: Registry, machine: Machine, packages: Path, shared: Path) -> None:
+    """A user's, from the registry; what is built on it is pushed there too, and shares its layers."""
+    if missing := [name for name in ("podman", "crun", "slirp4netns") if shutil.which(name) is None]:
+        pytest.skip(f"not installed: {missing}")
+    tool, image = machine.tool, f"{registry.repository('base')}:1"
+    registries.put_skopeo(machine)
+    environment = machine.create()
+    environment.sh('dpkg --install "$1"; echo own > /opt/own', str(program("check").build(packages)))
+    with registry.known_to(tool.account), podman(tool.account, shared) as run:
+        push(environment, image, "--image")
+        assert run("run", *LIMITED, image, "sh", "-c", "check; id -u; cat /opt/own") == "check 1\n0\nown\n"
+        (shared / "Containerfile").write_text(_BUILD.format(image=image))
+        built = f"{registry.repository('built')}:1"
+        run("build", "--quiet", "--isolation", "chroot", "--tag", built, str(shared))
+        assert run("run", *LIMITED, built, "sh", "-c", "cat /srv/said; ls /opt/own 2>&1 || :").startswith(
+            "check 1\n0\nls: "
+        )
+        size = registry.size()
+        run("push", "--quiet", built)
+        assert registry.size() - size < 1_000_000
