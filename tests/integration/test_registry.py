@@ -221,7 +221,7 @@ def test_a_registry_that_is_full(registry: Registry, repository: str, environmen
     try:
         refused(tool.run("push", environment.name, tag), 1, tag, "500 Internal Server Error", "its disk may be full")
     finally:
-        subprocess.run(["umount", uploads], check=True)
+        subprocess.run(["umount", "--lazy", uploads], check=True)  # the registry may have files open
     assert _pull(environment, tag, f"{environment.name}-before").exec("ls", "/opt/large").returncode != 0
     tool.end(f"{environment.name}-before")
     assert push(environment, tag)["sent"] > 6_000_000
