@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import accounts
-from .support import BASE_LIMIT, Argument, Environment, Tool, succeeded, wait_for
+from .support import BASE_LIMIT, Argument, Environment, Tool, ended, line, succeeded, wait_for
 
 # What the tool and the tests run; with what they depend on and the essential packages some 120.
 _PACKAGES = (
@@ -99,8 +99,7 @@ def started(root: Path, tool: Tool) -> Iterator[Machine]:
     command = ["unshare", "--mount", "sh", "-ec", _START, "sh", str(root), str(tool.account.home)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "ready\n"
+            assert line(holder) == "ready\n"
             prefix = ("nsenter", f"--target={holder.pid}", "--mount", "--")
             if tool.driver == "idmap":
                 accounts.prepare_mounts(tool.launcher, tool.account, *prefix)
@@ -261,7 +260,7 @@ def _copy(root: Path, recursion: str, paths: list[str]) -> None:
         extracting = subprocess.Popen(extract, stdin=source.stdout)
         source.stdin.write(listing.encode())
         source.stdin.close()
-        assert extracting.wait() == 0
+        assert ended(extracting) == 0
     assert source.returncode == 0
 
 

@@ -6,12 +6,11 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .support import APT_LIMIT, Account
+from .support import APT_LIMIT, Account, ran, succeeded
 
 # What a container needs of a machine that has no session of the user, and few limits to give away.
 LIMITED = (
@@ -42,19 +41,9 @@ def podman(account: Account, place: Path) -> Iterator[Callable[..., str]]:
     options += ["--storage-driver", "overlay", "--events-backend", "none"]
 
     def run(*arguments: str) -> str:
-        result = subprocess.run(
-            ["podman", *options, *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=APT_LIMIT,
-            env=variables,
-            cwd=account.home,
-            stdin=subprocess.DEVNULL,
-            **account.become(),
-        )
-        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
-        return str(result.stdout)
+        command = ["podman", *options, *arguments]
+        result = ran(command, limit=APT_LIMIT, env=variables, cwd=account.home, **account.become())
+        return succeeded(result).stdout
 
     try:
         yield run

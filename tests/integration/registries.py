@@ -22,7 +22,7 @@ import pytest
 
 from .machines import Machine
 from .mirror import Mirror
-from .support import BASE_LIMIT, Account, Environment, Tool, succeeded, wait_for
+from .support import BASE_LIMIT, Account, Environment, Tool, ended, succeeded, wait_for
 from .workers import place
 
 _USER, _PASSWORD = "me", "secret"
@@ -163,7 +163,7 @@ def running(place: Path, mirror: Mirror) -> Iterator[Registry]:
         yield Registry(address, place)
     finally:
         process.terminate()
-        process.wait(30)
+        ended(process)
 
 
 def _answers(address: str) -> bool:

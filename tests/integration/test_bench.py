@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bench.rows import ROWS
 
-from .support import ROOT_RUN, Tool, describe, finish, fits_in_memory
+from .support import ROOT_RUN, Tool, describe, fits_in_memory, ran
 
 _LIMIT = 900.0  # seconds
 _ROOM = 8 << 30  # bytes
@@ -35,18 +35,7 @@ def cache(tool: Tool) -> Iterator[Path]:
 @pytest.mark.modes("full", more=("single",))
 def test_each_row(tool: Tool, cache: Path) -> None:
     command = ["/usr/bin/python3", str(tool.launcher.with_name("bench")), "--once", "--rows", ",".join(ROWS)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=tool.account.home,
-        env=tool.variables(),
-        text=True,
-        start_new_session=True,
-        **tool.account.become(),
-    )
-    result = finish(process, limit=_LIMIT)
+    result = ran(command, limit=_LIMIT, cwd=tool.account.home, env=tool.variables(), **tool.account.become())
     assert result.returncode == 0, describe(result)
     assert " failed: " not in result.stdout, describe(result)
     assert len(result.stdout.splitlines()) > len(ROWS), describe(result)

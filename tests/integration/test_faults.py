@@ -27,7 +27,9 @@ from .support import (
     Tool,
     describe,
     end,
+    ended,
     finish,
+    line,
     refused,
     sleeper,
     stays_on_its_file_system,
@@ -256,8 +258,7 @@ def test_time_namespace(environment: Environment, first: str) -> None:
     prefixes = {"outside": (), "shifted": (*shifted, *environment.tool.account.setpriv())}
     script = "echo ready; exec sleep 300"
     session = environment.tool.start("exec", environment.name, "--", "sh", "-c", script, prefix=prefixes[first])
-    assert session.stdout is not None
-    assert session.stdout.readline() == "ready\n"
+    assert line(session) == "ready\n"
     (process,) = environment.tool.status(environment.name)["processes"]
     probe = 'test "$(readlink /proc/self/ns/mnt)" = "$(readlink "/proc/$1/ns/mnt")"'
     for prefix in prefixes.values():
@@ -294,7 +295,7 @@ def test_reboot(environment: Environment) -> None:
     finally:
         if stranger:
             stranger.kill()
-            stranger.wait()
+            ended(stranger)
 
 
 _REPLACE = """

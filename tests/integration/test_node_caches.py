@@ -10,7 +10,7 @@ import pytest
 
 from .clusters import Cluster
 from .registries import Registry, push
-from .support import Environment, Tool, succeeded, wait_for
+from .support import Environment, Tool, ended, succeeded, wait_for
 
 pytestmark = [pytest.mark.together, pytest.mark.matrix, pytest.mark.modes("full", "single")]
 
@@ -68,7 +68,7 @@ def test_each_node_pulls_once(
         assert cluster.array(tool, 4, *later, options=("--nodelist=node1",)) == ["2\n/usr/new\n"] * 4
         succeeded(nodes["node1"].run("remove", "--purge", "proj-1"))
         (caches / "go").touch()
-        assert job.wait(60) == 0
+        assert ended(job) == 0
     assert output.read_text() == "1\n1\n"
     assert (caches / "node1.log").read_text().count("pulled proj-2") == 1
     for name, node in nodes.items():

@@ -10,7 +10,7 @@ import pytest
 from .debs import Archive, Deb, assert_sound, attempt, change, program, states
 from .machines import output
 from .mirror import Mirror
-from .support import Environment, describe, finish, succeeded, wait_for
+from .support import Environment, describe, finish, line, succeeded, wait_for
 
 pytestmark = pytest.mark.modes("full", more=("single",))
 
@@ -150,8 +150,7 @@ def _started(environment: Environment, script: str) -> subprocess.Popen[str]:
     """A session that is under way."""
     guarded = '[ "$SYSENV_NS" = "$1" ] || exit 99; echo ready; ' + script
     process = environment.tool.start("exec", environment.name, "--", "sh", "-ec", guarded, "sh", environment.name)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     return process
 
 

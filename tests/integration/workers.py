@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from .support import IN_MEMORY
+from .support import APT_LIMIT, IN_MEMORY, wait_for
 
 _PLACE = pytest.StashKey[Path]()
 
@@ -103,10 +103,21 @@ def once(path: Path, make: Callable[[Path], object]) -> Path:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold a lock on a directory, against the other workers and against other runs of the tests."""
+    """Hold a lock on a directory, against the other workers and against other runs of the tests.
+
+    Whoever has it may be removing other users, or building what `once` makes, which is waited for; not without end.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        wait_for(lambda: _locks(descriptor), APT_LIMIT)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

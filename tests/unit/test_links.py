@@ -17,6 +17,8 @@ from sysenv_ns.environment.links import NewFile, NewLink
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
 
+from .forks import in_a_child
+
 DIRECT = links.acting_for(None)
 
 
@@ -133,13 +135,14 @@ def test_killed_in_the_middle(tmp_path: Path, environment: Environment) -> None:
     """What is there is recorded, linking again completes it, and unlinking leaves nothing."""
     large = NewFile(str(tmp_path / "data" / "large"), bytes(10000))
     new = [_link(tmp_path, environment, "a"), _link(tmp_path, environment, "b", large)]
-    if (child := os.fork()) == 0:
+
+    def killed_by_its_size() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         links.add(environment, new, DIRECT)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGXFSZ
+
+    assert in_a_child(killed_by_its_size) == -signal.SIGXFSZ
     assert os.listdir(tmp_path / "data") == [".large.sysenv-ns"]
     assert [(shown.command, shown.intact) for shown in links.show(environment.path)] == [("a", True), ("b", True)]
     links.add(environment, new[1:], DIRECT)
