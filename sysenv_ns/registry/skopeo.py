@@ -36,8 +36,8 @@ _HINTS = (
     (r"manifest unknown|name unknown", "list what is there: skopeo list-tags docker://{registry}/{repository}"),
     (r"[Dd]igest did not match", "it is damaged in the registry, or was tampered with: push it again"),
     (
-        r"\b50[0-9]\b",
-        "the registry itself has failed, its disk may be full: ask whoever runs it; then run it again: it continues",
+        r"50[0-9] [A-Z]|connection reset|broken pipe|unexpected EOF",
+        "run it again, it continues; should it fail again, ask whoever runs the registry: its disk may be full",
     ),
     (r"connection refused|no such host|timeout|lookup", "check the name and the network; then run it again"),
 )

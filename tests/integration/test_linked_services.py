@@ -192,8 +192,11 @@ def test_the_manager_knows_of_a_removal_and_of_its_end(linked: Environment, mana
     def known() -> str:
         return manager.systemctl("show", "--property=LoadState", "--value", unit).stdout.strip()
 
-    succeeded(tool.run("clone", linked.name, other.name))
+    succeeded(tool.run("create", other.name, *tool.options))
     try:
+        other.sh(
+            "mkdir -p /etc/systemd/system; cat > /etc/systemd/system/steady.service", stdin=_UNITS["steady.service"]
+        )
         succeeded(manager.run(launcher, "link", other.name, "--service", "steady"))
         succeeded(manager.systemctl("start", unit))
         refused(manager.run(launcher, "remove", other.name), 1, "is running", f"sysenv-ns stop {other.name}")

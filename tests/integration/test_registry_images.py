@@ -52,6 +52,44 @@ def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine)
     tool.end("other")
 
 
+# Makes a newer version of an installed package, of its own files with new times, and installs it.
+_UPGRADE = """
+cd "$(mktemp -d)"
+for path in $(dpkg -L "$1"); do [ -d "$path" ] || cp -a --parents "$path" .; done
+find . -exec touch -h {} +
+mkdir DEBIAN
+dpkg-query -s "$1" | sed -e '/^Status:/d' -e '/^Conffiles:/,/^[^ ]/{/^Conffiles:/d;/^ /d}' \
+    -e 's/^Version: .*/&+upgrade1/' > DEBIAN/control
+for path in /var/lib/dpkg/info/"$1".*; do
+    case $path in *.list | *.md5sums) ;; *) cp -a "$path" "DEBIAN/${path##*.}" ;; esac
+done
+dpkg-deb --build --root-owner-group . ../upgrade.deb
+dpkg --install ../upgrade.deb
+rm ../upgrade.deb
+"""
+
+
+@pytest.mark.modes("full", more=("single", "root"))
+def test_an_upgrade_of_the_host_costs_the_layers_of_its_packages(registry: Registry, machine: Machine) -> None:
+    """dpkg's own, with its triggers: what no package has that it changed is small, or in the layer of the state."""
+    repository, environment = registry.repository("upgraded"), machine.create()
+    registries.put_skopeo(machine)
+    with registry.known_to(machine.tool.account):
+        first = push(environment, f"{repository}:1", "--image")
+        before, size = manifest(registry, machine.tool, f"{repository}:1")["layers"], registry.size()
+        for package in ("tar", "sudo"):
+            machine.sh(_UPGRADE, package)
+        second = push(environment, f"{repository}:2", "--image")
+        stored = registry.size() - size
+        after = manifest(registry, machine.tool, f"{repository}:2")["layers"]
+    new = [layer for layer in after if layer not in before]
+    # Of each package the layer that it is in, which others may share; directories, the state, and dpkg's databases.
+    assert len(after) == len(before)
+    assert len(new) <= 5
+    assert second["sent"] == sum(layer["size"] for layer in new) <= 0.5 * first["sent"]
+    assert stored <= second["sent"] + 20_000
+
+
 def test_an_image_is_no_environment(registry: Registry, repository: str, environment: Environment) -> None:
     tool = environment.tool
     layout = tool.account.home / "image"
