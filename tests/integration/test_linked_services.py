@@ -201,6 +201,7 @@ def test_the_manager_knows_of_a_removal_and_of_its_end(linked: Environment, mana
         succeeded(manager.systemctl("start", unit))
         refused(manager.run(launcher, "remove", other.name), 1, "is running", f"sysenv-ns stop {other.name}")
         succeeded(manager.systemctl("stop", unit))
+        wait_for(lambda: not tool.status(other.name)["processes"])
         assert known() == "loaded"
         succeeded(manager.run(launcher, "remove", other.name))
         assert known() == "not-found"
