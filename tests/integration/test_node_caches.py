@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from . import registries
 from .clusters import Cluster
+from .machines import Machine
 from .registries import Registry, push
-from .support import Environment, Tool, ended, succeeded, wait_for
+from .support import Environment, Tool, ended, refused, succeeded, wait_for
 
-pytestmark = [pytest.mark.together, pytest.mark.matrix, pytest.mark.modes("full", "single")]
+pytestmark = pytest.mark.together
 
 # docs/cluster.md; what pull says goes to a file, as Slurm has one for both streams of a task.
 _TASK = """
@@ -44,6 +47,8 @@ def _pushed(environment: Environment, repository: str, version: int) -> str:
     return f"{repository}@{push(environment, f'{repository}:{version}')['digest']}"
 
 
+@pytest.mark.matrix
+@pytest.mark.modes("full", "single")
 def test_each_node_pulls_once(
     cluster: Cluster, registry: Registry, repository: str, environment: Environment, caches: Path
 ) -> None:
@@ -75,3 +80,19 @@ def test_each_node_pulls_once(
         succeeded(node.run("remove", "--all", "--yes"))
         for directory in ("envs", "layers", "trash"):
             assert not [path for path in (caches / name / directory).iterdir() if path.name != "lock"]
+
+
+def test_a_node_of_another_release(registry: Registry, machine: Machine) -> None:
+    """Refused with both names and nothing left behind, whatever is there in the node's cache; or taken nevertheless."""
+    environment, tag = machine.create(), f"{registry.repository('release')}:1"
+    registries.put_skopeo(machine)
+    node = machine.tool.at(machine.tool.store.with_name("node"))
+    with registry.known_to(machine.tool.account):
+        push(environment, tag)
+        machine.sh("rm /etc/os-release; printf 'ID=debian\\nVERSION_ID=\"99\"\\n' > /etc/os-release")
+        for options in ((), ("--if-missing",)):
+            result = node.run("pull", *options, tag, "proj")
+            refused(result, 1, f"{tag} was made on debian ", "this system is debian 99", "--force takes it")
+            assert os.listdir(node.store / "envs") == os.listdir(node.store / "trash") == []
+        succeeded(node.run("pull", "--if-missing", "--force", tag, "proj"))
+        assert node.environment("proj").sh(". /etc/os-release; echo $VERSION_ID") == "99\n"
