@@ -201,7 +201,7 @@ def ran(command: Sequence[Argument | Path], stdin: str = "", limit: float = STAR
     """The result of any program, which is killed with all it started after `limit` seconds."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **keywords
+        command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", start_new_session=True, **keywords
     )
     return finish(process, stdin, limit)
 

@@ -46,6 +46,12 @@ time.sleep(300)
 _STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"
 
 
+@pytest.fixture
+def environment(shared_environment: Environment) -> Environment:
+    """One for all tests of this file: nothing runs in it before or after a test, and its files do not matter."""
+    return shared_environment
+
+
 def _kernel_complaints(since: float) -> list[str]:
     """What overlayfs has put into the kernel's log since then (seconds since boot) about a layer that is in use."""
     if not ROOT_RUN:
