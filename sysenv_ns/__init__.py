@@ -22,10 +22,10 @@ From the bottom to the top, and depending on each other in that order only:
                 group of them, and handles errors; only console.py prints and asks
 
 Kernel, files and host know no environments. Beside them, shared by all: quick (plain calls of exec and shell, which
-need no verb), quick_verbs (of some other verbs), session (start, join), supervised (what a session's supervisor is told),
-libraries (finds other projects' modules, which a start leaves out), command (who runs it, with which variables, and
-becoming it), prompt, leavings (files that a command leaves in the home), livefiles (files of the host's /etc that are
-kept up to date), status (the present state of an environment), listing (its lines), creation (makes environments),
+need no verb), quick_verbs (of some other verbs), session (start, join), supervised (what a session's supervisor is
+told), libraries (finds other projects' modules, which a start leaves out), command (who runs it, with which variables,
+and becoming it), prompt, leavings (files that a command leaves in the home), livefiles (files of the host's /etc that
+are kept up to date), status (the present state of an environment), listing (its lines), creation (makes environments),
 lifecycle (deletes them), launcher (the start by way of a file that AppArmor lets have namespaces), memory (changes of a
 throwaway one), completion (of shells), sudo, text (made safe for a terminal), records, paths and basics (what a start
 needs of dataclasses, pathlib, contextlib and others, at next to no cost), decoding (values from JSON, by their types),
