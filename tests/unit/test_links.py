@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,28 @@ def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
     said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
-    assert said == "-I -c from sysenv_ns.__main__ import main; main() exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+    start = f"-I -S -c {links._START} {Path(links.__file__).parents[2]}"
+    assert said == f"{start} exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+
+
+@pytest.mark.parametrize("place", ["its own", "another"])
+def test_a_wrapper_finds_the_package_wherever_it_is_installed(place: str, tmp_path: Path) -> None:
+    """Where it was when the wrapper was made, or else where Python looks for it."""
+    interpreter = tmp_path / "bin" / "python3"
+    venv.create(tmp_path, symlinks=True)
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    package = packages / "sysenv_ns"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys\nmain = lambda: print(*sys.argv[1:])\n")
+    store = Store(tmp_path / "store")
+    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/bin/a")
+    known = packages if place == "its own" else tmp_path / "gone"
+    content = content.replace(sys.executable.encode(), os.fsencode(interpreter))
+    script = tmp_path / "script"
+    script.write_bytes(content.replace(os.fsencode(Path(links.__file__).parents[2]), os.fsencode(known)))
+    done = subprocess.run(["sh", script, "x"], capture_output=True, text=True, check=True, env={})
+    assert done.stdout == "exec --linked proj -- /bin/a x\n"
 
 
 def test_a_wrapper_without_the_tool_says_what_it_was(tmp_path: Path, environment: Environment) -> None:
