@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def equipped(shared_environment: Environment, mirror: Mirror) -> Environment:
     """An environment with all daemons installed."""
-    mirror.install(shared_environment, "--no-install-recommends", *_PACKAGES)
+    mirror.install(shared_environment, *_PACKAGES)
     return shared_environment
 
 
