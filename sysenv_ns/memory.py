@@ -48,11 +48,7 @@ def _mount(place: Path) -> bool:
     try:
         os.setxattr(f"/proc/self/fd/{mount}", "user.sysenv-ns", b"y")
         # Not a detached one: before Linux 6.15 overlayfs takes only what is mounted somewhere.
-        point = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syscalls.move_mount(mount, point, str(place))
-        finally:
-            os.close(point)
+        syscalls.attach(mount, str(place))
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise

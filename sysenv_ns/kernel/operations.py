@@ -157,11 +157,9 @@ def execute(plan: Sequence[Operation], mount_point: str, log: Callable[[str], No
         log(operation.describe())
     # Inner ones first: overlayfs does not like an upper that lies in one which is mounted already.
     mounts = [_named(operation, operation.prepare) for operation in reversed(plan)][::-1]
-    host = os.open(mount_point, _O_PATH | os.O_DIRECTORY)
     root_mount = mounts[0]
     assert root_mount is not None
-    syscalls.move_mount(root_mount, host, mount_point)
-    os.close(host)
+    syscalls.attach(root_mount, mount_point)
     for operation, mount in zip(plan[1:], mounts[1:], strict=True):
         _named(operation, lambda op=operation, fd=mount: op.attach(root_mount, fd))  # type: ignore[misc]
         if mount is not None:

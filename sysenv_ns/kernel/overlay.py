@@ -121,11 +121,9 @@ def _mounted_apart(directory: int, point: str) -> Iterator[int]:
 
     overlayfs refuses a layer inside another one (ELOOP), and a detached mount (before Linux 6.15).
     """
-    place = os.open(point, _O_PATH | os.O_DIRECTORY)
+    empty = syscalls.new_tmpfs()  # two layers there must be
     try:
-        with syscalls.FilesystemContext("tmpfs") as context:
-            empty = context.mount()  # two layers there must be
-        syscalls.move_mount(empty, place, point)
+        syscalls.attach(empty, point)
         try:
             with syscalls.FilesystemContext("overlay") as context:
                 overlay = _mount_layers(context, [empty, directory], [], [])
@@ -137,9 +135,8 @@ def _mounted_apart(directory: int, point: str) -> Iterator[int]:
                 os.close(overlay)
         finally:
             syscalls.umount(point, syscalls.MNT_DETACH)
-            os.close(empty)
     finally:
-        os.close(place)
+        os.close(empty)
 
 
 def _mount_layers(

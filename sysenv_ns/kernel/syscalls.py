@@ -421,6 +421,15 @@ class FilesystemContext:
         return "; ".join(line.partition(" ")[2] or line for line in lines)
 
 
+def attach(mount_fd: int, directory: str) -> None:
+    """Attach a detached mount to a directory, in which it shows in this mount namespace only. Raises OSError."""
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        move_mount(mount_fd, place, directory)
+    finally:
+        os.close(place)
+
+
 def new_tmpfs(mode: int = 0o755) -> int:
     """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
     with FilesystemContext("tmpfs") as context:

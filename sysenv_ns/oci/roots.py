@@ -64,11 +64,9 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
 def _mount_memory(place: Path) -> None:
     """A file system for mount points, and for the upper directories of overlays in which nothing is written."""
     memory = syscalls.new_tmpfs()
-    point = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        syscalls.move_mount(memory, point, str(place))
+        syscalls.attach(memory, str(place))
     finally:
-        os.close(point)
         os.close(memory)
 
 
