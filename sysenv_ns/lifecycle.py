@@ -7,11 +7,13 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns import launcher, policy, sudo
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, links, removed, running, shims, transaction
+from sysenv_ns.environment.links import Link
 from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description, timestamp
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
@@ -27,6 +29,15 @@ from sysenv_ns.packages import origin
 from sysenv_ns.packages.origin import Origin
 from sysenv_ns.reporter import Ask, Reporter
 from sysenv_ns.sudo import Caller
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A removed environment: where it can be restored from, if it can, and the links that it had."""
+
+    name: str
+    kept: Removed | None
+    links: tuple[Link, ...]
 
 
 def create(
@@ -79,7 +90,7 @@ def _recommend_full(driver_name: str, reporter: Reporter) -> None:
 
 
 def remove_all(
-    store: Store, names: Sequence[str], caller: Caller | None, hours: int, told: Callable[[str, Removed | None], None]
+    store: Store, names: Sequence[str], caller: Caller | None, hours: int, told: Callable[[Leaving], None]
 ) -> dict[str, NeedsRoot]:
     """Remove these environments, and report each; returns those that root has to remove, each with what to say.
 
@@ -90,15 +101,15 @@ def remove_all(
     left: dict[str, NeedsRoot] = {}
     for name in dict.fromkeys(names):
         try:
-            kept = remove(store, name, caller, hours)
+            gone = remove(store, name, caller, hours)
         except NeedsRoot as need:
             left[name] = need
         else:
-            told(name, kept)
+            told(gone)
     return left
 
 
-def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0) -> Removed | None:
+def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0) -> Leaving:
     """Remove an environment and its links; it can be restored for so many hours, or its files are deleted.
 
     They always are when it is damaged, or a throwaway one. Raises SysenvError when it runs.
@@ -114,26 +125,25 @@ def remove(store: Store, name: str, caller: Caller | None = None, hours: int = 0
         with running.scan() as seen:
             processes = seen.of_damaged(path)
         running.refuse(name, processes, f"end its processes: kill {' '.join(str(p.pid) for p in processes)}")
-        if os.access(path / directory.LINKS, os.R_OK):
-            _remove_links(path, caller)
+        gone = _remove_links(path, caller) if os.access(path / directory.LINKS, os.R_OK) else ()
         _remove_shims(store, name)
         _remove_damaged(store, path)
-        return None
+        return Leaving(name, None, gone)
     environment.require_root()
     kept = hours > 0 and environment.ephemeral is None
     with store.lock(name):
         processes = running.processes(environment)
         running.refuse(name, processes, f"leave it, or end its processes: sysenv-ns stop {name}")
-        _remove_links(path, caller, forget=not kept)
+        gone = _remove_links(path, caller, forget=not kept)
         _remove_shims(store, name)
         moved = _keep(store, environment, hours) if kept else _to_trash(store, path, environment.id_map)
     if isinstance(moved, Removed):
         tidy(store)
         with contextlib.suppress(OSError, SysenvError):  # what others have left says nothing about this one
             _delete_with_all_they_needed(store, [])
-        return moved
+        return Leaving(name, moved, gone)
     _delete_with_all_they_needed(store, [(moved, environment.id_map)])
-    return None
+    return Leaving(name, None, gone)
 
 
 def _keep(store: Store, environment: Environment, hours: int) -> Removed:
@@ -243,10 +253,10 @@ def _remove_shims(store: Store, name: str) -> None:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 
 
-def _remove_links(path: Path, caller: Caller | None, forget: bool = True) -> None:
+def _remove_links(path: Path, caller: Caller | None, forget: bool = True) -> tuple[Link, ...]:
     """While the environment still has its record: after its removal, nothing else knows them."""
     try:
-        links.remove(path, None, links.acting_for(caller), forget)
+        return links.remove(path, None, links.acting_for(caller), forget)
     except OSError as error:
         raise SysenvError(f"{error.filename} cannot be deleted: {reason(error)}", "delete it by hand") from error
 

@@ -63,6 +63,11 @@ class Link:
     target: str
     files: tuple[LinkedFile, ...]
 
+    @property
+    def is_unit(self) -> bool:
+        """Whether it is one of a service: the target of others is the path of a program."""
+        return not self.target.startswith("/")
+
 
 @dataclass(frozen=True)
 class Shown:

@@ -22,9 +22,9 @@ def relink(
 ) -> tuple[list[Shown], list[SysenvError]]:
     """The links that there are again, and why others could not be made. Raises SysenvError."""
     name, known = environment.name, links.read(environment.path)
-    units = [link.target for link in known if not link.target.startswith("/")]
-    plain = [link.target for link in known if link.target not in units and len(link.files) == 1]
-    listed = [link.target for link in known if link.target not in units and len(link.files) > 1]
+    units = [link.target for link in known if link.is_unit]
+    plain = [link.target for link in known if not link.is_unit and len(link.files) == 1]
+    listed = [link.target for link in known if not link.is_unit and len(link.files) > 1]
 
     def linked(targets: Sequence[str], with_entries: bool) -> tuple[Shown, ...]:
         return programs.link(store, name, targets, with_entries, reporter, caller).links

@@ -14,6 +14,7 @@ from sysenv_ns.environment import config, links
 from sysenv_ns.environment.removed import Removed
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import NeedsRoot, SysenvError
+from sysenv_ns.lifecycle import Leaving
 from sysenv_ns.mapped import client
 from sysenv_ns.notices import failure, hint, notice
 from sysenv_ns.text import count, date, quoted
@@ -126,10 +127,12 @@ def _carry_out(context: Context, planned: Removal) -> tuple[list[str], dict[str,
     """The names of what is gone, and what only root can do. Raises SysenvError."""
     done: list[str] = []
 
-    def tell(name: str, kept: Removed | None) -> None:
-        done.append(name)
-        undo = f"; to undo this within {_span(planned.hours)}: sysenv-ns remove --undo {name}" if kept else ""
-        notice(f"removed {name}{undo}")
+    def tell(gone: Leaving) -> None:
+        done.append(gone.name)
+        undo = f"; to undo this within {_span(planned.hours)}: sysenv-ns remove --undo {gone.name}" if gone.kept else ""
+        notice(f"removed {gone.name}{undo}")
+        if any(link.is_unit for link in gone.links):
+            _tell_manager()
 
     left = lifecycle.remove_all(context.store, planned.names, context.caller, planned.hours, tell)
     if planned.hours and done and _is_nearly_full(context.store.path):
@@ -141,6 +144,17 @@ def _carry_out(context: Context, planned: Removal) -> tuple[list[str], dict[str,
         if one.path.parent != context.store.removed:
             left.setdefault(one.name, NeedsRoot(f"{one.name} has the driver root", "run sysenv-ns with sudo"))
     return done, left
+
+
+def _tell_manager() -> None:
+    """Units of the user's service manager have gone. The environment has too, whatever the manager says."""
+    from sysenv_ns.home.services import tell_manager  # rarely needed
+
+    try:
+        tell_manager(os.environ)
+    except SysenvError as error:
+        failure(error.message)
+        hint(error.hint)
 
 
 def _is_nearly_full(path: Path) -> bool:

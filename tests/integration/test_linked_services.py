@@ -180,3 +180,33 @@ def test_the_users_manager_starts_it_at_login(linked: Environment, manager: _Man
     assert manager.systemctl("is-enabled", other).stdout == "enabled\n"
     succeeded(manager.run(tool, "unlink", linked.name))
     assert manager.systemctl("is-enabled", other).returncode != 0
+
+
+def test_the_manager_knows_of_a_removal_and_of_its_end(linked: Environment, manager: _Manager) -> None:
+    """What it has in mind it would start at the next login, or list as failed."""
+    tool = linked.tool
+    other = tool.environment(f"{linked.name}-removed")
+    unit = f"sysenv-ns-{other.name}-steady.service"
+    launcher = str(tool.launcher)
+
+    def known() -> str:
+        return manager.systemctl("show", "--property=LoadState", "--value", unit).stdout.strip()
+
+    succeeded(tool.run("create", other.name, *tool.options))
+    try:
+        other.sh(
+            "mkdir -p /etc/systemd/system; cat > /etc/systemd/system/steady.service", stdin=_UNITS["steady.service"]
+        )
+        succeeded(manager.run(launcher, "link", other.name, "--service", "steady"))
+        succeeded(manager.systemctl("start", unit))
+        refused(manager.run(launcher, "remove", other.name), 1, "is running", f"sysenv-ns stop {other.name}")
+        succeeded(manager.systemctl("stop", unit))
+        wait_for(lambda: not tool.status(other.name)["processes"])
+        assert known() == "loaded"
+        succeeded(manager.run(launcher, "remove", other.name))
+        assert known() == "not-found"
+        succeeded(manager.run(launcher, "remove", "--undo", other.name))
+        assert known() == "loaded"
+    finally:
+        tool.run("stop", other.name)
+        succeeded(tool.run("remove", "--purge", other.name))
