@@ -35,12 +35,14 @@ class ImageRules:
     hollow: frozenset[str]  # directories without what is in them
     additions: Mapping[str, bytes]  # what the tool has added, by path
 
-    def is_absent(self, path: str, mode: int) -> bool:
+    def is_absent(self, path: str, mode: int, of_host: bool) -> bool:
         """Whether nothing at a path, which is of this type, goes into an image."""
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode) or stat.S_ISFIFO(mode)):
             return True  # devices and sockets are of no use there
         if path in self.hollow and not stat.S_ISDIR(mode):
             return True
+        if of_host and layout.left_out(path) and not stat.S_ISDIR(mode):
+            return True  # where there is a base, it is not in that either
         return path == _OWN_DIRECTORY or (path in _ABSENT and stat.S_ISREG(mode))
 
     def is_empty(self, path: str, of_host: bool) -> bool:

@@ -69,7 +69,7 @@ class ImageWalk:
                 continue
             place = f"{self._root}{child}"
             status = os.lstat(place)
-            if self._rules.is_absent(child, status.st_mode):
+            if self._rules.is_absent(child, status.st_mode, entry is None):
                 continue
             if stat.S_ISDIR(status.st_mode):
                 yield ImageMember(child, status, place, b"" if child in self._rules.hollow else None)

@@ -23,12 +23,13 @@ from .support import APT_LIMIT, BASE_LIMIT, Environment, end, finish, refused, s
 
 # On the host: files with several names, private ones, and what tells which machine it is.
 _HOST = r"""
-mkdir -p /opt/host/private /etc/ssl/private /var/log/app /var/lib/dbus
+mkdir -p /opt/host/private /etc/ssl/private /var/log/app /var/lib/dbus /var/cache/apt/archives
 head -c 2000000 /dev/urandom > /opt/host/large; ln /opt/host/large /opt/host/large-2
 echo host-secret > /etc/ssl/private/key; chmod 710 /etc/ssl/private
 echo host-secret > /opt/host/private/open; chmod 750 /opt/host/private; chgrp "$1" /opt/host/private
 echo host-secret > /etc/secret; chmod 640 /etc/secret; chgrp "$1" /etc/secret; echo shown > /etc/shown
 echo host-secret > /var/log/app/log; echo host-secret > /root/key
+echo host-secret > /var/cache/apt/archives/cached_1_all.deb; echo host-secret > /var/cache/apt/pkgcache.bin
 echo host-secret > /etc/machine-id; echo host-secret > /etc/hostname; echo host-secret > /var/lib/dbus/machine-id
 """
 # In the environment: all types, owners, names and attributes; changes and deletions of the host's files.
@@ -139,6 +140,8 @@ def _is_left_out(path: str, hidden: tuple[str, ...]) -> bool:
 def _is_of_no_machine(image: Image) -> None:
     """Nothing that is the host's own, and what whoever runs it puts there."""
     assert _SECRET not in image.sums.values()
+    assert "/var/cache/apt/archives" in image.members
+    assert not {"/var/cache/apt/archives/cached_1_all.deb", "/var/cache/apt/pkgcache.bin"} & image.members.keys()
     assert not [path for path, member in image.members.items() if member.issym() and "run/host/" in member.linkname]
     for name in ("dev", "home", "mnt", "proc", "run", "sys", "tmp", "var/tmp"):
         assert image.members[f"/{name}"].isdir()

@@ -119,10 +119,14 @@ def test_rules() -> None:
     assert {"/home", "/proc", "/run", "/tmp", "/var/tmp"} <= rules.hollow
     assert rules.additions == {"/etc/x": b"x"}
     for mode in (stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK):
-        assert rules.is_absent("/opt/x", mode)
-    assert not rules.is_absent("/opt/x", stat.S_IFIFO)
-    assert rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFREG)
-    assert not rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFLNK)
+        assert rules.is_absent("/opt/x", mode, of_host=False)
+    assert not rules.is_absent("/opt/x", stat.S_IFIFO, of_host=True)
+    assert rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFREG, of_host=True)
+    assert not rules.is_absent("/var/lib/dbus/machine-id", stat.S_IFLNK, of_host=True)
+    for path in ("/var/cache/apt/archives/x.deb", "/var/cache/apt/pkgcache.bin", "/etc/passwd.lock"):
+        assert rules.is_absent(path, stat.S_IFREG, of_host=True)
+        assert not rules.is_absent(path, stat.S_IFREG, of_host=False)
+    assert not rules.is_absent("/var/cache/apt/archives", stat.S_IFDIR, of_host=True)
     assert rules.is_empty("/etc/machine-id", of_host=False)
     assert (rules.is_empty("/var/log/a", of_host=True), rules.is_empty("/var/log/a", of_host=False)) == (True, False)
 
