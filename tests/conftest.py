@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["integration.workers", "integration.watch", "integration.fixtures", "integration.traces"]
+_PLUGINS = ("workers", "watch", "fixtures", "registries", "clusters", "traces")
+pytest_plugins = [f"integration.{name}" for name in _PLUGINS]
 PURE = ("unit", "cli")  # directories of tests that need no namespaces
 LIMIT = 900.0 * float(os.environ.get("SYSENV_SLOWNESS", "1"))  # seconds for one test: more than all it waits for
 LIMIT_WHOLE = 8 * LIMIT  # the same with --all

@@ -233,10 +233,10 @@ def check_machine(theirs: Machine, file: str, force: bool) -> None:
     if theirs.architecture != ours.architecture:
         raise SysenvError(
             f"{file} is for {theirs.architecture}, this machine is {ours.architecture}",
-            "import it on a machine of that architecture",
+            "it can only be used on machines of that architecture",
         )
     if theirs.release != ours.release and not force:
         raise SysenvError(
             f"{file} was made on {theirs.release}, this system is {ours.release}",
-            "its packages may not work here; --force imports it anyway",
+            "its packages may not work here; --force takes it nevertheless",
         )

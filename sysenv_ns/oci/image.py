@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from sysenv_ns.oci.layering import Layer
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
 _SECOND = 10**9  # nanoseconds
-_HEADER = struct.Struct("=QI")  # about how many bytes there will be, and how many layers
+_HEADER = struct.Struct("=QI")  # about how many bytes there will be, and the length of the list of layers
 _FALLBACK_SHELLS = ("/bin/bash", "/bin/sh")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -90,7 +91,7 @@ class Found:
 
     newest: int  # time of what was changed last, in seconds
     shell: str  # the one that there is; "" for none
-    layers: tuple[tuple[str, str], ...]  # of each the key, as layer.key() has it, and the title
+    layers: tuple[str, ...]  # of each the key, as layer.key() has it
     withheld: tuple[str, ...]
     left_out: tuple[str, ...]
     revealed: tuple[str, ...]
@@ -125,20 +126,20 @@ def make(
     reporter: Reporter,
     bar: ProgressBar,
     ready: Mapping[str, PackedLayer] = MappingProxyType({}),
+    done: Callable[[str, PackedLayer], None] = lambda key, packed: None,
 ) -> PackedImage:
     """Make the blobs of the image of an environment that is held at rest; layers that are `ready`, by their keys, are
-    neither read nor compressed. Raises SysenvError, OSError.
+    neither read nor compressed. Each of the others is handed to `done` when it is. Raises SysenvError, OSError.
     """
 
-    def compress(pipe: BinaryIO) -> tuple[list[tuple[Blob, str]], int]:
+    def compress(pipe: BinaryIO) -> tuple[dict[str, PackedLayer], int]:
         with bar() as report:
-            return _compress(pipe, into, report)
+            return _compress(pipe, into, report, done)
 
     found, (packed, size) = children.drained(
         lambda pipe: _read(store, environment, wish, reporter, ready, pipe), Found, "sysenv-ns-image", compress
     )
-    blobs = iter(packed)
-    layers = {key: ready[key] if key in ready else PackedLayer(title, *next(blobs)) for key, title in found.layers}
+    layers = {key: packed[key] if key in packed else ready[key] for key in found.layers}
     created = description.timestamp(found.newest)
     listed = tuple(layers.values())
     config = into.add(archive.encode(description.configuration(environment.name, listed, found.shell, created)))
@@ -153,17 +154,16 @@ def _read(
     ready: Mapping[str, PackedLayer],
     pipe: BinaryIO,
 ) -> Found:
-    """In the child: the layers, after their number and approximate size, to the pipe; what else is to be known as the
-    result.
-    """
+    """In the child: the layers, after a list of them, to the pipe; what else is to be known as the result."""
     mounted = roots.mount(store, environment, reporter)
     walk = mounted.whole
     divide = layering.single(walk, environment.name) if wish.squash else None
     layers = divide or layering.layered(mounted.host, walk, environment.name)
     keys = [layer.key(part.items) for part in layers]
-    wanted = [part for key, part in zip(keys, layers, strict=True) if key not in ready]
-    pipe.write(_HEADER.pack(sum(layer.size(part.items) for part in wanted), len(wanted)))
-    for part in wanted:
+    wanted = {key: part for key, part in zip(keys, layers, strict=True) if key not in ready}
+    listed = json.dumps([(key, part.title) for key, part in wanted.items()]).encode()
+    pipe.write(_HEADER.pack(sum(layer.size(part.items) for part in wanted.values()), len(listed)) + listed)
+    for part in wanted.values():
         stream = FrameWriter(pipe, BLOCK)
         layer.write(part.items, cast(BinaryIO, stream))
         stream.finish()
@@ -174,24 +174,23 @@ def _read(
     withheld, left_out, revealed = (
         tuple(dict.fromkeys(paths)) for paths in (report.withheld, report.left_out, report.revealed)
     )
-    titles = tuple((key, part.title) for key, part in zip(keys, layers, strict=True))
-    return Found(_newest(layers), next(shells, ""), titles, withheld, left_out, revealed)
+    return Found(_newest(layers), next(shells, ""), tuple(keys), withheld, left_out, revealed)
 
 
 def _newest(layers: Sequence[Layer]) -> int:
     return max((item.header.mtime_ns // _SECOND for part in layers for item in part.items), default=0)
 
 
-def _compress(pipe: BinaryIO, into: Blobs, report: Progress) -> tuple[list[tuple[Blob, str]], int]:
-    """Compress the layers that come out of the pipe; returns the blob of each, with the digest of what is in it, and
-    how much that was.
-    """
-    packed: list[tuple[Blob, str]] = []
+def _compress(
+    pipe: BinaryIO, into: Blobs, report: Progress, done: Callable[[str, PackedLayer], None]
+) -> tuple[dict[str, PackedLayer], int]:
+    """Compress the layers that come out of the pipe; returns them by their keys, and how much is in them."""
+    packed: dict[str, PackedLayer] = {}
     size = 0
     # Where the stream breaks off, the child tells why.
     with contextlib.suppress(EOFError):
-        total, count = _HEADER.unpack(pipe.read(_HEADER.size).rjust(_HEADER.size, b"\0"))
-        for _ in range(count):
+        total, listed = _header(pipe)
+        for key, title in listed:
             checksum = hashlib.sha256()
 
             def seen(block: bytes, checksum: hashlib._Hash = checksum) -> None:
@@ -201,8 +200,21 @@ def _compress(pipe: BinaryIO, into: Blobs, report: Progress) -> tuple[list[tuple
                 report(min(1.0, size / max(total, 1)))
 
             blob = into.write(lambda write, seen=seen: _deflate(pipe, write, seen))  # type: ignore[misc]
-            packed.append((blob, archive.digest(checksum)))
+            packed[key] = PackedLayer(title, blob, archive.digest(checksum))
+            done(key, packed[key])
     return packed, size
+
+
+def _header(pipe: BinaryIO) -> tuple[int, list[tuple[str, str]]]:
+    """About how many bytes there will be, and of each layer the key and the title. Raises EOFError."""
+    begin = pipe.read(_HEADER.size)
+    if len(begin) < _HEADER.size:
+        raise EOFError
+    total, length = _HEADER.unpack(begin)
+    listed = pipe.read(length)
+    if len(listed) < length:
+        raise EOFError
+    return total, json.loads(listed)
 
 
 def _deflate(pipe: BinaryIO, write: Callable[[bytes], object], seen: Callable[[bytes], None]) -> None:

@@ -76,8 +76,16 @@ class ImagePush:
         here = {key: row.layer for key, row in pushed.items() if cache.has(_descriptor(row.layer.blob))}
         with rest.held(self.store, self.name, "the push") as environment:
             into = CachedBlobs(cache)
-            made = image.make(self.store, environment, into, self.wish, self.reporter, self.bar, here | there)
-        index.note(made.layers)  # should the push be interrupted, the next one has them
+            made = image.make(
+                self.store,
+                environment,
+                into,
+                self.wish,
+                self.reporter,
+                self.bar,
+                here | there,
+                lambda key, layer: index.note({key: layer}),  # should this be interrupted, the next push has it
+            )
         new = {layer.blob for key, layer in made.layers.items() if key not in there}
         for blob in new:
             self.reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")

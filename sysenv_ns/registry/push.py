@@ -21,7 +21,7 @@ from sysenv_ns.registry import artifact, blobs, known
 from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
 from sysenv_ns.registry.reference import Reference
-from sysenv_ns.registry.skopeo import Skopeo
+from sysenv_ns.registry.skopeo import BlobMissing, Skopeo
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
 
 _CHUNK = 1 << 20
@@ -40,42 +40,71 @@ class Pushed:
     notes: tuple[str, ...]
 
 
-def push(
-    store: Store, name: str, reference: Reference, force: bool, skopeo: Skopeo, reporter: Reporter, bar: ProgressBar
-) -> Pushed:
-    """Freeze the changes of an environment and send it. Raises SysenvError; then the tag is unchanged.
+@dataclass(frozen=True)
+class EnvironmentPush:
+    """What is to be pushed where, and by what."""
 
-    `force`: replace what somebody else has put there.
-    """
-    environment = store.load(name)
-    environment.require_root()
-    tagged = skopeo.manifest(reference)
-    earlier = known.digests(environment, reference)
-    if not force:
-        check_tag(name, reference, tagged, earlier, as_image=False)
-    there = _blobs_of(tagged) | _blobs_of(skopeo.manifest(reference.at(earlier[-1])) if earlier else None)
-    cache = BlobCache(store)
-    try:
-        cache.prepare()
-        made, devices = _made(store, name, cache, there, bar)
+    store: Store
+    name: str
+    reference: Reference
+    skopeo: Skopeo
+    reporter: Reporter
+    bar: ProgressBar
+
+    def run(self, force: bool) -> Pushed:
+        """Freeze the changes of the environment and send it. Raises SysenvError; then the tag is unchanged.
+
+        `force`: replace what somebody else has put there.
+        """
+        environment = self.store.load(self.name)
+        environment.require_root()
+        tagged = self.skopeo.manifest(self.reference)
+        earlier = known.digests(environment, self.reference)
+        if not force:
+            check_tag(self.name, self.reference, tagged, earlier, as_image=False)
+        last = self.skopeo.manifest(self.reference.at(earlier[-1])) if earlier else None
+        cache = BlobCache(self.store)
+        try:
+            cache.prepare()
+            try:
+                sent = self._sent(cache, tagged, _blobs_of(tagged) | _blobs_of(last))
+            except BlobMissing:  # the registry has lost what it had
+                sent = self._sent(cache, tagged, set())
+            cache.remove(sent.new)
+            known.note_digest(environment, self.reference, sent.described.digest)
+        except OSError as error:
+            hint = remedies.storage(error, self.store.path)
+            raise SysenvError(f"pushing {self.name} failed: {located(error)}", hint) from error
+        return self._told(sent)
+
+    def _sent(self, cache: BlobCache, tagged: bytes | None, there: set[Descriptor]) -> _Sent:
+        """Make and send it, without the blobs that are `there`."""
+        made, devices = _made(self.store, self.name, cache, there, self.bar)
         described = cache.add(made.encode())
-        missing = {tree.blob for tree in made.trees} - there
+        new = {tree.blob for tree in made.trees} - there
         if tagged is None or blobs.of_bytes(tagged) != described:
-            for blob in missing:
-                reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
+            for blob in new:
+                self.reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
             with cache.layout() as layout:
-                artifact.write_layout(layout, described, skopeo.tag)
-                skopeo.send(layout, cache.path, reference)
-        cache.remove(missing)
-        known.note_digest(environment, reference, described.digest)
-    except OSError as error:
-        hint = remedies.storage(error, store.path)
-        raise SysenvError(f"pushing {name} failed: {located(error)}", hint) from error
-    notes = (
-        (f"device nodes become empty files in it, as in environments of other drivers: {devices}",) if devices else ()
-    )
-    size, sent = (sum(blob.size for blob in found) for found in ({tree.blob for tree in made.trees}, missing))
-    return Pushed(name, str(reference), described.digest, size, sent, len(missing), notes)
+                artifact.write_layout(layout, described, self.skopeo.tag)
+                self.skopeo.send(layout, cache.path, self.reference)
+        return _Sent(made, described, new, devices)
+
+    def _told(self, sent: _Sent) -> Pushed:
+        became = "device nodes become empty files in it, as in environments of other drivers"
+        notes = (f"{became}: {sent.devices}",) if sent.devices else ()
+        size, new = (sum(blob.size for blob in found) for found in ({tree.blob for tree in sent.made.trees}, sent.new))
+        return Pushed(self.name, str(self.reference), sent.described.digest, size, new, len(sent.new), notes)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An artifact, its manifest, the blobs of it that were not there, and how many device nodes became files in it."""
+
+    made: Artifact
+    described: Descriptor
+    new: set[Descriptor]
+    devices: int
 
 
 def _made(store: Store, name: str, cache: BlobCache, there: set[Descriptor], bar: ProgressBar) -> tuple[Artifact, int]:

@@ -28,13 +28,17 @@ _MISSING = re.compile(r"manifest unknown|name unknown|repository name not known|
 _HINTS = (
     (r"unauthorized|authentication required|denied|forbidden", "log in with: skopeo login {registry}"),
     (r"x509|certificate", "put its certificate into ~/.config/containers/certs.d/{registry}/ca.crt"),
-    (r"no space left on device", "free some space and run it again: it continues where it stopped"),
     (
-        r"policy\.json|signature|[Rr]equired .*key",
+        r"policy\.json|Source image rejected|signature|[Rr]equired .*key",
         "your policy.json decides what is accepted: see containers-policy.json(5)",
     ),
+    (r"no space left on device", "free some space and run it again: it continues where it stopped"),
     (r"manifest unknown|name unknown", "list what is there: skopeo list-tags docker://{registry}/{repository}"),
     (r"[Dd]igest did not match", "it is damaged in the registry, or was tampered with: push it again"),
+    (
+        r"50[0-9] [A-Z]|connection reset|broken pipe|unexpected EOF",
+        "run it again, it continues; should it fail again, ask whoever runs the registry: its disk may be full",
+    ),
     (r"connection refused|no such host|timeout|lookup", "check the name and the network; then run it again"),
 )
 # Of a blob that is in the layout's manifest but not on this disk, as the registry was believed to have it.
@@ -65,20 +69,23 @@ class Skopeo:
     def send(self, layout: Path, blobs: Path, reference: Reference) -> None:
         """Send what a layout has under the name `tag`. Raises SysenvError."""
         source = ["--src-shared-blob-dir", str(blobs), f"oci:{layout}:{_TAG}"]
-        self._copy([*source, f"docker://{reference}"], f"{reference} cannot be pushed", reference)
+        # Its policy says what may come from where: this is the user's own, and comes from nowhere.
+        self._copy([*source, f"docker://{reference}"], f"{reference} cannot be pushed", reference, "--insecure-policy")
 
     def fetch(self, reference: Reference, layout: Path, blobs: Path) -> None:
         """Fetch it into an empty layout. Raises SysenvError."""
-        target = ["--dest-shared-blob-dir", str(blobs), f"docker://{reference}", f"oci:{layout}:{_TAG}"]
-        self._copy(target, f"{reference} cannot be pulled", reference)
+        # Signatures have been checked by then, and a layout cannot have any.
+        options = ["--remove-signatures", "--dest-shared-blob-dir", str(blobs)]
+        target = [f"docker://{reference}", f"oci:{layout}:{_TAG}"]
+        self._copy([*options, *target], f"{reference} cannot be pulled", reference)
 
     @property
     def tag(self) -> str:
         """The name of the content within a layout."""
         return _TAG
 
-    def _copy(self, arguments: Sequence[str], failed: str, reference: Reference) -> None:
-        status, _, said = self._run(["copy", "--quiet", "--preserve-digests", *arguments])
+    def _copy(self, arguments: Sequence[str], failed: str, reference: Reference, *general: str) -> None:
+        status, _, said = self._run([*general, "copy", "--quiet", "--preserve-digests", *arguments])
         if status != 0:
             raise _failed(failed, said, reference)
 

@@ -11,8 +11,9 @@ from sysenv_ns import units
 from sysenv_ns.console import progress, show_json
 from sysenv_ns.notices import notice
 from sysenv_ns.oci.image import ImageWish
-from sysenv_ns.registry import push, reference, skopeo
+from sysenv_ns.registry import reference, skopeo
 from sysenv_ns.registry.image_push import ImagePush
+from sysenv_ns.registry.push import EnvironmentPush
 from sysenv_ns.text import count, size
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples
@@ -53,7 +54,7 @@ def command(context: Context, name: str, where: str, as_image: bool, squash: boo
             wish = ImageWish(os.environ.get("SHELL", ""), squash)
             result = ImagePush(store, name, target, wish, program, reporter, bar).run(force)
         else:
-            result = push.push(store, name, target, force, program, reporter, bar)
+            result = EnvironmentPush(store, name, target, program, reporter, bar).run(force)
     for note in result.notes:
         notice(note)
     if as_json:

@@ -1,7 +1,7 @@
 """A cluster for tests: Debian's Slurm and munge on the loopback address, with several nodes that are all this machine.
 
 Its programs come from packages that are unpacked into a directory, in which all of its state is too. The daemons are
-children of this process, and end with it.
+children of this process, and end with it. A plugin of tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from .mirror import Mirror
-from .support import Result, Tool, ended, ran, wait_for
+from .support import ROOT_RUN, Result, Tool, ended, ran, wait_for
+from .workers import place
 
 _PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
 _CONFIG = """
@@ -76,6 +79,18 @@ class Cluster:
         variables = tool.variables() | self.variables()
         return ran(command, limit=limit, cwd=tool.account.home, env=variables, **tool.account.become())
 
+    @contextlib.contextmanager
+    def started(self, tool: Tool, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One of Slurm's programs, run by a tool's user within the context; it is killed at its end."""
+        variables = tool.variables() | self.variables()
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, cwd=tool.account.home, env=variables, **tool.account.become()
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def array(self, tool: Tool, count: int, *command: str, options: Sequence[str] = ()) -> list[str]:
         """What the tasks of a job array have printed, in their order; the job has ended when this returns."""
         output = tool.account.home / "output"
@@ -112,6 +127,17 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         ended(daemon)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, own_mounts: None, mirror: Mirror
+) -> Iterator[Cluster]:
+    """A cluster of two nodes for a file of tests."""
+    if not ROOT_RUN:
+        pytest.skip("only root can run the daemon of a node")
+    with running(place(pytestconfig) / f"cluster-of-{request.path.stem}", mirror, count=2) as found:
+        yield found
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A registry for tests: Debian's docker-registry on the loopback address, with TLS and a password file.
 
-Its program comes from a package that is unpacked into a directory; skopeo is this system's.
+Its program comes from a package that is unpacked into a directory; skopeo is this system's. A plugin of
+tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from .machines import Machine
 from .mirror import Mirror
-from .support import Account, Tool, ended, wait_for
+from .support import BASE_LIMIT, Account, Environment, Tool, ended, succeeded, wait_for
+from .workers import place
 
 _USER, _PASSWORD = "me", "secret"
 # bcrypt, the one form that docker-registry reads: perl -e 'print crypt("secret", q($2b$05$abcdefghijklmnopqrstuu))'
@@ -50,10 +55,14 @@ class Registry:
         digits = digest.removeprefix("sha256:")
         return self.place / "data/docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
 
+    def files(self, name: str) -> Path:
+        """Where it keeps what is of a repository alone, also what is just being sent."""
+        return self.place / "data/docker/registry/v2/repositories/test" / name
+
     def lose(self, name: str, digest: str) -> None:
         """Delete a blob, also from the repository of that name."""
         digits = digest.removeprefix("sha256:")
-        shutil.rmtree(self.place / f"data/docker/registry/v2/repositories/test/{name}/_layers/sha256" / digits)
+        shutil.rmtree(self.files(name) / "_layers/sha256" / digits)
         shutil.rmtree(self.blob(digest).parent)
 
     def size(self) -> int:
@@ -83,6 +92,37 @@ class Registry:
             ["skopeo", *arguments], check=True, capture_output=True, env=tool.variables(), **tool.account.become()
         )
         return bytes(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def registry(request: pytest.FixtureRequest, pytestconfig: pytest.Config, mirror: Mirror) -> Iterator[Registry]:
+    """A registry for a file of tests."""
+    if missing := [program for program in ("skopeo", "openssl") if shutil.which(program) is None]:
+        pytest.skip(f"not installed: {missing}")
+    with running(place(pytestconfig) / f"registry-of-{request.path.stem}", mirror) as found:
+        yield found
+
+
+@pytest.fixture
+def repository(registry: Registry, environment: Environment) -> Iterator[str]:
+    """A repository for the environment, whose user is logged in."""
+    with registry.known_to(environment.tool.account):
+        yield registry.repository(environment.name)
+
+
+def push(environment: Environment, reference: str, *options: str) -> dict[str, Any]:
+    """What push tells."""
+    result = environment.tool.run("push", "--json", *options, environment.name, reference, limit=BASE_LIMIT)
+    data = json.loads(succeeded(result).stdout)
+    assert isinstance(data, dict)
+    return data
+
+
+def manifest(registry: Registry, tool: Tool, reference: str) -> dict[str, Any]:
+    """What a registry has of that name."""
+    data = json.loads(registry.skopeo(tool, "inspect", "--raw", f"docker://{reference}"))
+    assert isinstance(data, dict)
+    return data
 
 
 def put_skopeo(machine: Machine) -> None:

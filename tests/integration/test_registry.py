@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -16,44 +16,14 @@ import pytest
 from sysenv_ns.archive import tarball
 from sysenv_ns.archive.tarball import Member
 
-from . import archives, registries
-from .machines import Machine
-from .mirror import Mirror
-from .registries import Registry
-from .support import BASE_LIMIT, Environment, Tool, finish, refused, succeeded, wait_for
-from .workers import place
+from . import archives
+from .registries import Registry, manifest, push
+from .support import ROOT_RUN, Environment, Tool, finish, refused, succeeded, wait_for
 
 pytestmark = pytest.mark.together
 
+_SIGNER = "test@example.org"
 _LARGE = "head -c 6000000 /dev/urandom > /opt/large; ln /opt/large /opt/second; rm -r /usr/share/doc/bash"
-_CONFIG_TYPE = "application/vnd.sysenv-ns.environment.v1+json"
-_TREE_TYPE = "application/vnd.sysenv-ns.tree.v1.tar+zstd"
-
-
-@pytest.fixture(scope="module")
-def registry(pytestconfig: pytest.Config, mirror: Mirror) -> Iterator[Registry]:
-    if missing := [program for program in ("skopeo", "openssl") if shutil.which(program) is None]:
-        pytest.skip(f"not installed: {missing}")
-    with registries.running(place(pytestconfig) / "registry", mirror) as found:
-        yield found
-
-
-@pytest.fixture
-def logged_in(registry: Registry, tool: Tool) -> Iterator[None]:
-    with registry.known_to(tool.account):
-        yield
-
-
-@pytest.fixture
-def repository(registry: Registry, logged_in: None, environment: Environment) -> str:
-    return registry.repository(environment.name)
-
-
-def _push(environment: Environment, reference: str, *options: str) -> dict[str, Any]:
-    result = environment.tool.run("push", "--json", *options, environment.name, reference, limit=BASE_LIMIT)
-    data = json.loads(succeeded(result).stdout)
-    assert isinstance(data, dict)
-    return data
 
 
 def _pull(environment: Environment, reference: str, name: str) -> Environment:
@@ -68,34 +38,28 @@ def _frozen(environment: Environment) -> list[archives.Tree]:
 
 def _layers(registry: Registry, tool: Tool, reference: str, kind: str = "layers") -> dict[str, int]:
     """The digests and sizes of the layers that a reference names."""
-    found = _manifest(registry, tool, reference)["layers"]
+    found = manifest(registry, tool, reference)["layers"]
     return {row["digest"]: row["size"] for row in found if row["annotations"]["sysenv-ns.tree"].startswith(kind)}
 
 
 def _new_origins(registry: Registry, tool: Tool, repository: str, old: dict[str, Any], new: dict[str, Any]) -> int:
     """Bytes of what a push has of a later state of the host: other tests make users meanwhile."""
-    before, after = (_layers(registry, tool, f"{repository}@{push['digest']}", "origins") for push in (old, new))
+    before, after = (_layers(registry, tool, f"{repository}@{made['digest']}", "origins") for made in (old, new))
     return sum(size for digest, size in after.items() if digest not in before)
-
-
-def _manifest(registry: Registry, tool: Tool, reference: str) -> dict[str, Any]:
-    data = json.loads(registry.skopeo(tool, "inspect", "--raw", f"docker://{reference}"))
-    assert isinstance(data, dict)
-    return data
 
 
 @pytest.mark.modes("full", more=("single",))
 def test_what_is_new_is_sent_and_fetched(registry: Registry, repository: str, environment: Environment) -> None:
     tool, name = environment.tool, f"{environment.name}-pulled"
     environment.sh(_LARGE)
-    first = _push(environment, f"{repository}:1")
+    first = push(environment, f"{repository}:1")
     assert first["sent"] == first["size"] > 6_000_000
     frozen = _layers(registry, tool, f"{repository}:1")
-    again = _push(environment, f"{repository}:1")
+    again = push(environment, f"{repository}:1")
     assert _layers(registry, tool, f"{repository}:1") == frozen
     assert again["sent"] == _new_origins(registry, tool, repository, first, again)
     environment.sh("echo new > /opt/new")
-    second = _push(environment, f"{repository}:1")
+    second = push(environment, f"{repository}:1")
     (new,) = _layers(registry, tool, f"{repository}:1").items() - frozen.items()
     assert new[1] < 1000
     assert second["sent"] == new[1] + _new_origins(registry, tool, repository, again, second)
@@ -105,7 +69,7 @@ def test_what_is_new_is_sent_and_fetched(registry: Registry, repository: str, en
         assert _frozen(pulled) == _frozen(environment)
         assert pulled.sh("cat /opt/new; stat -c %h /opt/large; ls -d /usr/share/doc/bash || :") == "new\n2\n"
         pulled.sh("echo more > /opt/more")
-        _push(pulled, f"{repository}:2")
+        push(pulled, f"{repository}:2")
         assert len(_layers(registry, tool, f"{repository}:2").items() - frozen.items()) == 2
     finally:
         tool.end(name)
@@ -121,11 +85,11 @@ def test_snapshots_and_clones(registry: Registry, repository: str, environment: 
     environment.sh(_LARGE)
     succeeded(tool.run("snapshot", environment.name, "large"))
     environment.sh("rm /opt/large /opt/second")
-    _push(environment, repository)
+    push(environment, repository)
     clone = tool.environment(f"{environment.name}-clone")
     succeeded(tool.run("clone", environment.name, clone.name))
     clone.sh("echo cloned > /opt/cloned")
-    _push(clone, f"{repository}:clone")
+    push(clone, f"{repository}:clone")
     layers = [_layers(registry, tool, f"{repository}:{tag}").items() for tag in ("latest", "clone")]
     assert sum(size for _, size in layers[1] - layers[0]) < 2000
     tool.end(clone.name)
@@ -138,13 +102,13 @@ def test_snapshots_and_clones(registry: Registry, repository: str, environment: 
 def test_a_tag_that_moved(registry: Registry, repository: str, environment: Environment) -> None:
     tool, name = environment.tool, f"{environment.name}-other"
     tag = f"{repository}:1"
-    _push(environment, tag)
+    push(environment, tag)
     other = _pull(environment, tag, name)
     other.sh("echo theirs > /opt/theirs")
-    theirs = _push(other, tag)
+    theirs = push(other, tag)
     environment.sh("echo mine > /opt/mine")
     refused(tool.run("push", environment.name, tag), 1, tag, "--force")
-    mine = _push(environment, tag, "--force")
+    mine = push(environment, tag, "--force")
     assert mine["digest"] != theirs["digest"]
     tool.end(name)
     again = _pull(environment, f"{repository}@{theirs['digest']}", name)  # by its digest it is there
@@ -169,8 +133,8 @@ def test_what_cannot_be_pushed_or_pulled(registry: Registry, environment: Enviro
 def test_a_blob_that_was_tampered_with(registry: Registry, repository: str, environment: Environment) -> None:
     tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
     environment.sh(_LARGE)
-    _push(environment, tag)
-    largest = max(_manifest(registry, tool, tag)["layers"], key=lambda layer: layer["size"])
+    push(environment, tag)
+    largest = max(manifest(registry, tool, tag)["layers"], key=lambda layer: layer["size"])
     data = registry.blob(largest["digest"]).read_bytes()
     changed = bytearray(data)
     changed[len(changed) // 2] ^= 1
@@ -192,7 +156,7 @@ def test_an_interrupted_pull_goes_on(registry: Registry, repository: str, enviro
     tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
     for number in range(3):
         environment.sh(f"head -c 20000000 /dev/urandom > /opt/{number}")
-        pushed = _push(environment, tag)
+        pushed = push(environment, tag)
     blobs = tool.store / "blobs/sha256"
     process = tool.start("pull", tag, name)
     wait_for(lambda: len(_large(blobs)) > 0)
@@ -211,13 +175,13 @@ def test_one_of_many_tasks_pulls(registry: Registry, repository: str, environmen
     """On a node of a cluster all begin at once: each finds the environment afterwards, whatever the tag is by now."""
     tool, name = environment.tool, f"{environment.name}-node"
     environment.sh(_LARGE)
-    pushed = _push(environment, f"{repository}:1")
+    pushed = push(environment, f"{repository}:1")
     call = ("pull", "--if-missing", f"{repository}@{pushed['digest']}", name)
     results = [succeeded(finish(process)) for process in [tool.start(*call) for _ in range(4)]]
     assert sorted("pulled" in result.stderr for result in results) == [False, False, False, True]
     assert tool.environment(name).sh("stat -c %s /opt/large") == "6000000\n"
     environment.sh("echo new > /opt/new")
-    moved = _push(environment, f"{repository}:1")
+    moved = push(environment, f"{repository}:1")
     assert succeeded(tool.run("pull", "--if-missing", f"{repository}:1", name)).stderr == ""
     hint = f"sysenv-ns remove {name}"
     refused(tool.run(*call[:2], f"{repository}@{moved['digest']}", name), 1, "was not made from", hint)
@@ -231,7 +195,7 @@ def test_one_of_many_tasks_pulls(registry: Registry, repository: str, environmen
 def test_an_interrupted_push_goes_on(registry: Registry, repository: str, environment: Environment) -> None:
     tool, tag = environment.tool, f"{repository}:1"
     environment.sh("head -c 60000000 /dev/urandom > /opt/large")
-    uploads = registry.place / f"data/docker/registry/v2/repositories/test/{environment.name}/_uploads"
+    uploads = registry.files(environment.name) / "_uploads"
     process = tool.start("push", environment.name, tag)
     wait_for(lambda: uploads.is_dir() or process.poll() is not None)
     os.killpg(process.pid, signal.SIGKILL)
@@ -239,10 +203,89 @@ def test_an_interrupted_push_goes_on(registry: Registry, repository: str, enviro
     sizes = [path.stat().st_size for path in (tool.store / "blobs/sha256").iterdir()]
     assert max(sizes) > 60_000_000
     refused(tool.run("pull", tag, "nothing"), 1, "unknown")  # a tag is written last
-    _push(environment, tag)
+    push(environment, tag)
     name = f"{environment.name}-pulled"
     assert _frozen(_pull(environment, tag, name)) == _frozen(environment)
     tool.end(name)
+
+
+def test_a_registry_that_is_full(registry: Registry, repository: str, environment: Environment) -> None:
+    """It says that it has failed, or just ends the connection; what it has got before need not be sent again."""
+    if not ROOT_RUN:
+        pytest.skip("only root can mount")
+    tool, tag = environment.tool, f"{repository}:1"
+    push(environment, tag)
+    environment.sh(_LARGE)
+    uploads = registry.files(environment.name) / "_uploads"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", uploads], check=True)
+    try:
+        refused(tool.run("push", environment.name, tag), 1, f"{tag} cannot be pushed", "its disk may be full")
+    finally:
+        subprocess.run(["umount", "--lazy", uploads], check=True)  # the registry may have files open
+    assert _pull(environment, tag, f"{environment.name}-before").exec("ls", "/opt/large").returncode != 0
+    tool.end(f"{environment.name}-before")
+    assert push(environment, tag)["sent"] > 6_000_000
+    assert _pull(environment, tag, f"{environment.name}-after").sh("stat -c %s /opt/large") == "6000000\n"
+    tool.end(f"{environment.name}-after")
+
+
+def test_what_a_registry_has_lost_is_sent_again(registry: Registry, repository: str, environment: Environment) -> None:
+    tool, tag, name = environment.tool, f"{repository}:1", f"{environment.name}-pulled"
+    environment.sh(_LARGE)
+    push(environment, tag)
+    largest = max(manifest(registry, tool, tag)["layers"], key=lambda layer: layer["size"])
+    registry.lose(environment.name, largest["digest"])
+    environment.sh("echo new > /opt/new")
+    assert push(environment, tag)["sent"] > largest["size"]
+    assert _pull(environment, tag, name).sh("cat /opt/new; stat -c %s /opt/large") == "new\n6000000\n"
+    tool.end(name)
+
+
+def test_a_policy_decides_what_is_accepted(registry: Registry, repository: str, environment: Environment) -> None:
+    """skopeo's: signatures by GnuPG, in a directory that stands for a web server. Of what is pushed it says nothing."""
+    tool, name = environment.tool, f"{environment.name}-pulled"
+    settings = tool.account.home / ".config/containers"
+    (settings / "registries.d").mkdir()
+    lookaside = f"file://{tool.account.home}/signatures"
+    rules = {"docker": {registry.address: {"sigstore": lookaside, "sigstore-staging": lookaside}}}
+    (settings / "registries.d/test.yaml").write_text(json.dumps(rules))
+    with _signing(tool) as key:
+        asked = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(key)}
+        policy = {"default": [{"type": "reject"}], "transports": {"docker": {registry.address: [asked]}}}
+        (settings / "policy.json").write_text(json.dumps(policy))
+        pushed = push(environment, f"{repository}:1")
+        refused(tool.run("pull", f"{repository}:1", name), 1, "signature was required", "containers-policy.json(5)")
+        place = f"docker://{repository}:1"
+        registry.skopeo(tool, "--insecure-policy", "copy", "-q", "--sign-by", _SIGNER, place, place)
+        for reference in (f"{repository}:1", f"{repository}@{pushed['digest']}"):
+            _pull(environment, reference, name)
+            tool.end(name)
+        (settings / "policy.json").write_text(json.dumps({"default": [{"type": "reject"}]}))
+        refused(tool.run("pull", f"{repository}:1", name), 1, "rejected by policy", "containers-policy.json(5)")
+    subprocess.run(["rm", "-rf", tool.account.home / "signatures"], check=True)
+
+
+@contextlib.contextmanager
+def _signing(tool: Tool) -> Iterator[Path]:
+    """A user who can sign, by name; the public key's file."""
+    place = tool.account.home / ".gnupg"
+    place.mkdir(mode=0o700)
+    os.chown(place, tool.account.uid, tool.account.gid)
+    key = tool.account.home / "key.gpg"
+
+    def gpg(*arguments: str) -> bytes:
+        command = ["gpg", "--batch", "--quiet", "--passphrase", "", *arguments]
+        result = subprocess.run(command, check=True, capture_output=True, env=tool.variables(), **tool.account.become())
+        return bytes(result.stdout)
+
+    try:
+        gpg("--quick-generate-key", _SIGNER, "default", "sign")
+        key.write_bytes(gpg("--export", _SIGNER))
+        yield key
+    finally:
+        kill = ["gpgconf", "--kill", "all"]
+        subprocess.run(kill, check=True, env=tool.variables(), **tool.account.become())
+        subprocess.run(["rm", "-rf", place, key], check=True)
 
 
 def _large(blobs: Path) -> dict[str, int]:
@@ -297,58 +340,11 @@ def test_what_no_push_has_sent(
     word: str,
 ) -> None:
     tool = environment.tool
-    _push(environment, f"{repository}:good")
+    push(environment, f"{repository}:good")
     _forge(registry, tool, f"{repository}:good", f"{repository}:bad", members)
     refused(tool.run("pull", f"{repository}:bad", "forged"), 1, f"{repository}:bad", word)
     assert not (tool.store / "envs/forged").exists()
     assert os.listdir(tool.store / "trash") == []
-
-
-@pytest.mark.modes("full", more=("single",))
-def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine) -> None:
-    """The second one sends and stores its changes alone; what the registry has lost is sent again."""
-    tool, repository = machine.tool, registry.repository("images")
-    registries.put_skopeo(machine)
-    one, other = machine.create(), tool.environment("other")
-    succeeded(tool.run("create", "other", *tool.options))
-    one.sh("echo one > /opt/one")
-    other.sh("rm -r /usr/share/common-licenses; echo >> /usr/bin/ldd; chmod 700 /usr/share/doc")
-    with registry.known_to(tool.account):
-        sizes = [registry.size()]
-        first = _push(one, f"{repository}:one", "--image")
-        sizes.append(registry.size())
-        second = _push(other, f"{repository}:other", "--image")
-        sizes.append(registry.size())
-        assert first["sent"] == first["size"]
-        assert (second["blobs"], second["sent"] <= first["sent"] * 0.05) == (1, True)
-        assert sizes[2] - sizes[1] <= (sizes[1] - sizes[0]) * 0.05
-        manifests = [_manifest(registry, tool, f"{repository}:{tag}") for tag in ("one", "other")]
-        assert manifests[0]["layers"][:-1] == manifests[1]["layers"][:-1]
-        assert _push(one, f"{repository}:one", "--image")["blobs"] == 0
-        refused(tool.run("push", "--image", "other", f"{repository}:one"), 1, f"{repository}:one", "--force")
-        refused(tool.run("push", "test", f"{repository}:one"), 1, "is an image", "--force")
-        registry.lose("images", manifests[0]["layers"][0]["digest"])
-        again = _push(one, f"{repository}:again", "--image")  # all of it is made again, and the same
-        assert (again["digest"], again["sent"]) == (first["digest"], first["size"])
-        assert registry.blob(manifests[0]["layers"][0]["digest"]).exists()
-    assert not [path for path in (tool.store / "blobs/sha256").iterdir() if path.stat().st_size > 1_000_000]
-    tool.end("other")
-
-
-def test_an_image_is_no_environment(registry: Registry, repository: str, environment: Environment) -> None:
-    tool = environment.tool
-    layout = tool.account.home / "image"
-    blobs = layout / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    kind = "application/vnd.oci.image"
-    config = archives.blob(blobs, json.dumps({"architecture": "amd64", "os": "linux"}).encode())
-    image = {"schemaVersion": 2, "config": config | {"mediaType": f"{kind}.config.v1+json"}, "layers": []}
-    described = archives.blob(blobs, json.dumps(image).encode()) | {"mediaType": f"{kind}.manifest.v1+json"}
-    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    registry.skopeo(tool, "copy", "-q", f"oci:{layout}", f"docker://{repository}:image")
-    refused(tool.run("pull", f"{repository}:image", "nothing"), 1, "is not an environment", "an image")
-    subprocess.run(["rm", "-rf", layout], check=True)
 
 
 @pytest.mark.modes("full", more=("single",))
@@ -358,7 +354,7 @@ def test_a_manifest_above_what_was_pushed(
     """`from` in a sysenv.toml: sync begins with what was pushed, and leaves that alone."""
     tool, name = environment.tool, f"{environment.name}-above"
     environment.sh("echo base > /opt/base; apt-mark hold bash; echo '# base' > /etc/apt/sources.list.d/base.list")
-    pushed = _push(environment, f"{repository}:1")
+    pushed = push(environment, f"{repository}:1")
     file = packages / "sysenv.toml"
     base = f"{repository}@{pushed['digest']}"
 
