@@ -34,21 +34,31 @@ def show(result: str) -> None:
     click.echo(_encoded(f"{text.visible(result)}\n"), nl=False)
 
 
+class Encoded(list[str]):
+    """The items of a list, each of which is JSON already."""
+
+
 def show_json(data: Mapping[str, object]) -> None:
-    """A result as JSON, to stdout: an object with the version of what its keys mean (docs/scripts.md).
+    """A result as JSON, to stdout: an object with the version of what its keys mean (docs/scripts.md)."""
+    click.echo(f"{json_lines(data)}\n".encode("ascii"), nl=False)  # where it is, nothing of it has to be escaped
+
+
+def json_lines(data: Mapping[str, object]) -> str:
+    """The same as text: printable ASCII and line feeds.
 
     Fields and items of lists are below each other, what is in these in one line. json's own indentation is written in
     Python: of a hundred thousand changes it takes four times as long.
     """
     encode = json.JSONEncoder().encode
 
-    def listed(value: object, margin: str) -> str:
+    def listed(value: object) -> str:
         if not (isinstance(value, list | tuple) and value):
             return encode(value)
-        return ",\n".join(f"{margin}  {encode(item)}" for item in value).join(("[\n", f"\n{margin}]"))
+        items = value if isinstance(value, Encoded) else map(encode, value)
+        return ",\n    ".join(items).join(("[\n    ", "\n  ]"))
 
-    fields = (f"  {encode(name)}: {listed(value, '  ')}" for name, value in _enveloped(data).items())
-    show("{\n" + ",\n".join(fields) + "\n}")
+    fields = (f"  {encode(name)}: {listed(value)}" for name, value in _enveloped(data).items())
+    return "{\n" + ",\n".join(fields) + "\n}"
 
 
 def show_failure(message: str, hint: str, status: int) -> None:

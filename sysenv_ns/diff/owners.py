@@ -1,6 +1,6 @@
 """Finds which package owns a path, by dpkg's lists, and the packages of an environment; only reads.
 
-The environment's own lists come first. The host's, which are many, are read only for what these do not name.
+The environment's own lists come first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from sysenv_ns.diff import changes
 from sysenv_ns.files import reader
@@ -27,6 +27,26 @@ class Lists:
     packages: Mapping[str, Package]
     diversions: Mapping[str, Diversion]
     contents: Mapping[str, Callable[[], bytes | None]]
+
+    @cached_property
+    def index(self) -> dict[str, str]:
+        """The stem of each path that a list names; of several lists the first one's."""
+        found: dict[str, str] = {}
+        for stem, read in sorted(self.contents.items(), reverse=True):
+            listed = dict.fromkeys(os.fsdecode(read() or b"").split("\n"), stem)
+            for path in listed.keys() & self.diversions.keys():
+                truly = dpkg.diverted(path, stem.partition(":")[0], self.diversions)
+                if truly != path:
+                    del listed[path]
+                    listed[truly] = stem
+            found |= listed
+        found.pop("", None)  # what is behind the last line
+        return found
+
+    def read(self) -> Lists:
+        """The same, with all that it is going to read read."""
+        assert self.index is not None
+        return self
 
     @property
     def keys(self) -> dict[str, str]:
@@ -64,32 +84,29 @@ def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str
     stems: dict[str, str] = {}
     for side in reversed(sides):
         stems |= side.keys
-    left = set(paths)
-    for path in [path for path in left if path.startswith(f"{dpkg.INFO}/")]:
+    left = list(dict.fromkeys(paths))
+    for path in _below(left, dpkg.INFO):
         if name := changes.whose(path, stems):
             found[path] = name
-            left.discard(path)
     for side in sides:
+        left = [path for path in left if path not in found] if found else left
         if left:
-            for path, stem in _owned(left, side, links):
-                found.setdefault(path, stems.get(stem, stem))
-            left -= found.keys()
+            found |= {path: stems.get(stem, stem) for path, stem in _owned(left, side.index, links)}
     return found
 
 
-def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _owned(paths: Sequence[str], index: Mapping[str, str], links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The paths that a list names, with its stem."""
-    named = {path: path for path in paths}
     for link, directory in links.items():
-        named |= {f"{link}{path[len(directory) :]}": path for path in paths if path.startswith(f"{directory}/")}
-    # All at once, as of so many paths the calls would count: a path has no NUL.
-    wanted = set(os.fsencode("\0".join([*named, *side.diversions])).split(b"\0"))
-    for stem, read in sorted(side.contents.items()):
-        for line in wanted.intersection((read() or b"").split(b"\n")):
-            path = os.fsdecode(line)
-            truly = dpkg.diverted(path, stem.partition(":")[0], side.diversions)
-            if truly in named:
-                yield named[truly], stem
+        for path in _below(paths, directory):
+            if (stem := index.get(f"{link}{path[len(directory) :]}")) is not None:
+                yield path, stem
+    for path in index.keys() & set(paths):
+        yield path, index[path]
+
+
+def _below(paths: Iterable[str], directory: str) -> list[str]:
+    return [path for path in paths if path.startswith(f"{directory}/")]
 
 
 def links() -> dict[str, str]:

@@ -99,7 +99,7 @@ def fed(function: Callable[[BinaryIO], _T], kind: type[_T], name: str, feed: Cal
         with suppress(BrokenPipeError), os.fdopen(write_end, "wb", _BUFFER) as stream:
             feed(stream)
 
-    return _beside(inside, kind, name, (read_end, write_end), here)[0]
+    return beside(inside, kind, name, here, (read_end, write_end))[0]
 
 
 def drained(
@@ -117,22 +117,28 @@ def drained(
         with os.fdopen(read_end, "rb", _BUFFER) as stream:
             return drain(stream)
 
-    return _beside(inside, kind, name, (write_end, read_end), here)
+    return beside(inside, kind, name, here, (write_end, read_end))
 
 
-def _beside(
-    inside: Callable[[], _T], kind: type[_T], name: str, ends: tuple[int, int], here: Callable[[], _Here]
+def beside(
+    inside: Callable[[], _T], kind: type[_T], name: str, here: Callable[[], _Here], ends: tuple[int, ...] = ()
 ) -> tuple[_T, _Here]:
-    """Run one function in a child and one here; `ends` are those of a pipe that the child and this process use."""
-    theirs, ours = ends
+    """Run one function in a child and one here; returns both results.
+
+    `ends` are those of a pipe, if there is one: of the child, which is closed here, and of this process, which `here`
+    closes.
+    """
+    theirs, ours = ends[:1], ends[1:]
     try:
         outcome.prepare(kind)
         child = Child(inside, name)
     except BaseException:
-        os.close(ours)
+        for end in ours:
+            os.close(end)
         raise
     finally:
-        os.close(theirs)
+        for end in theirs:
+            os.close(end)
     try:
         result = here()
     except BaseException:

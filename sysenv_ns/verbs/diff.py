@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import click
 
-from sysenv_ns.console import on_terminal, painted, show, show_data, show_json, show_paged, wants_colours
+from sysenv_ns.console import Encoded, on_terminal, painted, show, show_data, show_json, show_paged, wants_colours
 from sysenv_ns.diff import changes, difference, patch
 from sysenv_ns.diff.changes import Change, Facts
 from sysenv_ns.diff.difference import Difference
@@ -109,19 +112,30 @@ def as_data(result: Difference) -> dict[str, Any]:
     return {
         "name": result.name,
         "packages": [asdict(package) for package in result.packages],
-        "changes": [_change_data(change) for change in result.changes],
+        "changes": Encoded(map(_encoded, result.changes)),
         "notes": list(result.notes),
     }
 
 
-def _change_data(change: Change) -> dict[str, Any]:
-    sides = {"old": _facts_data(change.old), "new": _facts_data(change.new)}
-    rest = {"metadata": list(change.metadata), "package": change.package, "fold": change.fold}
-    return {"path": change.path, "kind": change.kind, **sides, **rest}
+def _encoded(change: Change) -> str:
+    """A change as JSON, put together: of 100,000s a mapping of mappings takes four times as long."""
+    path, kind, old, new, *rest = change
+    return (
+        f'{{"path": {encode_basestring_ascii(path)}, "kind": "{kind}", "old": {_encoded_facts(old)}, '
+        f'"new": {_encoded_facts(new)}, {_encoded_rest(*rest)}'
+    )
 
 
-def _facts_data(facts: Facts | None) -> dict[str, Any] | None:
-    return None if facts is None else {**facts._asdict(), "mode": f"{facts.mode:04o}"}
+def _encoded_facts(facts: Facts | None) -> str:
+    if facts is None:
+        return "null"
+    kind, mode, uid, gid, bytes_ = facts
+    return f'{{"type": "{kind}", "mode": "{mode:04o}", "uid": {uid}, "gid": {gid}, "size": {bytes_}}}'
+
+
+@cache
+def _encoded_rest(metadata: tuple[str, ...], package: str, fold: str) -> str:
+    return json.dumps({"metadata": metadata, "package": package, "fold": fold})[1:]
 
 
 def packages(result: Difference, paint: Paint) -> str:
