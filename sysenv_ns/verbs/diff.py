@@ -206,9 +206,13 @@ def _collapsed(found: Sequence[Change]) -> Iterator[_Row]:
     """A new directory and everything in it as one line."""
     by_path = {change.path: change for change in found}
     inner: dict[str, list[Change]] = {}
+    outermost: dict[str, str] = {}  # of the new directories that what is in a directory is in; "" for none
     for change in found:
-        above = [path for path in ancestors(change.path) if _is_new_directory(by_path.get(path))]
-        inner.setdefault(above[-1] if above else change.path, []).append(change)
+        directory = change.path.rpartition("/")[0]
+        if directory not in outermost:
+            above = [path for path in ancestors(change.path) if _is_new_directory(by_path.get(path))]
+            outermost[directory] = above[-1] if above else ""
+        inner.setdefault(outermost[directory] or change.path, []).append(change)
     for path, below in inner.items():
         kind, name, described = _row(by_path[path])
         yield kind, name, described or ", ".join(part for part in _amount(below) if part)
