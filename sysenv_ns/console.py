@@ -17,6 +17,7 @@ import click
 from sysenv_ns import text
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import find_program
+from sysenv_ns.reporter import unseen
 from sysenv_ns.sudo import Caller
 
 # less ends when all fits on the screen, lets colours through, and leaves the text there.
@@ -181,7 +182,7 @@ def progress(label: str) -> Iterator[Callable[[float], None]]:
     It is erased at the end, however that comes: what is said then stands where the bar was.
     """
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == _DUMB:
-        yield lambda fraction: None
+        yield unseen
         return
     shown = ""
 
