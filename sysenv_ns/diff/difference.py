@@ -6,6 +6,8 @@ only outside, so these are added here.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,8 +88,21 @@ def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
     environment = store.load(name)
     ephemeral.refuse_in_memory(environment, "the changes")
     environment.require_root()
-    with store.reading().lock(name):  # nothing of its directories is exchanged or removed meanwhile
+    # Nothing of its directories is exchanged or removed meanwhile.
+    with store.reading().lock(name), _no_collection():
         return _find(store, store.load(name), paths)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing is looked for that could be freed: that takes a tenth of the time, and 100,000s of tuples cannot."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from sysenv_ns.diff import changes
 from sysenv_ns.files import reader
@@ -28,25 +28,10 @@ class Lists:
     diversions: Mapping[str, Diversion]
     contents: Mapping[str, Callable[[], bytes | None]]
 
-    @cached_property
-    def index(self) -> dict[str, str]:
-        """The stem of each path that a list names; of several lists the first one's."""
-        found: dict[str, str] = {}
-        for stem, read in sorted(self.contents.items(), reverse=True):
-            listed = dict.fromkeys(os.fsdecode(read() or b"").split("\n"), stem)
-            for path in listed.keys() & self.diversions.keys():
-                truly = dpkg.diverted(path, stem.partition(":")[0], self.diversions)
-                if truly != path:
-                    del listed[path]
-                    listed[truly] = stem
-            found |= listed
-        found.pop("", None)  # what is behind the last line
-        return found
-
     def read(self) -> Lists:
-        """The same, with all that it is going to read read."""
-        assert self.index is not None
-        return self
+        """The same, with all lists read."""
+        found = {stem: read() for stem, read in self.contents.items()}
+        return Lists(self.packages, self.diversions, {stem: partial(_itself, data) for stem, data in found.items()})
 
     @property
     def keys(self) -> dict[str, str]:
@@ -84,25 +69,33 @@ def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str
     stems: dict[str, str] = {}
     for side in reversed(sides):
         stems |= side.keys
-    left = list(dict.fromkeys(paths))
+    left = set(paths)
     for path in _below(left, dpkg.INFO):
         if name := changes.whose(path, stems):
             found[path] = name
+    left -= found.keys()
     for side in sides:
-        left = [path for path in left if path not in found] if found else left
         if left:
-            found |= {path: stems.get(stem, stem) for path, stem in _owned(left, side.index, links)}
+            for path, stem in _owned(left, side, links):
+                found.setdefault(path, stems.get(stem, stem))
+            left -= found.keys()
     return found
 
 
-def _owned(paths: Sequence[str], index: Mapping[str, str], links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The paths that a list names, with its stem."""
+    others: dict[str, str] = {}  # what the lists call them, where that is something else
+    linked = [path for path in paths if path.startswith((*links.values(),))]
     for link, directory in links.items():
-        for path in _below(paths, directory):
-            if (stem := index.get(f"{link}{path[len(directory) :]}")) is not None:
-                yield path, stem
-    for path in index.keys() & set(paths):
-        yield path, index[path]
+        others |= {f"{link}{path[len(directory) :]}": path for path in _below(linked, directory)}
+    # All at once, as of so many paths the calls would count: a path has no NUL.
+    wanted = set(os.fsencode("\0".join([*paths, *others, *side.diversions])).split(b"\0"))
+    for stem, read in sorted(side.contents.items()):
+        for line in wanted.intersection((read() or b"").split(b"\n")):
+            path = os.fsdecode(line)
+            truly = dpkg.diverted(path, stem.partition(":")[0], side.diversions)
+            if truly in paths or truly in others:
+                yield others.get(truly, truly), stem
 
 
 def _below(paths: Iterable[str], directory: str) -> list[str]:
@@ -131,6 +124,10 @@ def _read(place: str) -> bytes | None:
     with contextlib.suppress(OSError):
         return reader.read(place)
     return None
+
+
+def _itself(data: bytes | None) -> bytes | None:
+    return data
 
 
 def _read_entry(entry: UpperEntry) -> bytes | None:

@@ -19,7 +19,7 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(st.text().filter(lambda key: key != "version"), _VALUES, max_size=3))
 def test_it_is_the_same_data(data: dict[str, object]) -> None:
-    shown = console.json_lines(data)
+    shown = "".join(console.json_pieces(data))
     assert json.loads(shown) == {"version": 1, **data}
     assert shown.isascii()
     assert shown.replace("\n", "").isprintable()
@@ -29,8 +29,9 @@ def test_it_is_the_same_data(data: dict[str, object]) -> None:
     ("data", "text"),
     [
         ({}, '{\n  "version": 1\n}'),
-        ({"a": console.Encoded(["1", "{}"])}, '{\n  "version": 1,\n  "a": [\n    1,\n    {}\n  ]\n}'),
-        ({"a": console.Encoded()}, '{\n  "version": 1,\n  "a": []\n}'),
+        ({"a": console.Encoded(iter(["1", "{}"]))}, '{\n  "version": 1,\n  "a": [\n    1,\n    {}\n  ]\n}'),
+        ({"a": console.Encoded(["1"] * 9000)}, '{\n  "version": 1,\n  "a": [\n    ' + "1,\n    " * 8999 + "1\n  ]\n}"),
+        ({"a": console.Encoded(iter([]))}, '{\n  "version": 1,\n  "a": []\n}'),
         (
             {"a": 1, "b": [], "c": ({"d": 2}, 3)},
             '{\n  "version": 1,\n  "a": 1,\n  "b": [],\n  "c": [\n    {"d": 2},\n    3\n  ]\n}',

@@ -74,7 +74,7 @@ def test_nothing() -> None:
 
 
 def test_json_keeps_all() -> None:
-    data = json.loads(console.json_lines(diff.as_data(DIFFERENCE)))
+    data = json.loads("".join(console.json_pieces(diff.as_data(DIFFERENCE))))
     assert [change["path"] for change in data["changes"]] == [change.path for change in DIFFERENCE.changes]
     assert data["changes"][8] == {
         "path": "/usr/share/x",
