@@ -11,12 +11,14 @@ import gc
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import repeat
+from operator import itemgetter
+from typing import TypeAlias
 
 from sysenv_ns import policy
 from sysenv_ns.diff import changes, comparison, owners
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
-from sysenv_ns.diff.compared import ComparedGroup
+from sysenv_ns.diff.compared import ComparedGroup, ComparedPath
 from sysenv_ns.diff.comparison import HostSide
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.drivers import driver
@@ -37,6 +39,8 @@ TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text
 _DATABASES = (*policy.PACKAGE_DATABASES, dpkg.STATUS, dpkg.DIVERSIONS, f"{dpkg.INFO}/any")
 _OTHER_DATABASES = tuple(path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS)
 _PROCESS = "sysenv-ns-diff"
+
+_Row: TypeAlias = tuple[str, int, int, ComparedPath]  # a path of a group, its sizes, and what is common to the group
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,11 @@ def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Diffe
         )
     except OSError as error:
         raise _unreadable(environment, error) from error
-    left = (path for group in seen.found for path in group.paths if path not in seen.owners)
+    rows = _ordered(seen.found)
+    left = [row[0] for row in rows if row[0] not in seen.owners] if seen.owners else [row[0] for row in rows]
     packages = owners.owners(left, [there], owners.links()) | dict(seen.owners)
-    found = [change for group in seen.found for change in _changes(group, environment.id_map, packages)]
-    return Difference(environment.name, seen.packages, tuple(_ordered(found)), tuple(_notes(environment, seen)))
+    found = tuple(_changes(rows, environment.id_map, packages))
+    return Difference(environment.name, seen.packages, found, tuple(_notes(environment, seen)))
 
 
 def contents(store: Store, difference: Difference) -> tuple[ContentPair, ...]:
@@ -205,17 +210,32 @@ def _is_wanted(path: str, wanted: Sequence[str]) -> bool:
     return any(place in (path, "/") or path.startswith(f"{place}/") for place in wanted)
 
 
-def _changes(group: ComparedGroup, id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
-    if group.alike.old is None and group.alike.new is not None:  # as changes.compare has it: of these there can be many
-        kind, mode, uid, gid, _ = group.alike.new
-        for path, size in zip(group.paths, group.after, strict=True):
-            facts = Facts(kind, mode, uid, gid, size)
-            yield Change(path, "added", None, facts, (), packages.get(path, ""), changes.fold(path))
-        return
-    for path, old, new, same_content, same_attributes, of_host in group.rows():
-        before = _owned(old, new, path, id_map) if old is not None and of_host else old
+def _ordered(groups: Iterable[ComparedGroup]) -> list[_Row]:
+    """By the bytes of the paths, which is the order of their characters, unless some bytes are none."""
+    rows: list[_Row] = []
+    for group in groups:
+        rows.extend(zip(group.paths, group.before, group.after, repeat(group.alike)))
+    try:
+        "".join([row[0] for row in rows]).encode()
+    except UnicodeEncodeError:
+        return sorted(rows, key=lambda row: os.fsencode(row[0]))
+    return sorted(rows, key=itemgetter(0))
+
+
+def _changes(rows: Iterable[_Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
+    for path, before, after, alike in rows:
         package = packages.get(path, "")
-        if change := changes.compare(path, before, new, same_content, same_attributes, package):
+        old, new = alike.old, alike.new
+        if new is not None and (old is not None or after):
+            new = Facts(new.type, new.mode, new.uid, new.gid, after)
+        if old is None and new is not None:  # as changes.compare has it: of these there can be 100,000s
+            yield Change(path, "added", None, new, (), package, changes.fold(path))
+            continue
+        if old is not None:
+            old = old._replace(size=before)
+            if alike.of_host:
+                old = _owned(old, new, path, id_map)
+        if change := changes.compare(path, old, new, alike.same_content, alike.same_attributes, package):
             yield change
 
 
@@ -227,15 +247,6 @@ def _owned(old: Facts, new: Facts | None, path: str, id_map: IdMap | None) -> Fa
         return old._replace(uid=new.uid, gid=new.gid) if new else old
     uid, gid = status.st_uid, status.st_gid
     return old._replace(uid=id_map.uid_inside(uid) if id_map else uid, gid=id_map.gid_inside(gid) if id_map else gid)
-
-
-def _ordered(found: Sequence[Change]) -> list[Change]:
-    """By the bytes of their paths, which is the order of their characters, unless some bytes are none."""
-    try:
-        "".join([change.path for change in found]).encode()
-    except UnicodeEncodeError:
-        return sorted(found, key=lambda change: os.fsencode(change.path))
-    return sorted(found, key=attrgetter("path"))
 
 
 def _notes(environment: Environment, seen: _SeenInside) -> Iterator[str]:

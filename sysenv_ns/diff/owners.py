@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
 
 _LIST = ".list"
+_MANY = 2000  # paths of a directory that is looked for as a whole
+_SEARCHES = 8
 
 
 @dataclass(frozen=True)
@@ -65,41 +68,68 @@ def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str
     """The package of each path that has one. `links` are directories that also have another name in the lists:
     /bin for /usr/bin.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str] = {}  # stems
+    left = sorted(dict.fromkeys(paths))
+    named = _below(left, dpkg.INFO)
+    for side in sides:
+        left = [path for path in left if path not in found] if found else left
+        if left:
+            for path, stem in _owned(_without_strange(left, side, links), side, links):
+                found.setdefault(path, stem)
+    if not (found or named):
+        return {}
     stems: dict[str, str] = {}
     for side in reversed(sides):
         stems |= side.keys
-    left = set(paths)
-    for path in _below(left, dpkg.INFO):
-        if name := changes.whose(path, stems):
-            found[path] = name
-    left -= found.keys()
-    for side in sides:
-        if left:
-            for path, stem in _owned(left, side, links):
-                found.setdefault(path, stems.get(stem, stem))
-            left -= found.keys()
-    return found
+    packages = {path: stems.get(stem, stem) for path, stem in found.items()}
+    return packages | {path: name for path in named if (name := changes.whose(path, stems))}
 
 
-def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The paths that a list names, with its stem."""
-    others: dict[str, str] = {}  # what the lists call them, where that is something else
-    linked = [path for path in paths if path.startswith((*links.values(),))]
+def _owned(paths: Sequence[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The paths, which are sorted, that a list names, with its stem."""
+    named = dict(zip(paths, paths, strict=True))
     for link, directory in links.items():
-        others |= {f"{link}{path[len(directory) :]}": path for path in _below(linked, directory)}
+        named |= {f"{link}{path[len(directory) :]}": path for path in _below(paths, directory)}
     # All at once, as of so many paths the calls would count: a path has no NUL.
-    wanted = set(os.fsencode("\0".join([*paths, *others, *side.diversions])).split(b"\0"))
+    wanted = set(os.fsencode("\0".join([*named, *side.diversions])).split(b"\0"))
     for stem, read in sorted(side.contents.items()):
         for line in wanted.intersection((read() or b"").split(b"\n")):
             path = os.fsdecode(line)
             truly = dpkg.diverted(path, stem.partition(":")[0], side.diversions)
-            if truly in paths or truly in others:
-                yield others.get(truly, truly), stem
+            if truly in named:
+                yield named[truly], stem
 
 
-def _below(paths: Iterable[str], directory: str) -> list[str]:
-    return [path for path in paths if path.startswith(f"{directory}/")]
+def _without_strange(paths: Sequence[str], side: Lists, links: Mapping[str, str]) -> Sequence[str]:
+    """Sorted paths without those in large directories in which no list names anything, as a program's own.
+
+    Few directories are looked for, as one takes as long as a thousand paths.
+    """
+    moved = (*(f"{directory}/" for directory in links.values()), *(one.target for one in side.diversions.values()))
+    left, start, searches = [], 0, 0
+    while start < len(paths):
+        path = paths[start]
+        left.append(path)
+        start += 1
+        if searches < _SEARCHES and start < len(paths) and paths[start].startswith(inner := f"{path}/"):
+            end = bisect_left(paths, f"{path}0", start)  # what comes after a slash
+            if end - start >= _MANY and not any(place.startswith(inner) for place in moved):
+                searches += 1
+                start = start if _is_in(inner, side, links) else end
+    return left
+
+
+def _is_in(inner: str, side: Lists, links: Mapping[str, str]) -> bool:
+    """Whether a list names anything that begins so."""
+    others = (f"{link}{inner[len(to) :]}" for link, to in links.items() if inner.startswith(f"{to}/"))
+    lines = [os.fsencode(f"\n{name}") for name in (inner, *others)]
+    contents = (b"\n" + (read() or b"") for read in side.contents.values())
+    return any(line in content for content in contents for line in lines)
+
+
+def _below(paths: Sequence[str], directory: str) -> Sequence[str]:
+    """Those of sorted paths that are below a directory."""
+    return paths[bisect_left(paths, f"{directory}/") : bisect_left(paths, f"{directory}0")]
 
 
 def links() -> dict[str, str]:

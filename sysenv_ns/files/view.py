@@ -6,10 +6,12 @@ Others control their contents, even meanwhile: no link is followed out of them (
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from sysenv_ns.files import reader
@@ -87,18 +89,18 @@ class View:
 
 
 class UpperEntry(NamedTuple):
-    """Something in an upper directory; `place` is its path for this process, `layer` the upper directory itself."""
+    """Something in an upper directory; `below` is its path in that, `layer` the upper directory itself."""
 
     kind: EntryKind
-    place: str
+    below: str
     status: os.stat_result
     layer: Root
     opaque: bool = False
 
     @property
-    def below(self) -> str:
-        """Its path in the upper directory."""
-        return self.place[len(self.layer.path) :]
+    def place(self) -> str:
+        """Its path for this process."""
+        return f"{self.layer.path}{self.below}"
 
     def get(self, limit: int = reader.LIMIT) -> bytes | None:
         """The content of a regular file; None if it is not one. Raises OSError."""
@@ -176,24 +178,21 @@ class _UpperWalk:
         `above`: the open directories that these are in, by upper directory; not all have to be open.
         """
         opened: dict[Root, int] = {}
-        found: dict[str, list[UpperEntry]] = {}
-        inner: list[tuple[str, Sequence[UpperEntry]]] = []
         try:
+            found = []
             for layer, directory in directories:
                 if (descriptor := _opened(layer, directory, above.get(layer))) is not None:
                     opened[layer] = descriptor
                     self._held += 1
-                    for name, entry in _entries(descriptor, layer, directory, self._marks):
-                        found.setdefault(name, []).append(entry)
-            here: dict[str, UpperEntry] = {}
-            for name in sorted(found):
-                stack: Sequence[UpperEntry] = found[name]
-                if len(stack) > 1:
-                    stack, hides = shown(stack)
-                    stack = stack if stack[0].opaque == hides else [stack[0]._replace(opaque=True), *stack[1:]]
-                here[f"{path}/{name}"] = stack[0]
-                if stack[0].kind == "directory":
-                    inner.append((f"{path}/{name}", stack))
+                    found.append(_entries(descriptor, layer, directory, self._marks))
+            if len(found) == 1:
+                here = {f"{path}/{name}": entry for name, entry in sorted(found[0], key=itemgetter(0))}
+                inner: list[tuple[str, Sequence[UpperEntry]]]
+                inner = [(place, (entry,)) for place, entry in here.items() if entry.kind == "directory"]
+            else:
+                stacks = {f"{path}/{name}": stack for name, stack in sorted(_stacks(found).items())}
+                here = {place: stack[0] for place, stack in stacks.items()}
+                inner = [(place, stack) for place, stack in stacks.items() if stack[0].kind == "directory"]
             yield path, here
             if self._held > _HELD:
                 self._let_go(opened)
@@ -232,26 +231,44 @@ def _opened(layer: Root, directory: str, holder: int | None = None) -> int | Non
         raise
 
 
-def _entries(descriptor: int, layer: Root, directory: str, marks: Marks) -> Iterator[tuple[str, UpperEntry]]:
+def _entries(descriptor: int, layer: Root, directory: str, marks: Marks) -> list[tuple[str, UpperEntry]]:
     """The same of an open directory, whatever has its name now. One loop: of 100,000 files calls count."""
-    place, holder, by_name = f"{layer.path}{directory}", f"/proc/self/fd/{descriptor}", marks.by_name
+    holder, by_name, new = f"/proc/self/fd/{descriptor}", marks.by_name, tuple.__new__
+    is_directory, is_device = stat.S_ISDIR, stat.S_ISCHR
+    entries = []
     with os.scandir(descriptor) as found:
         for entry in found:
             name = entry.name
-            if by_name and marks.is_mark(name):
-                continue
             try:
                 status = entry.stat(follow_symlinks=False)
-                type_ = stat.S_IFMT(status.st_mode)
-                opaque = type_ == stat.S_IFDIR and marks.is_opaque(f"{holder}/{name}")
+                mode = status.st_mode
+                if is_directory(mode):
+                    kind: EntryKind = "directory"
+                    opaque = marks.is_opaque(f"{holder}/{name}")
+                else:
+                    kind, opaque = "file", False
             except FileNotFoundError:
                 continue
-            may_hide = by_name or type_ == stat.S_IFCHR
-            if may_hide and (hidden := marks.hidden_name(entry)) is not None:
-                yield hidden, UpperEntry("whiteout", f"{place}/{name}", status, layer)
-            else:
-                kind: EntryKind = "directory" if type_ == stat.S_IFDIR else "file"
-                yield name, UpperEntry(kind, f"{place}/{name}", status, layer, opaque)
+            if by_name or is_device(mode):
+                if marks.is_mark(name):
+                    continue
+                if (hidden := marks.hidden_name(entry)) is not None:
+                    entries.append((hidden, UpperEntry("whiteout", f"{directory}/{name}", status, layer)))
+                    continue
+            entries.append((name, new(UpperEntry, (kind, f"{directory}/{name}", status, layer, opaque))))
+    return entries
+
+
+def _stacks(found: Iterable[Iterable[tuple[str, UpperEntry]]]) -> dict[str, Sequence[UpperEntry]]:
+    """What is visible of entries of several directories, uppermost first, by their names; see `shown`."""
+    named: dict[str, list[UpperEntry]] = {}
+    for name, entry in itertools.chain.from_iterable(found):
+        named.setdefault(name, []).append(entry)
+    stacks: dict[str, Sequence[UpperEntry]] = {}
+    for name, entries in named.items():
+        stack, hides = shown(entries)
+        stacks[name] = stack if stack[0].opaque == hides else [stack[0]._replace(opaque=True), *stack[1:]]
+    return stacks
 
 
 def shown(entries: Sequence[UpperEntry]) -> tuple[Sequence[UpperEntry], bool]:
