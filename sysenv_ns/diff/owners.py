@@ -15,6 +15,7 @@ from functools import partial
 from sysenv_ns.diff import changes
 from sysenv_ns.files import reader
 from sysenv_ns.files.view import Own, Upper, UpperEntry
+from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
 
@@ -106,16 +107,27 @@ def _without_strange(paths: Sequence[str], side: Lists, links: Mapping[str, str]
     Few directories are looked for, as one takes as long as a thousand paths.
     """
     moved = (*(f"{directory}/" for directory in links.values()), *(one.target for one in side.diversions.values()))
-    left, start, searches = [], 0, 0
+    left: list[str] = []
+    seen: set[str] = set()  # directories whose paths begin before `start`
+    start, searches = 0, 0
     while start < len(paths):
-        path = paths[start]
-        left.append(path)
-        start += 1
-        if searches < _SEARCHES and start < len(paths) and paths[start].startswith(inner := f"{path}/"):
-            end = bisect_left(paths, f"{path}0", start)  # what comes after a slash
-            if end - start >= _MANY and not any(place.startswith(inner) for place in moved):
+        end = start + 1
+        above = ancestors(paths[start]) if searches < _SEARCHES and paths[start].rpartition("/")[0] not in seen else ()
+        for directory in reversed([*above]):
+            last = bisect_left(paths, f"{directory}0", start) if directory not in seen else start  # behind a slash
+            seen.add(directory)
+            if (
+                directory != "/"
+                and last - start >= _MANY
+                and not any(place.startswith(f"{directory}/") for place in moved)
+            ):
                 searches += 1
-                start = start if _is_in(inner, side, links) else end
+                if not _is_in(f"{directory}/", side, links):
+                    end = last
+                    break
+        else:
+            left.append(paths[start])
+        start = end
     return left
 
 
