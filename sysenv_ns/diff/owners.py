@@ -113,14 +113,10 @@ def _without_strange(paths: Sequence[str], side: Lists, links: Mapping[str, str]
     while start < len(paths):
         end = start + 1
         above = ancestors(paths[start]) if searches < _SEARCHES and paths[start].rpartition("/")[0] not in seen else ()
-        for directory in reversed([*above]):
+        for directory in reversed([*above][:-1]):  # without /
             last = bisect_left(paths, f"{directory}0", start) if directory not in seen else start  # behind a slash
             seen.add(directory)
-            if (
-                directory != "/"
-                and last - start >= _MANY
-                and not any(place.startswith(f"{directory}/") for place in moved)
-            ):
+            if last - start >= _MANY and not any(place.startswith(f"{directory}/") for place in moved):
                 searches += 1
                 if not _is_in(f"{directory}/", side, links):
                     end = last
