@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-from sysenv_ns import TYPE_CHECKING, failures, notices, session
-from sysenv_ns.command import Asked, Command
+from sysenv_ns import TYPE_CHECKING, failures, notices, supervised
 from sysenv_ns.environment import ephemeral, rootstore, running, transaction
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, SysenvError
@@ -20,6 +19,8 @@ from sysenv_ns.reporter import Reporter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from sysenv_ns.command import Asked
 
 _IDENTITIES: dict[str, Asked] = {"--root": "root", "--me": "me", "--linked": "linked"}
 _OPTIONS = {"exec": {*_IDENTITIES}, "shell": {"--root", "--me"}}
@@ -46,8 +47,12 @@ def run(arguments: Sequence[str]) -> int | None:
         environment = _ready(store, call.name)
         if environment is None:
             return None
+        emulated = supervised.emulation_of(store, environment)
+        from sysenv_ns import session  # while the supervisor begins
+        from sysenv_ns.command import Command
+
         reporter = Reporter(notices.notice, lambda message: None, _progress)
-        session.run(store, environment, Command(call.arguments, call.identity), reporter)
+        session.run(store, environment, Command(call.arguments, call.identity), reporter, emulated)
     except BrokenPipeError:  # nobody reads what it says
         return EXIT_FAILURE
     except KeyboardInterrupt:
@@ -94,6 +99,9 @@ def _ready(store: Store, name: str) -> Environment | None:
 
 
 def _progress() -> AbstractContextManager[Callable[[float], None]]:
+    from sysenv_ns import libraries
+
+    libraries.find()
     from sysenv_ns import console
 
     return console.progress("Reading the host")

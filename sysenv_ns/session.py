@@ -14,15 +14,15 @@ from sysenv_ns.environment import config, running, state
 from sysenv_ns.environment.config import Config
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, reason
-from sysenv_ns.host import refresh, survey
-from sysenv_ns.inside import accounts, groups, sockets
-from sysenv_ns.kernel import children, namespace, operations
+from sysenv_ns.host import signs
+from sysenv_ns.inside import accounts, groups
+from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.namespace import Mounts
-from sysenv_ns.livefiles import LiveFiles
 from sysenv_ns.packages import origin
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
+from sysenv_ns.supervised import emulation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,15 +31,19 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 
-def run(store: Store, environment: Environment, command: Command, reporter: Reporter) -> NoReturn:
-    """Enter the environment, starting it if it does not run, and become the command. Raises SysenvError."""
+def run(
+    store: Store, environment: Environment, command: Command, reporter: Reporter, emulated: Emulation | None = None
+) -> NoReturn:
+    """Enter the environment, starting it if it does not run, and become the command. Raises SysenvError.
+
+    `emulated`: its emulation, if that is there already.
+    """
     environment.require_root()
     identity = identity_of(environment, command)
     of_host = os.getgroups()  # with their numbers there
     directory = _current_directory()
     finish = _hand_over(environment, command, directory) if identity == "root" else None
-    # Loads a library and starts its supervisor: before the pivot and before there is a lock to be inherited.
-    emulated = emulation_of(store, environment)
+    emulated = emulated or emulation_of(store, environment)
     interactive = command.arguments is None
     with store.lock(environment.name):
         settings = config.of_environment(store, environment)
@@ -52,7 +56,7 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
             from sysenv_ns import prompt  # before the pivot; exec has none
 
             shells = accounts.shells()
-        if enter(store, environment, reporter, settings):
+        if enter(store, environment, reporter, settings, emulated):
             reporter.notice(
                 f"the host has changed since {environment.name} was started; stop it to see the new files: "
                 f"sysenv-ns stop {environment.name}"
@@ -80,23 +84,6 @@ def run(store: Store, environment: Environment, command: Command, reporter: Repo
         if finish is not None:
             finish()
         become(arguments, variables)
-
-
-def emulation_of(store: Store, environment: Environment) -> Emulation | None:
-    """The emulation of refused calls in a session, with its supervisor; None for a session of real root."""
-    if (id_map := environment.id_map) is None:
-        return None
-    changes = environment.upper if environment.ephemeral is None else None
-
-    def serve_visitor(connection: int) -> None:
-        from sysenv_ns.outside import service  # in a process of its own, on the host's side
-
-        def is_allowed() -> bool:
-            return config.of_environment(store, environment).host_commands
-
-        service.serve(connection, as_given(os.environ), is_allowed)
-
-    return Emulation(id_map.kind, changes, LiveFiles(store.base, id_map), serve_visitor)
 
 
 def _hand_over(environment: Environment, command: Command, directory: str) -> Callable[[], None] | None:
@@ -137,7 +124,13 @@ def _as(identity: Asked | None) -> tuple[str, ...]:
     return ()
 
 
-def enter(store: Store, environment: Environment, reporter: Reporter, settings: Config | None = None) -> bool:
+def enter(
+    store: Store,
+    environment: Environment,
+    reporter: Reporter,
+    settings: Config | None = None,
+    emulated: Emulation | None = None,
+) -> bool:
     """Move this process into the environment, holding its lock; `settings` if already read. Raises SysenvError.
 
     Returns whether the host has changed since the environment was started.
@@ -146,33 +139,50 @@ def enter(store: Store, environment: Environment, reporter: Reporter, settings: 
     mounts = running.find(environment)
     if mounts is not None:
         # While the host's own files are in sight.
+        from sysenv_ns.host import run as run_of_host
+        from sysenv_ns.inside import sockets
+
         changed = state.host_changed(environment.path)
-        made_meanwhile = survey.sockets_of_run(environment.id_map)
+        made_meanwhile = run_of_host.sockets(environment.id_map)
         _join(environment, mounts)
         sockets.show(made_meanwhile)
         return changed
-    start(store, environment, reporter, settings)
+    start(store, environment, reporter, settings, emulated)
     return False
 
 
-def start(store: Store, environment: Environment, reporter: Reporter, settings: Config | None = None) -> None:
-    """Move this process into a new root made of the environment's layers; see `enter`. Raises SysenvError."""
+def start(
+    store: Store,
+    environment: Environment,
+    reporter: Reporter,
+    settings: Config | None = None,
+    emulated: Emulation | None = None,
+) -> None:
+    """Move this process into a new root made of the environment's layers; see `enter`. Raises SysenvError.
+
+    The supervisor of `emulated`, which has not been loaded, makes the user namespace meanwhile.
+    """
+    id_map = environment.id_map
+    helper = emulated if id_map is not None and id_map.kind == "full" else None
+    if helper is not None and id_map is not None:
+        helper.make_namespace(id_map)
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
     from sysenv_ns.inside import tmpfiles, units
+    from sysenv_ns.kernel import operations
 
     for directory in (environment.work, environment.root):  # nothing is kept in them
         directory.mkdir(mode=0o755, exist_ok=True)
     own = driver.of(environment)
     own.agree(store, reporter.ask, by_name=True)
-    signs = refresh.signs()  # before the base is compared with the host
+    before = signs.of_programs()  # before the base is compared with the host
     host = config.host(store, environment, settings)
     with own.prepare(store, environment, host, reporter) as prepared:
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
         services_inside = units.names(environment.uppers())
-        namespace.enter(environment.id_map)
+        namespace.enter(id_map, helper.made_namespace() if helper is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
             from sysenv_ns import memory
@@ -180,7 +190,7 @@ def start(store: Store, environment: Environment, reporter: Reporter, settings: 
             plan = memory.planned(plan, environment, reporter.notice)
         root = operations.execute(plan, str(environment.root), reporter.operation)
         # By now nobody else can be mounting this upper; before the pivot, while the store is in reach.
-        state.record(environment, prepared.layers, signs)
+        state.record(environment, prepared.layers, before)
         if host_accounts_changed:
             accounts_of_host.follow(store, environment, reporter.notice)
         namespace.pivot(root)
@@ -214,7 +224,7 @@ def call_as_root(
 
     def inside() -> _T:
         os.umask(0o022)
-        start(store, environment, reporter)
+        start(store, environment, reporter, emulated=emulated)
         if id_map is not None:
             namespace.become_root()
             children.end_with(parent)  # it holds the environment's lock

@@ -23,6 +23,7 @@ from sysenv_ns.host import services
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.reporter import Reporter
+from sysenv_ns.supervised import emulation_of
 from sysenv_ns.text import quoted
 
 _T = TypeVar("_T")
@@ -178,7 +179,7 @@ def _has_others(environment: Environment, found: Sequence[_Told]) -> bool:
 def _start(store: Store, name: str, names: Sequence[str], reporter: Reporter) -> str | None:
     """Start services, and the environment if needed; the error, or None."""
     environment = store.load(name)
-    emulated = session.emulation_of(store, environment)
+    emulated = emulation_of(store, environment)
 
     def inside() -> str:
         session.enter(store, environment, reporter)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 
 pytest_plugins = ["integration.workers", "integration.watch", "integration.fixtures", "integration.traces"]
 PURE = ("unit", "cli")  # directories of tests that need no namespaces
+LIMIT = 900.0 * float(os.environ.get("SYSENV_SLOWNESS", "1"))  # seconds for one test: more than all it waits for
+LIMIT_WHOLE = 8 * LIMIT  # the same with --all
+ENDING = 300.0  # seconds that a test which was over its limit has for cleaning up
+_STDERR = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--driver", choices=("stub", "reflink", "idmap", "copy", "fuse", "root"), default="stub", help=help_
     )
     parser.addoption("--all", action="store_true", help="every test in all its modes, and loops at their full length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the stderr that the tests' own output is not taken from."""
+    config.stash[_STDERR] = os.dup(2)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is looked at
@@ -34,6 +44,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if "whole" in getattr(item, "fixturenames", ()):
                 item.add_marker("matrix")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:  # one that waits for ever fails, and says where it waited
+        item.add_marker(pytest.mark.timeout(_limit(config)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is over its limit and waits for ever again, while cleaning up, ends its process and says where."""
+    if item.config.option.usepdb:
+        return (yield)
+    faulthandler.dump_traceback_later(_limit(item.config) + ENDING, exit=True, file=item.config.stash[_STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _limit(config: pytest.Config) -> float:
+    return LIMIT_WHOLE if config.getoption("--all") else LIMIT
 
 
 @pytest.fixture(autouse=True)

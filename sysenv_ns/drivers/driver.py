@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.environment import config
 from sysenv_ns.environment.store import Environment, Store
-from sysenv_ns.files import marks
-from sysenv_ns.files.marks import Marks
 from sysenv_ns.host.layout import Host
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import IdMap
@@ -24,6 +22,8 @@ from sysenv_ns.reporter import Ask, Reporter
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
+
+    from sysenv_ns.files.marks import Marks
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Driver(ABC):
     @property
     def marks(self) -> Marks:
         """How its overlays hide what is below them."""
+        from sysenv_ns.files import marks  # not on the path of exec
+
         return marks.of(self.name)
 
     @abstractmethod

@@ -11,8 +11,6 @@ from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.reader import Root
-from sysenv_ns.host import survey
-from sysenv_ns.host.layout import Host, Places
 from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sysenv_ns.environment.store import Environment, Store
+    from sysenv_ns.host.layout import Host
 
 _LIMIT = 1 << 20  # bytes
 
@@ -116,6 +115,9 @@ def _can_be_value(text: str) -> bool:
 
 def host(store: Store, environment: Environment, config: Config | None = None) -> Host:
     """The host as seen by this environment; `config` are its settings, if already read. Raises SysenvError, OSError."""
+    from sysenv_ns.host import survey  # a session that joins needs neither
+    from sysenv_ns.host.layout import Places
+
     config = config or of_environment(store, environment)
     stores = (store.path, *((environment.shared,) if environment.shared else ()))
     places = Places(kept=tuple(map(os.path.realpath, stores)), bound=config.bind, overlaid=config.overlay)

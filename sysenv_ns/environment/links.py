@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import sysenv_ns
 from sysenv_ns import documents
 from sysenv_ns.environment.directory import LINKS
 from sysenv_ns.environment.store import Environment, Store
@@ -27,7 +28,17 @@ from sysenv_ns.sudo import Caller
 
 FORMAT_VERSION = 1
 
-_START = "from sysenv_ns.__main__ import main; main()"  # what -m sysenv_ns does takes a tenth longer
+# The shortest way: without what -m sysenv_ns does, and, unless the package has moved, without looking for all else that
+# is installed (-S), which libraries.py does when it is needed.
+_START = """\
+import sys
+sys.path.append(sys.argv.pop(1))
+try:
+    from sysenv_ns.__main__ import main
+except ModuleNotFoundError:
+    import site; site.main()
+    from sysenv_ns.__main__ import main
+main()"""
 _MARKER = "# Made by sysenv-ns: a program of the environment "
 _MARKED = re.compile(rf"#!/bin/sh\n{re.escape(_MARKER)}([^ \n]+)\n".encode())
 _MARKED_LIMIT = 4096  # bytes
@@ -117,7 +128,19 @@ def wrapper(store: Store, environment: Environment, target: str, in_any: bool = 
     """
     outside = '[ -z "${SYSENV_NS-}" ]' if in_any else f'[ "${{SYSENV_NS-}}" != {environment.name} ]'
     # sys.executable and not a script found on some PATH: it is what runs now.
-    tool = [sys.executable, "-I", "-c", _START, "exec", "--linked", environment.name, "--", target]
+    tool = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _START,
+        os.path.dirname(*sysenv_ns.__path__),
+        "exec",
+        "--linked",
+        environment.name,
+        "--",
+        target,
+    ]
     lines = (
         "#!/bin/sh",
         f"{_MARKER}{environment.name}",

@@ -16,7 +16,7 @@ from sysenv_ns.basics import contextmanager, signal, suppress
 from sysenv_ns.environment.state import State, read_state
 from sysenv_ns.environment.store import SOURCE_PREFIX, Environment
 from sysenv_ns.errors import OutOfReach, SysenvError
-from sysenv_ns.kernel import children, mountinfo, overlay
+from sysenv_ns.kernel import children, mountinfo
 from sysenv_ns.kernel.namespace import Kin, Mounts
 from sysenv_ns.kernel.processes import started_at
 from sysenv_ns.paths import Path
@@ -53,7 +53,7 @@ def find(environment: Environment) -> Mounts | None:
             for group in seen.groups:
                 if group.mounts.identity == state.namespace and seen.is_session(group, environment, state):
                     return group.keep()
-        held = seen.groups_of(environment)
+        held = seen.held(environment, state)
         if not held:
             seen.await_end()
             return None
@@ -178,7 +178,10 @@ class Scan:
 
     def groups_of(self, environment: Environment) -> list[_Group]:
         """The mount namespaces that have an environment's overlay."""
-        state = read_state(environment.path)
+        return self.held(environment, read_state(environment.path))
+
+    def held(self, environment: Environment, state: State | None) -> list[_Group]:
+        """The same for an environment whose state file says this."""
         sure = [group for group in self.groups if self._is_of(group, environment, state)]
         if not environment.by_root or os.geteuid() != 0:
             return sure
@@ -186,7 +189,11 @@ class Scan:
         # have made it; but nobody else can have the upper mounted.
         others = [group for group in self.groups if group.mounts.kin == "foreign"]
         claiming = [group for group in others if environment.source in group.sources(thorough=False)]
-        return [*sure, *claiming] if claiming and not sure and overlay.is_mounted(environment.upper) else sure
+        if not claiming or sure:
+            return sure
+        from sysenv_ns.kernel import overlay  # seldom
+
+        return claiming if overlay.is_mounted(environment.upper) else sure
 
     def is_session(self, group: _Group, environment: Environment, state: State | None) -> bool:
         """Whether it is a mount namespace that the tool has made for a session of this environment."""
@@ -302,9 +309,9 @@ def _mount_table(pid: int) -> bytes:
 
 def _sources(table: bytes) -> set[str]:
     """The environments whose overlay is in a mount table."""
-    if SOURCE_PREFIX.encode() not in table:  # of nearly all processes: spare the parsing
-        return set()
-    mounts = (mount for mount in mountinfo.parse(table) if mount.source.startswith(SOURCE_PREFIX))
+    prefix = SOURCE_PREFIX.encode()
+    lines = [line for line in table.split(b"\n") if prefix in line]  # of nearly all processes none: spare the parsing
+    mounts = (mount for mount in mountinfo.parse(b"\n".join(lines)) if mount.source.startswith(SOURCE_PREFIX))
     return {mount.source for mount in mounts if _is_overlay(mount)}
 
 

@@ -9,8 +9,7 @@ from sysenv_ns.environment.directory import STATE
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_whole
-from sysenv_ns.host import refresh
-from sysenv_ns.host.index import Signature
+from sysenv_ns.host.signs import Signature, of_programs
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.processes import started_at
 from sysenv_ns.paths import Path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class State:
     """What the first session left: itself, its mount and user namespace (namespace.identity, of the boot with this id),
-    the base layers it mounted, and the host's signs (refresh.signs) as they were before.
+    the base layers it mounted, and the host's signs (signs.of_programs) as they were before.
     """
 
     pid: int
@@ -78,4 +77,4 @@ def _boot() -> str:
 def host_changed(environment_path: Path) -> bool:
     """Whether the host's programs have changed since the environment was started, which must run. Cheap."""
     state = read_state(environment_path)
-    return state is not None and state.signs is not None and state.signs != refresh.signs()
+    return state is not None and state.signs is not None and state.signs != of_programs()

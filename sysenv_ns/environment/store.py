@@ -22,8 +22,7 @@ from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import directory, transaction
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
-from sysenv_ns.files import locks, marks, reader
-from sysenv_ns.files.marks import Marks
+from sysenv_ns.files import locks, reader
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.files.replacement import write_json, write_whole
 from sysenv_ns.kernel import idmap, ownership, remedies
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
     from sysenv_ns.environment.removed import Removed
+    from sysenv_ns.files.marks import Marks
 
 FORMAT_VERSION = 1
 _LAYERED_VERSION = 2  # of an environment with frozen layers: who does not know of them must not start it without
@@ -124,6 +124,8 @@ class Environment:
     @property
     def marks(self) -> Marks:
         """How its changes hide what lies below them."""
+        from sysenv_ns.files import marks  # not on the path of exec
+
         return marks.of(self.driver)
 
     def changes(self, points: Iterable[str] | None = None) -> list[tuple[str, str]]:

@@ -8,14 +8,13 @@ import stat
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Tree
+from sysenv_ns.host.signs import Signature, signature
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
-
-Signature = list[int]
 
 
 class Index:
@@ -101,13 +100,6 @@ def _is_regular(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def signature(status: os.stat_result) -> Signature:
-    """Values that change whenever a file or directory does: status change time (ns), size (bytes), inode."""
-    # The size of a directory says nothing that its times do not.
-    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-    return [status.st_ctime_ns, size, status.st_ino]
 
 
 def holder(path: str) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import cached_property
+from sysenv_ns.host.run import EntryKind, RunEntry
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
-from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
+from sysenv_ns.kernel.operations import Bind, Directory, Operation, Symlink, Tmpfs
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.policy import TreePolicy
 from sysenv_ns.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Literal, TypeAlias
-
-EntryKind: TypeAlias = "Literal['directory', 'file', 'symlink', 'socket', 'other']"
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,6 @@ class HostEntry:
     path: str
     kind: EntryKind
     size: int = 0
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """An entry of /run: its path below it, permissions, owner inside, and its content."""
-
-    path: str
-    kind: EntryKind
-    mode: int
-    uid: int
-    gid: int
-    live: bool = False  # a directory to show whole
-    bound: bool = False  # the same, with what is mounted in it
-    content: bytes = b""  # of a file, or the destination of a symbolic link
 
 
 @dataclass(frozen=True)
@@ -363,21 +347,5 @@ def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:
         if entry.bound:
             yield Directory(f"/run/{entry.path}", 0o755, 0, 0)
             yield Bind(f"/run/{entry.path}", f"/run/{entry.path}")
-        elif (operation := of_run(entry)) is not None:
+        elif (operation := entry.operation) is not None:
             yield operation
-
-
-def of_run(entry: RunEntry) -> Directory | Symlink | File | None:
-    """The operation that represents an entry of the host's /run in an environment's.
-
-    Links to sockets and live directories, not mounts of them: they keep working when a daemon of the host restarts,
-    and a daemon inside may replace them.
-    """
-    target = f"/run/{entry.path}"
-    if entry.live or entry.kind == "socket":
-        return Symlink(target, f"{policy.RUN_OF_HOST}/{entry.path}")
-    if entry.kind == "directory":
-        return Directory(target, entry.mode, entry.uid, entry.gid)
-    if entry.kind == "symlink":
-        return Symlink(target, entry.content.decode("utf-8", "surrogateescape"))
-    return File(target, entry.mode, entry.uid, entry.gid, entry.content) if entry.kind == "file" else None

@@ -15,8 +15,9 @@ import stat
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.host import layout
-from sysenv_ns.host.index import Again, Index, Signature, holder, signature
+from sysenv_ns.host.index import Again, Index, holder
 from sysenv_ns.host.layout import Tree
+from sysenv_ns.host.signs import Signature, current, signature
 from sysenv_ns.records import replace
 
 if TYPE_CHECKING:
@@ -71,24 +72,6 @@ def _files(tree: Tree, earlier: Index, thorough: bool) -> Iterator[tuple[str, Si
             limits[directory] = layout.copy_limit(directory)
         if limits[directory] == policy.UNLIMITED:
             yield path, known
-
-
-def current(path: str) -> Signature | None:
-    """The signature of a file or directory of the host; None if it does not exist or cannot be seen."""
-    try:
-        return signature(os.lstat(path))
-    except OSError:
-        return None
-
-
-def signs() -> dict[str, Signature | None]:
-    """The present state of the few signs that show nearly every change of the host's programs."""
-    return {path: current(path) for path in policy.SIGNS}
-
-
-def package_signs() -> dict[str, Signature | None]:
-    """The present state of what package managers change. Read it before a walk: later changes then make it stale."""
-    return {path: current(path) for path in policy.PACKAGE_DATABASES}
 
 
 def spread(again: Again, tree: Tree, searched: Index) -> Again:

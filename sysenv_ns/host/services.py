@@ -14,7 +14,6 @@ from sysenv_ns.basics import suppress
 from sysenv_ns.files import reader
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import find_program
-from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
@@ -215,15 +214,17 @@ def without_bound(text: str, bound: tuple[str, ...]) -> str:
     """The text of a tmpfiles.d(5) file without its lines for paths at or below `bound`."""
     if not any(path in text for path in bound):  # most files
         return text
-    return "".join(line for line in text.splitlines(keepends=True) if not _concerns(line, bound))
+    below = tuple(f"{path}/" for path in bound)
+    return "".join(line for line in text.splitlines(keepends=True) if not _concerns(line, below))
 
 
-def _concerns(line: str, bound: tuple[str, ...]) -> bool:
+def _concerns(line: str, below: tuple[str, ...]) -> bool:
+    """Whether a line is for one of these directories, which end in a slash, or for what is in them."""
     fields = line.split(None, 2)
     if len(fields) < 2 or fields[0].startswith("#"):
         return False
     path = fields[1].strip("\"'")
-    return any(path == top or is_below(path, top) for top in bound)
+    return f"{path}/".startswith(below)
 
 
 def _path_after(text: str) -> str:

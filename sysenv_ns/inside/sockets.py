@@ -6,8 +6,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import suppress
-from sysenv_ns.host import layout
-from sysenv_ns.host.layout import RunEntry
+from sysenv_ns.host.run import RunEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +19,7 @@ def show(entries: Iterable[RunEntry]) -> None:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for entry in entries:
-            operation = layout.of_run(entry)
+            operation = entry.operation
             if operation is not None and not os.path.lexists(operation.target):
                 with suppress(OSError):  # the environment has something else in the place of its directory
                     operation.attach(root, None)

@@ -14,13 +14,15 @@ import stat
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
-from sysenv_ns.kernel.answers import Calls, Serve
-from sysenv_ns.kernel.idmap import Kind
-from sysenv_ns.kernel.supervisor import Supervisor, Watch
+from sysenv_ns.kernel.idmap import IdMap, Kind
+from sysenv_ns.kernel.supervisor import Supervisor
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from sysenv_ns.kernel.answers import Calls, Serve
+    from sysenv_ns.kernel.supervision import Watch
 
 # In the single id map: calls that need ids which nobody has.
 _FAKED = (
@@ -71,15 +73,30 @@ class Emulation:
     """The emulation of calls that a user namespace refuses; prepared on the host's side, loaded inside."""
 
     def __init__(
-        self, kind: Kind, changes: Path | None = None, watch: Watch | None = None, visitors: Serve | None = None
+        self,
+        kind: Kind,
+        changes: Path | None = None,
+        watch: Callable[[], Watch] | None = None,
+        visitors: Serve | None = None,
     ) -> None:
         """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
 
-        `watch`: what else the supervisor watches; `visitors`: what it lets the user's own programs ask for.
+        `watch` gives, in the supervisor's process, what else that watches; `visitors`: what it lets the user's own
+        programs ask for.
         """
         self._kind = kind
         self._filter = Filter(kind)
         self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors)
+
+    def make_namespace(self, id_map: IdMap) -> None:
+        """Let its supervisor make a user namespace with this full id map meanwhile, which takes as long as all mounts
+        together; a session that starts may use that. Raises SysenvError.
+        """
+        self._supervisor.make_namespace(id_map)
+
+    def made_namespace(self) -> int:
+        """The descriptor of that namespace. Raises SysenvError, OSError: why it could not be made."""
+        return self._supervisor.made_namespace()
 
     def load(self) -> None:
         """Load it for this process and all its descendants. Raises SysenvError."""

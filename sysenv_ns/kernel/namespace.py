@@ -8,7 +8,7 @@ import os
 import struct
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import NoneType
+from sysenv_ns.basics import NoneType, signal
 from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import children, idmap, remedies, syscalls
 from sysenv_ns.kernel.idmap import IdMap
@@ -36,46 +36,67 @@ _OWN_USER_NAMESPACE = "/proc/self/ns/user"
 Kin: TypeAlias = "Literal['own', 'child', 'descendant', 'foreign']"
 
 
-def enter(id_map: IdMap | None) -> None:
+def enter(id_map: IdMap | None, made: int | None = None) -> None:
     """Move this process to a new mount namespace and, unless `id_map` is None, a new user namespace.
 
+    `made`: the descriptor of a user namespace that `make` has made with this full map; it is entered, and closed.
     The process keeps its ids (in the full map) and has every capability of the new namespace. Mounts of the host
     still propagate here, but ours do not reach the host (MS_SLAVE, mount_namespaces(7)).
     Raises SysenvError naming the stage that failed.
     """
-    if id_map is None:
-        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
-    elif id_map.kind == "single":
+    if id_map is not None and id_map.kind == "single":
         _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
         _stage(remedies.ID_MAP, lambda: idmap.install_own_single(id_map))
-        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
-    else:
-        _enter_full(id_map)
-        _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
+    elif id_map is not None:
+        descriptor = make_full(id_map) if made is None else made
+        try:
+            _stage(remedies.USER_NAMESPACE, lambda: syscalls.setns(descriptor, syscalls.CLONE_NEWUSER))
+        finally:
+            os.close(descriptor)
+    _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
     _stage(
         remedies.PROPAGATION,
         lambda: syscalls.set_propagation("/", syscalls.MS_REC | syscalls.MS_SLAVE),
     )
 
 
-def _enter_full(id_map: IdMap) -> None:
-    """newuidmap must be run from outside the new namespace on a process inside: a helper waits outside to do it."""
-    pid = os.getpid()
-    wait_end, go_end = os.pipe()
+def make_full(id_map: IdMap) -> int:
+    """A new user namespace with this full map, as `make` gives it. Raises SysenvError, OSError."""
+    return make(lambda pid: idmap.install_full(pid, id_map))
 
-    def install() -> None:
-        os.close(go_end)
-        if os.read(wait_end, 1):
-            idmap.install_full(pid, id_map)
 
-    helper = children.Child(install, "sysenv-ns-ids")
-    os.close(wait_end)
-    try:
+def make(install: Callable[[int], None]) -> int:
+    """A new user namespace with nobody in it, as a descriptor. Raises SysenvError, OSError, and what `install` raises.
+
+    `install` gives it its id map. It gets the number of a process inside, a child that does nothing else and then ends:
+    newuidmap must be run from outside on such a one.
+    """
+    ready, ready_end = os.pipe()
+    wait_end, go_on = os.pipe()
+
+    def wait() -> None:
+        os.close(go_on)
         _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
-        os.write(go_end, b"1")
+        os.write(ready_end, b"1")
+        os.read(wait_end, 1)
+
+    # Where the caller ignores it, nobody learns how a child has ended.
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        child = children.Child(wait, "sysenv-ns-ids")
+        os.close(ready_end)
+        os.close(wait_end)
+        try:
+            if os.read(ready, 1):
+                install(child.pid)
+                descriptor = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(ready)
+            os.close(go_on)
+            child.wait(NoneType)  # raises what it has failed of
     finally:
-        os.close(go_end)
-        helper.wait(NoneType)
+        signal.signal(signal.SIGCHLD, before)
+    return descriptor
 
 
 def _stage(name: str, action: Callable[[], None]) -> None:

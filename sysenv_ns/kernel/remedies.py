@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 
-from sysenv_ns import launcher
 from sysenv_ns.paths import Path
 
 USER_NAMESPACE = "creating a user namespace"
@@ -46,6 +45,8 @@ def remedy(stage: str, error: OSError, store: Path | None = None, of_driver: str
     """One remedy for a failed stage, as text that the user can act on; `of_driver` is what its driver says."""
     number = error.errno
     if _is_set("kernel/apparmor_restrict_unprivileged_userns", "1") and number in (errno.EPERM, errno.EACCES):
+        from sysenv_ns import launcher  # before anything is entered
+
         return launcher.remedy()
     if stage in (USER_NAMESPACE, MOUNT_NAMESPACE):
         return _namespace(number)

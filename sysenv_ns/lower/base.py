@@ -24,7 +24,7 @@ from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock
-from sysenv_ns.host import layout, refresh, standins
+from sysenv_ns.host import layout, signs, standins
 from sysenv_ns.host.layout import Host, LayerPlan
 from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel import idmap, remedies
@@ -93,12 +93,12 @@ class Base:
             while (found := self._found(plans, added, watching)) is None:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 _await_package_managers(reporter)
-                signs = refresh.package_signs()
+                before = signs.of_packages()
                 self._update(lock, plans, added, reporter, thorough=False)
                 fcntl.flock(lock, fcntl.LOCK_SH)
                 # Not compared with the host again, which may change all the time, unless packages have been: half of
                 # that may have been mirrored. And another process may have come between, as the lock was free.
-                watching = refresh.package_signs() != signs
+                watching = signs.of_packages() != before
             yield found
 
     def refresh(self, host: Host, reporter: Reporter) -> Refreshed:

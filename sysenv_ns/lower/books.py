@@ -14,13 +14,15 @@ import stat
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import sync_directory, write_json
-from sysenv_ns.host.index import Index, Signature
-from sysenv_ns.host.layout import Tree
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    from sysenv_ns.host.index import Index
+    from sysenv_ns.host.layout import Tree
+    from sysenv_ns.host.signs import Signature
 
 FORMAT_VERSION = 5
 _LIMIT = 512 << 20  # bytes of an index: of 140,000 files it has 13 MB
@@ -145,11 +147,12 @@ def _holds_still(watched: str) -> bool:
         try:
             found = lstat(path)
         except OSError:
-            now = ""
-        else:  # as `signature` and `_told` tell it
-            size = 0 if found.st_mode & kind == directory else found.st_size
-            now = f"{found.st_ctime_ns} {size} {found.st_ino}"
-        if now != known:
+            if known:
+                return False
+            continue
+        # As `signature` and `_told` tell it.
+        size = 0 if found.st_mode & kind == directory else found.st_size
+        if known != f"{found.st_ctime_ns} {size} {found.st_ino}":
             return False
     return True
 
@@ -169,6 +172,8 @@ def _signature(told: str) -> Signature | None:
 
 def load(layer: Path, tree: Tree) -> Index | None:
     """The index of the last walk over a tree; None if it must be mirrored as a whole."""
+    from sysenv_ns.host.index import Index  # most starts find nothing to be mirrored
+
     data = read(layer, f"{slug(tree)}.json")
     seen = read(layer, f"{slug(tree)}.index.json")
     if not is_of(tree, data) or data.get("surplus"):

@@ -16,9 +16,10 @@ from pathlib import Path
 from sysenv_ns import policy
 from sysenv_ns.environment import transaction
 from sysenv_ns.host import layout, refresh, roots
-from sysenv_ns.host.index import Again, Index, Signature, holder
+from sysenv_ns.host.index import Again, Index, holder
 from sysenv_ns.host.layout import LayerPlan, Tree
 from sysenv_ns.host.records import ATTRIBUTES, Data
+from sysenv_ns.host.signs import Signature, of_packages
 from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import is_below
@@ -82,7 +83,7 @@ class Job:
 def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "") -> Job:
     """Find out what is out of date; `thorough` checks every file, `also` names a tree whose top is mirrored again."""
     surplus = roots.surplus_roots(plan.trees, policy.DATA_ROOTS)
-    signs = refresh.package_signs()  # before anything is looked at
+    signs = of_packages()  # before anything is looked at
     anew = Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
     if layer is None:
         return anew

@@ -13,12 +13,11 @@ import pwd
 import stat
 import sys
 from collections.abc import Iterator
-from types import NoneType
 
 from sysenv_ns import policy
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import survey
-from sysenv_ns.kernel import children, idmap, mountinfo, outcome, syscalls
+from sysenv_ns.kernel import children, idmap, mountinfo, namespace, outcome, syscalls
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.mapped import apparmor, boot, trees
 from sysenv_ns.mapped.trees import Part
@@ -137,31 +136,12 @@ def _group(uid: int) -> int:
 
 @contextlib.contextmanager
 def _user_namespace(id_map: IdMap) -> Iterator[int]:
-    """A user namespace with this map, owned by root; only a waiting child is ever in it."""
-    ready, ready_end = os.pipe()
-    wait_end, go_on = os.pipe()
-
-    def wait() -> None:
-        os.close(go_on)
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        children.write_all(ready_end, b"1")
-        os.read(wait_end, 1)
-
-    child = children.Child(wait, "sysenv-ns-ids")
-    os.close(ready_end)
-    os.close(wait_end)
+    """A user namespace with this map, owned by root, with nobody in it."""
+    descriptor = namespace.make(lambda pid: idmap.install_as_root(pid, id_map))
     try:
-        if os.read(ready, 1):
-            idmap.install_as_root(child.pid, id_map)
-            descriptor = os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                yield descriptor
-            finally:
-                os.close(descriptor)
+        yield descriptor
     finally:
-        os.close(ready)
-        os.close(go_on)
-        child.wait(NoneType)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, state
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.files.view import Upper
-from sysenv_ns.host import refresh, standins
+from sysenv_ns.host import signs, standins
 from sysenv_ns.kernel import namespace, operations, syscalls
 from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.kernel.overlay import UnionMount
@@ -41,7 +41,7 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
         path.mkdir(mode=0o755, exist_ok=True)
     own = driver.of(environment)
     own.agree(store, reporter.ask, by_name=True)
-    signs = refresh.signs()  # before the base is compared with the host
+    before = signs.of_programs()  # before the base is compared with the host
     host = config.host(store, environment)
     points = own.points(host)
     with own.prepare(store, environment, host, reporter) as prepared:
@@ -53,7 +53,7 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
         for name, plan in plans.items():
             (memory / name).mkdir()
             os.close(operations.execute(plan, str(memory / name), reporter.operation))
-        state.record(environment, prepared.layers, signs)
+        state.record(environment, prepared.layers, before)
     added = (*own.additions(environment.id_map, host), standins.prompt(environment.name))
     rules = contents.of_environment(host, added)
     upper = Upper(environment.changes(points), own.marks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sysenv_ns import documents, policy
 from sysenv_ns.environment.store import Environment, Store
-from sysenv_ns.host import refresh
+from sysenv_ns.host import signs
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
 
@@ -104,7 +104,7 @@ def _unmerged(old: Old, environment: Environment) -> tuple[str, ...]:
     signatures = _signatures(old)
     others = [path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS]
     own = origin.owned(environment, others)
-    return tuple(path for path in own if path in signatures and signatures[path] != refresh.current(path))
+    return tuple(path for path in own if path in signatures and signatures[path] != signs.current(path))
 
 
 def _signatures(old: Old) -> Mapping[str, object]:

@@ -27,7 +27,7 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.files.reader import Root
 from sysenv_ns.files.replacement import write_json, write_whole
-from sysenv_ns.host import refresh, standins
+from sysenv_ns.host import signs
 from sysenv_ns.paths import Path
 from sysenv_ns.records import asdict, dataclass
 
@@ -76,7 +76,7 @@ def current_accounts() -> str:
 
 def _state(paths: Iterable[str]) -> str:
     # Not hashlib: its import takes longer than all else here.
-    return f"{zlib.crc32(repr([refresh.current(path) for path in paths]).encode()):08x}"
+    return f"{zlib.crc32(repr([signs.current(path) for path in paths]).encode()):08x}"
 
 
 def is_current(key: str) -> bool:
@@ -283,6 +283,8 @@ def content(path: str) -> bytes | None:
     try:
         return reader.read(path, follow=True)
     except PermissionError:
+        from sysenv_ns.host import standins  # most starts take no state of the host
+
         return standins.content(path)
     except OSError:  # there is none, or an administrator has replaced it by something else
         return None
@@ -301,7 +303,7 @@ def _take(target: Path) -> None:
     from sysenv_ns.packages import dpkg
 
     target.mkdir(mode=0o755)
-    _store(target, SIGNATURES, documents.json_of(refresh.package_signs()).encode(), 0o644)
+    _store(target, SIGNATURES, documents.json_of(signs.of_packages()).encode(), 0o644)
     status = content(_STATUS) or b""
     _store(target, _STATUS, status, 0o644)
     names = sorted(_names(_ALTERNATIVES))

@@ -82,7 +82,8 @@ def _remove_left_over() -> None:
         number = path.name.split("-")[2]
         if number.isdecimal() and not Path("/proc", number).exists():
             disks.remove_left_over(number)
-            subprocess.run(["rm", "-rf", path], check=False)  # not shutil.rmtree: a tree may be deeper than it gets
+            # Not shutil.rmtree: a tree may be deeper than it gets.
+            subprocess.run(["rm", "-rf", path], check=False, timeout=600)
 
 
 def _group_names() -> list[str]:
@@ -93,7 +94,7 @@ def _remove(prefix: str) -> None:
     with locked(_DATABASES):
         homes = _remove_accounts(prefix)
     for home in homes:  # others need not wait for what can take minutes
-        subprocess.run(["rm", "-rf", home], check=False, capture_output=True)
+        subprocess.run(["rm", "-rf", home], check=False, capture_output=True, timeout=600)
 
 
 def _remove_accounts(prefix: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -95,8 +96,14 @@ def _signature(path: Path) -> tuple[object, ...]:
     if stat.S_ISLNK(status.st_mode):
         content = path.readlink()
     elif stat.S_ISREG(status.st_mode):
-        content = (status.st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+        content = (status.st_mtime_ns, _digest(path, (status.st_ino, status.st_size, status.st_ctime_ns)))
     return (status.st_mode, status.st_uid, status.st_gid, content)
+
+
+@functools.lru_cache(maxsize=50_000)
+def _digest(path: Path, changed: tuple[int, ...]) -> bytes:
+    """Of what is in a file, which is read once for each change of it: the time of the inode's change tells of all."""
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def asked(machine: Machine) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .mirror import Mirror
-from .support import Result, Tool, wait_for
+from .support import Result, Tool, ended, ran, wait_for
 
 _PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
 _CONFIG = """
@@ -73,17 +73,8 @@ class Cluster:
 
     def run(self, tool: Tool, *command: str, limit: float = 240) -> Result:
         """The result of one of Slurm's programs, run by a tool's user."""
-        return subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            stdin=subprocess.DEVNULL,
-            cwd=tool.account.home,
-            env=tool.variables() | self.variables(),
-            **tool.account.become(),
-        )
+        variables = tool.variables() | self.variables()
+        return ran(command, limit=limit, cwd=tool.account.home, env=variables, **tool.account.become())
 
     def array(self, tool: Tool, count: int, *command: str, options: Sequence[str] = ()) -> list[str]:
         """What the tasks of a job array have printed, in their order; the job has ended when this returns."""
@@ -120,7 +111,7 @@ class Cluster:
         for pid in [daemon.pid, *doomed, *(child for step in doomed for child in _descendants(step))]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        daemon.wait(30)
+        ended(daemon)
 
 
 @contextlib.contextmanager
@@ -184,16 +175,13 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait(10)
     except subprocess.TimeoutExpired:
         daemon.kill()
-        daemon.wait()
+        ended(daemon)
 
 
 def _idle(cluster: Cluster) -> list[str]:
     """The nodes that wait for work."""
     command = ["sinfo", "--noheader", "--Node", "--states=idle", "--format=%N"]
-    result = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | cluster.variables(), timeout=30
-    )
-    return result.stdout.split()
+    return ran(command, env=os.environ | cluster.variables()).stdout.split()
 
 
 def _steps(place: Path) -> list[int]:

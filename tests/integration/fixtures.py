@@ -294,6 +294,17 @@ def new_machine(host_image: Path, tool: Tool) -> Iterator[Machine]:
 
 
 @pytest.fixture
+def small_environment(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Environment]:
+    """A new one of a small host, where apt and dpkg have little to read; without root, of this one."""
+    if not ROOT_RUN:
+        yield request.getfixturevalue("new_environment")
+        return
+    machine: Machine = request.getfixturevalue("machine")
+    yield machine.create()
+    machine.tool.end(machine.environment.name)
+
+
+@pytest.fixture
 def packages(shared: Path) -> Path:
     """A directory for packages that all can read."""
     path = shared / "packages"
@@ -302,9 +313,11 @@ def packages(shared: Path) -> Path:
 
 
 @pytest.fixture
-def memory_store(tool: Tool) -> Iterator[Tool]:
-    """The tool with a store on a file system in memory."""
+def memory_store(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Tool]:
+    """The tool with a store without a base on a file system in memory; of a small host, whose base is soon built."""
     stays_on_its_file_system(tool)
+    if ROOT_RUN:
+        tool = request.getfixturevalue("new_machine").tool
     if not os.access(IN_MEMORY, os.W_OK):
         pytest.skip(f"there is no {IN_MEMORY}")
     path = IN_MEMORY / f"sysenv-test-{os.getpid()}"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .machines import Machine
 from .mirror import Mirror
-from .support import Account, Tool, wait_for
+from .support import Account, Tool, ended, wait_for
 
 _USER, _PASSWORD = "me", "secret"
 # bcrypt, the one form that docker-registry reads: perl -e 'print crypt("secret", q($2b$05$abcdefghijklmnopqrstuu))'
@@ -123,7 +123,7 @@ def running(place: Path, mirror: Mirror) -> Iterator[Registry]:
         yield Registry(address, place)
     finally:
         process.terminate()
-        process.wait(30)
+        ended(process)
 
 
 def _answers(address: str) -> bool:

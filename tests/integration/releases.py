@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, describe
+from .support import ROOT_RUN, describe, ran
 
 _ON_RELEASE = Path(__file__).parents[2] / "helpers" / "on-release"
 _LIMIT = 1800  # seconds
@@ -22,8 +21,6 @@ def run(release: str, script: str, *options: str) -> str:
     if not ROOT_RUN or shutil.which("debootstrap") is None:
         pytest.skip("making a system needs root and debootstrap")
     command = [str(_ON_RELEASE), *options, release, "sh", "-ec", script]
-    result = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_LIMIT
-    )
+    result = ran(command, limit=_LIMIT)
     assert result.returncode == 0, describe(result)
     return result.stdout + result.stderr

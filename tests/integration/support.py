@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .processes import left
 
 Argument = str | bytes
 Result = subprocess.CompletedProcess[str]
@@ -27,6 +29,11 @@ _SLOWNESS = float(os.environ.get("SYSENV_SLOWNESS", "1"))  # of this machine: mo
 START_LIMIT = 60.0 * _SLOWNESS  # seconds for a command that does nothing long itself
 BASE_LIMIT = 300.0 * _SLOWNESS  # seconds for a first start, which builds the base
 APT_LIMIT = 600.0 * _SLOWNESS  # seconds for an installation
+_PATIENCE = 10  # seconds for what was killed to end
+
+USER_PREFIX = "sysenv-test-"
+# What root keeps for the users of the tests; the directory itself stays there.
+ROOT_STORES = Path("/var/lib/sysenv-ns/users")
 
 _APT = """
 [ "$SYSENV_NS" = "$1" ] && [ "$(cat /etc/debian_chroot)" = "$1" ] || { echo "not in the environment $1" >&2; exit 99; }
@@ -186,10 +193,70 @@ def finish(process: subprocess.Popen[str], stdin: str = "", limit: float = START
     try:
         output, errors = process.communicate(stdin, timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        raise AssertionError(f"{process.args!r} took over {limit} s\n{tail(output)}\n{tail(errors)}") from None
+        raise _given_up(process, f"took over {limit} s") from None
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def ran(command: Sequence[Argument | Path], stdin: str = "", limit: float = START_LIMIT, **keywords: Any) -> Result:
+    """The result of any program, which is killed with all it started after `limit` seconds."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", start_new_session=True, **keywords
+    )
+    return finish(process, stdin, limit)
+
+
+def line(process: subprocess.Popen[str], limit: float = START_LIMIT, *, of_errors: bool = False) -> str:
+    """The next line that a process prints, which it has to do within `limit` seconds."""
+    stream = process.stderr if of_errors else process.stdout
+    assert stream is not None
+    return _read(process, stream.readline, "line", limit)
+
+
+def rest(process: subprocess.Popen[str], limit: float = START_LIMIT) -> str:
+    """All that a process prints until it closes its output, which it has to do within `limit` seconds."""
+    assert process.stdout is not None
+    return _read(process, process.stdout.read, "end of its output", limit)
+
+
+def _read(process: subprocess.Popen[str], read: Callable[[], str], what: str, limit: float) -> str:
+    said: list[str] = []
+    # What is buffered cannot be asked for; a reader that never gets anything holds nothing up.
+    reader = threading.Thread(target=lambda: said.append(read()), daemon=True)
+    reader.start()
+    reader.join(limit)
+    if not said:
+        raise _given_up(process, f"printed no {what} within {limit} s")
+    if not said[0]:
+        raise _given_up(process, f"printed no {what}")
+    return said[0]
+
+
+def ended(process: subprocess.Popen[Any], limit: float = START_LIMIT) -> int:
+    """The status of a process, which has to end within `limit` seconds, whoever has its pipes."""
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        raise _given_up(process, f"did not end within {limit} s") from None
+
+
+def _given_up(process: subprocess.Popen[Any], why: str) -> AssertionError:
+    """What to say of a process that is killed with its group: what it has said, and what was left of it.
+
+    A descendant in another session may have its pipes, and go on.
+    """
+    around = left(process)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        group = os.getpgid(process.pid)  # of another process, if this one has been waited for
+        if process.returncode is None:
+            (os.killpg if group == process.pid else os.kill)(process.pid, signal.SIGKILL)
+    try:
+        said = process.communicate(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as late:
+        said = late.output, late.stderr
+        around = [*around, "and after it was killed:", *left(process)]
+    parts = (part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in said)
+    return AssertionError("\n".join([f"{process.args!r} {why}", *map(tail, parts), *around]))
 
 
 def succeeded(result: Result) -> Result:
@@ -210,8 +277,7 @@ def sleeper(environment: Environment, *command: str) -> subprocess.Popen[str]:
     """A session that stays; `command` precedes the program that sleeps."""
     script = "echo ready; exec sleep 300"
     process = environment.tool.start("exec", environment.name, "--", *command, "sh", "-c", script)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     return process
 
 
@@ -266,70 +332,3 @@ def processes_of(uids: range) -> list[int]:
             if entry.name.isdecimal() and entry.stat().st_uid in uids:
                 found.append(int(entry.name))
     return found
-
-
-SYSTEM_DIRECTORIES = ("/usr", "/etc", "/var", "/opt", "/boot", "/srv")
-# What daemons of a living host write at any time, and scratch space.
-_UNSTEADY = ("/var/log", "/var/tmp", "/var/lib/sudo", "/var/lib/systemd", "/var/spool")
-# Another session of these tests may make users at any time: its lines do not count here, nor copies of these files.
-_ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
-# What root keeps for the users of the tests; the directory itself stays there.
-ROOT_STORES = Path("/var/lib/sysenv-ns/users")
-_CHECKOUT = str(Path(__file__).resolve().parents[2])  # it may lie there: pytest and Python keep what they like in it
-_PASSED_OVER = {*_UNSTEADY, "/etc/.pwd.lock", str(ROOT_STORES.parent), _CHECKOUT}
-_WITHOUT_TIMES = {os.path.dirname(path) for path in _PASSED_OVER}
-_MADE_MEANWHILE = re.compile(rf"({'|'.join(_ACCOUNTS)})(-|\+|\.lock|\.[0-9]+)")
-USER_PREFIX = "sysenv-test-"
-
-Signature = tuple[int, ...]
-
-
-@dataclass
-class Fingerprint:
-    """What the host's system directories look like: everything that any write to them changes."""
-
-    entries: dict[str, Signature] = field(default_factory=dict)
-
-    @classmethod
-    def take(cls) -> Fingerprint:
-        """Read the directories now."""
-        entries: dict[str, Signature] = {f"/{name}": () for name in os.listdir("/")}
-        for directory in SYSTEM_DIRECTORIES:
-            entries.update(_walk(directory))
-        return cls(entries)
-
-    def difference(self, later: Mapping[str, Signature]) -> list[str]:
-        """The paths that came, went or changed."""
-        paths = sorted(self.entries.keys() | later.keys())
-        return [path for path in paths if self.entries.get(path) != later.get(path)]
-
-
-def _walk(directory: str) -> Iterator[tuple[str, Signature]]:
-    waiting = [directory]
-    while waiting:
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
-            os.scandir(waiting.pop()) as entries,
-        ):
-            for entry in entries:
-                if entry.path in _PASSED_OVER or _MADE_MEANWHILE.fullmatch(entry.path):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                with contextlib.suppress(FileNotFoundError):  # it alone is gone
-                    yield entry.path, _entry_signature(entry)
-
-
-def _entry_signature(entry: os.DirEntry[str]) -> Signature:
-    if entry.path in _ACCOUNTS:
-        return _lines(entry.path)
-    status = entry.stat(follow_symlinks=False)
-    size = 0 if entry.is_dir(follow_symlinks=False) else status.st_size
-    times = () if entry.path in _WITHOUT_TIMES else (status.st_mtime_ns, status.st_ctime_ns)
-    return (status.st_mode, status.st_uid, status.st_gid, size, status.st_ino, *times)
-
-
-def _lines(path: str) -> Signature:
-    """What an account database says of all users but those of these tests."""
-    lines = Path(path).read_text(errors="replace").splitlines()
-    return tuple(hash(line) for line in lines if not line.startswith(USER_PREFIX))

@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from .support import (
     Tool,
     describe,
     processes_of,
+    ran,
     refused,
     succeeded,
     wait_for,
@@ -87,9 +87,7 @@ def test_closed_streams_stay_closed(new_environment: Environment, closed: str, n
     script = f'"$@" {closed}; echo status=$?'
     inside = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] || touch /opt/closed$n; done"
     command = ["sh", "-c", script, "sh", str(tool.launcher), "exec", new_environment.name, "--", "sh", "-c", inside]
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=tool.variables(), cwd="/", **tool.account.become()
-    )
+    result = succeeded(ran(command, env=tool.variables(), cwd="/", **tool.account.become()))
     assert result.stdout == "status=0\n", result.stderr
     assert new_environment.sh("cd /opt; ls -d closed* | tr -d a-z").split() == numbers
 
@@ -103,15 +101,7 @@ def test_an_ignored_sigchld_is_handed_down(environment: Environment) -> None:
     )
     python = str(tool.launcher.parents[1] / ".venv" / "bin" / "python")
     command = [python, "-I", "-m", "sysenv_ns", "exec", environment.name, "--", "grep", "SigIgn", "/proc/self/status"]
-    result = subprocess.run(
-        [python, "-I", "-c", script, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=tool.variables(),
-        cwd="/",
-        **tool.account.become(),
-    )
+    result = ran([python, "-I", "-c", script, *command], env=tool.variables(), cwd="/", **tool.account.become())
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.split()[1], 16) >> (signal.SIGCHLD - 1) & 1
 

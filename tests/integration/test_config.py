@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import replace
 
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, START_LIMIT, Environment, Tool, refused, succeeded
+from .support import BASE_LIMIT, Environment, Tool, ran, refused, succeeded
 
 
 @pytest.fixture
@@ -194,17 +193,7 @@ def test_the_files_are_read_once_for_a_start(new_environment: Environment, verb:
     python = tool.launcher.parents[1] / ".venv" / "bin" / "python"
     command = [str(python), "-I", "-c", _WATCH, str(log), verb, new_environment.name]
     command += ["--", "true"] if verb == "exec" else []
-    done = subprocess.run(
-        command,
-        env=tool.variables(),
-        cwd=tool.account.home,
-        check=False,
-        input="true\n",
-        text=True,
-        capture_output=True,
-        timeout=START_LIMIT,
-        **tool.account.become(),
-    )
+    done = ran(command, "true\n", env=tool.variables(), cwd=tool.account.home, **tool.account.become())
     assert done.returncode == 0, done.stderr
     opened = log.read_text().splitlines()
     log.unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .mirror import Mirror
-from .support import Environment, Result, finish, succeeded, wait_for
+from .support import Environment, Result, ran, succeeded, wait_for
 
 _PACKAGES = (
     *("postgresql", "redis-server", "nginx-light", "mariadb-server", "openssh-server", "openssh-client"),
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def equipped(shared_environment: Environment, mirror: Mirror) -> Environment:
     """An environment with all daemons installed."""
-    mirror.install(shared_environment, *_PACKAGES)
+    mirror.install(shared_environment, "--no-install-recommends", *_PACKAGES)
     return shared_environment
 
 
@@ -246,18 +245,7 @@ def _ssh(servers: Environment, key: Path, port: str) -> list[str]:
 def _on_host(servers: Environment, command: Sequence[str]) -> Result:
     """Run a command as the user, outside any environment."""
     account = servers.tool.account
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-        env=servers.tool.variables(),
-        text=True,
-        start_new_session=True,
-        **account.become(),
-    )
-    return finish(process)
+    return ran(command, env=servers.tool.variables(), **account.become())
 
 
 def _make_key(servers: Environment, scratch: Path) -> Path:

@@ -23,6 +23,7 @@ from .support import (
     Tool,
     describe,
     finish,
+    line,
     processes_of,
     refused,
     succeeded,
@@ -107,8 +108,7 @@ def _servers(tool: Tool) -> list[str]:
 @pytest.mark.modes("fuse")
 def test_server_ends_with_the_environment(environment: Environment) -> None:
     session = environment.tool.start("exec", environment.name, "--", "sh", "-c", "echo ready; exec sleep 300")
-    assert session.stdout is not None
-    assert session.stdout.readline() == "ready\n"
+    assert line(session) == "ready\n"
     assert len(_servers(environment.tool)) == 1
     assert [process["pid"] for process in environment.tool.status(environment.name)["processes"]] == [session.pid]
     session.kill()
@@ -178,8 +178,7 @@ def test_sessions_through_sudo_share_the_environment(environment: Environment) -
     first = environment.tool.start(
         "exec", environment.name, "--", "sh", "-c", "echo one > /run/x; echo r; exec sleep 300"
     )
-    assert first.stdout is not None
-    assert first.stdout.readline() == "r\n"
+    assert line(first) == "r\n"
     assert environment.sh("cat /run/x") == "one\n"
     commands = [process["command"] for process in environment.tool.status(environment.name)["processes"]]
     assert commands == ["sleep 300"]

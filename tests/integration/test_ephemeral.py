@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Environment, Tool, describe, end, finish, refused, sleeper, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, Tool, describe, end, finish, line, refused, sleeper, succeeded, wait_for
 
 _LOOK = """
 echo "$SYSENV_NS $(cat /etc/debian_chroot)"
@@ -69,8 +69,7 @@ def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
     tool = machine.tool
     options = (*tool.options, "--ephemeral")
     process = tool.start("exec", *options, "--", "sh", "-c", "touch /usr/new; echo $SYSENV_NS; exec sleep 300")
-    assert process.stdout is not None
-    name = process.stdout.readline().strip()
+    name = line(process).strip()
     assert name == f"ephemeral-{process.pid}"
     assert _names(tool) == [name]
     assert tool.status(name)["ephemeral"] == "memory"
@@ -131,8 +130,7 @@ def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
     """Though the environment below is removed meanwhile."""
     tool, source = machine.tool, _source(machine)
     process = tool.start("exec", "--ephemeral", source.name, "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
-    assert process.stdout is not None
-    brief = tool.environment(process.stdout.readline().strip())
+    brief = tool.environment(line(process).strip())
     assert _names(tool) == [brief.name, source.name]
     for command in (
         ("snapshot", brief.name),

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from sysenv_ns.kernel import writeback
 
-from . import disks
+from . import disks, machines
 from .debs import Deb, change, program, states
 from .machines import Machine
 from .support import (
@@ -27,7 +28,9 @@ from .support import (
     Tool,
     describe,
     end,
+    ended,
     finish,
+    line,
     refused,
     sleeper,
     stays_on_its_file_system,
@@ -39,17 +42,36 @@ _MEBIBYTE = 1 << 20
 _INSTALL = 'dpkg --install "$@"'
 
 
-@contextlib.contextmanager
-def _disk(tool: Tool, kind: str) -> Iterator[tuple[disks.Disk, Tool]]:
-    """A file system, and the tool with its store there."""
-    stays_on_its_file_system(tool)
-    with disks.disk(kind, tool.account) as disk:
-        store = tool.at(disk.directory / "store")
-        try:
-            yield disk, store
-        finally:
-            for path in store.store.glob("envs/*"):  # what runs keeps the disk busy
-                store.run("stop", path.name, "--time", "0")
+@dataclass(frozen=True)
+class _Small:
+    """What makes a small host in the test's mode, whose base is built in a moment."""
+
+    image: Path
+    tool: Tool
+
+    @contextlib.contextmanager
+    def with_disks(self, *kinds: str) -> Iterator[tuple[Machine, list[disks.Disk]]]:
+        """One that has such file systems, and on the first the store."""
+        stays_on_its_file_system(self.tool)
+        with contextlib.ExitStack() as stack:
+            made = [stack.enter_context(disks.disk(kind, self.tool.account)) for kind in kinds]
+            machine = stack.enter_context(machines.copied(self.image, self.tool))
+            yield replace(machine, tool=machine.tool.at(made[0].directory / "store")), made
+
+    @contextlib.contextmanager
+    def with_disk(self, kind: str) -> Iterator[tuple[disks.Disk, Tool]]:
+        """A file system, and the tool with its store there."""
+        with self.with_disks(kind) as (machine, (disk,)):
+            try:
+                yield disk, machine.tool
+            finally:
+                for path in machine.tool.store.glob("envs/*"):  # what runs keeps the disk busy
+                    machine.tool.run("stop", path.name, "--time", "0")
+
+
+@pytest.fixture
+def small(host_image: Path, tool: Tool) -> _Small:
+    return _Small(host_image, tool)
 
 
 def _create(tool: Tool, name: str = "first") -> Environment:
@@ -71,12 +93,12 @@ def packages(shared: Path) -> Iterator[Path]:
 
 
 @pytest.mark.modes("full", "single", more=("root",))
-def test_power_cut(tool: Tool, packages: Path) -> None:
+def test_power_cut(small: _Small, packages: Path) -> None:
     """What create and dpkg have finished is there afterwards, whole; what nobody synced is not."""
     files = {f"/usr/share/kept/{number}": f"{number}\n" * 5000 for number in range(20)}
-    kind = "xfs" if tool.mode == "single" else "ext4"
+    kind = "xfs" if small.tool.mode == "single" else "ext4"
     package = Deb("kept", "2", files={**files, "/etc/kept.conf": "as shipped\n"}).build(packages)
-    with _disk(tool, kind) as (disk, store):
+    with small.with_disk(kind) as (disk, store):
         environment = _create(store)
         _cut_power(disk)
         assert environment.sh("cat /etc/debian_chroot; id -u").split() == ["first", "0"]
@@ -105,13 +127,14 @@ def _cut_power(disk: disks.Disk) -> None:
 
 
 @pytest.mark.modes("full", "single", "root")
-def test_no_room(tool: Tool, packages: Path) -> None:
+def test_no_room(small: _Small, packages: Path) -> None:
     """The disk is full, or on btrfs the quota used up: all that was there stays, and with room everything goes on."""
     large = Deb("large", files={"/usr/share/large": "text\n" * (2 * _MEBIBYTE)}).build(packages)
-    small = program("small").build(packages)
-    kind, number = {"full": ("btrfs", "EDQUOT"), "single": ("ext4", "ENOSPC"), "root": ("tmpfs", "ENOSPC")}[tool.mode]
-    with _disk(tool, kind) as (disk, store):
-        if tool.mode != "root":
+    little = program("little").build(packages)
+    mode = small.tool.mode
+    kind, number = {"full": ("btrfs", "EDQUOT"), "single": ("ext4", "ENOSPC"), "root": ("tmpfs", "ENOSPC")}[mode]
+    with small.with_disk(kind) as (disk, store):
+        if mode != "root":
             with disk.room(16 * _MEBIBYTE):
                 refused(
                     store.run("create", *store.options, "first", limit=BASE_LIMIT), 1, "base", number, "free some space"
@@ -120,28 +143,28 @@ def test_no_room(tool: Tool, packages: Path) -> None:
                 assert [path for path in store.store.glob("*/*/*") if path.name.startswith("new-")] == []
                 assert list((store.store / "trash").iterdir()) == []
         environment = _create(store)
-        change(environment, f"{_INSTALL}; echo kept > /usr/kept", str(small))
+        change(environment, f"{_INSTALL}; echo kept > /usr/kept", str(little))
         _create(store, "second").sh("cp -r /etc /srv/etc")
         with disk.room((8 if number == "EDQUOT" else 4) * _MEBIBYTE):  # a quota counts what is yet to be freed
             failed = _try_to_install(environment, large)
             assert failed.returncode == 1, describe(failed)
             assert "No space left" in failed.stderr or "quota exceeded" in failed.stderr, describe(failed)
-            assert environment.sh("small; cat /usr/kept") == "small 1\nkept\n"
+            assert environment.sh("little; cat /usr/kept") == "little 1\nkept\n"
             said = succeeded(store.run("remove", "second")).stderr
-            if tool.mode == "single":  # a quota leaves the disk room, and so does the small store of root
+            if mode == "single":  # a quota leaves the disk room, and so does the small store of root
                 assert "to free the room of what was removed: sysenv-ns remove --purge" in said
             succeeded(store.run("remove", "--undo"))
             succeeded(store.run("remove", "--purge", "second"))
-        assert states(environment, "small") == {"small": "ii 1"}
+        assert states(environment, "little") == {"little": "ii 1"}
         change(environment, _INSTALL, str(large))
         assert environment.audit() == ""
         store.end("first")
 
 
 @pytest.mark.modes("full", more=("root",))
-def test_read_only_store(tool: Tool) -> None:
+def test_read_only_store(small: _Small) -> None:
     """Nothing can be changed, and each command says so; what only reads works."""
-    with _disk(tool, "ext4") as (disk, store):
+    with small.with_disk("ext4") as (disk, store):
         environment = _create(store)
         environment.sh("echo kept > /usr/kept")
         disk.allow_writing(False)
@@ -160,9 +183,9 @@ def test_read_only_store(tool: Tool) -> None:
 
 
 @pytest.mark.modes("single", more=("root",))
-def test_store_moved_to_another_path(tool: Tool) -> None:
+def test_store_moved_to_another_path(small: _Small) -> None:
     """The base comes along and is not built again."""
-    with _disk(tool, "tmpfs") as (_, store):
+    with small.with_disk("tmpfs") as (_, store):
         first = _create(store)
         first.sh("echo kept > /usr/kept; mv /usr/share/doc /usr/share/moved")
         before = _layers(store)
@@ -175,10 +198,11 @@ def test_store_moved_to_another_path(tool: Tool) -> None:
 
 
 @pytest.mark.modes("full", more=("root",))
-def test_store_copied_to_another_disk(tool: Tool, packages: Path) -> None:
+def test_store_copied_to_another_disk(small: _Small, packages: Path) -> None:
     """By root with all attributes, and back: other inodes, another kind of file system, the same files."""
     package = program("carried").build(packages)
-    with _disk(tool, "tmpfs") as (_, store), _disk(tool, "xfs") as (_, other):
+    with small.with_disks("tmpfs", "xfs") as (machine, (_, xfs)):
+        store, other = machine.tool, machine.tool.at(xfs.directory / "store")
         first = _create(store)
         change(first, f"{_INSTALL}; rm -r /usr/share/doc; chmod 700 /usr/bin/sort; chown 33 /usr/bin/tac", str(package))
         before, probe = _layers(store), "stat -c '%n %a %U %s' /usr/bin/* /etc/carried.conf; ls /usr/share"
@@ -201,11 +225,12 @@ def _layers(tool: Tool) -> dict[str, int]:
 
 
 @pytest.mark.modes("single", more=("root",))
-def test_home_in_memory(tool: Tool) -> None:
+def test_home_in_memory(small: _Small) -> None:
     """The store is where it is without SYSENV_NS_HOME, below a home that is a mount of its own."""
-    stays_on_its_file_system(tool)
-    with disks.disk("tmpfs", tool.account) as disk:
+    with small.with_disks("tmpfs") as (machine, (disk,)):
+        tool = machine.tool
         at_home = ["env", "--unset", "SYSENV_NS_HOME", f"HOME={disk.directory}", *tool.account.setpriv()]
+        at_home = [*machine.prefix, *at_home]
         store = tool.at(disk.directory / ".local/share/sysenv-ns")
         command = (
             "exec",
@@ -256,8 +281,7 @@ def test_time_namespace(environment: Environment, first: str) -> None:
     prefixes = {"outside": (), "shifted": (*shifted, *environment.tool.account.setpriv())}
     script = "echo ready; exec sleep 300"
     session = environment.tool.start("exec", environment.name, "--", "sh", "-c", script, prefix=prefixes[first])
-    assert session.stdout is not None
-    assert session.stdout.readline() == "ready\n"
+    assert line(session) == "ready\n"
     (process,) = environment.tool.status(environment.name)["processes"]
     probe = 'test "$(readlink /proc/self/ns/mnt)" = "$(readlink "/proc/$1/ns/mnt")"'
     for prefix in prefixes.values():
@@ -294,7 +318,7 @@ def test_reboot(environment: Environment) -> None:
     finally:
         if stranger:
             stranger.kill()
-            stranger.wait()
+            ended(stranger)
 
 
 _REPLACE = """

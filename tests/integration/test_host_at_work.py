@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Environment, describe, finish, keeps_files_of_the_host, succeeded
+from .support import BASE_LIMIT, Environment, describe, finish, keeps_files_of_the_host, line, succeeded
 
 # As dpkg does it: locked, its journal has what the database is to become. Ends with its standard input.
 _DPKG = """
@@ -29,8 +29,7 @@ os.unlink("updates/0000")
 def _host_at_work(machine: Machine, lock: str) -> subprocess.Popen[str]:
     command = [*machine.prefix, "python3", "-c", _DPKG, f"/var/lib/dpkg/{lock}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     return process
 
 
@@ -46,12 +45,11 @@ def test_a_base_waits_for_the_hosts_dpkg(new_machine: Machine, lock: str) -> Non
         at_work = _host_at_work(new_machine, lock)
         starting = new_machine.tool.start(*command)
         try:
-            assert starting.stderr is not None
-            notice = starting.stderr.readline()
+            notice = line(starting, of_errors=True)
             assert f"process {at_work.pid}" in notice, notice
             assert starting.poll() is None
         finally:
-            at_work.communicate("")
+            finish(at_work)
         result = finish(starting, limit=BASE_LIMIT)
         assert result.returncode == 0, describe(result)
         _is_whole(new_machine, environment)
@@ -63,8 +61,7 @@ def test_a_journal_that_is_being_emptied(machine: Machine) -> None:
     environment = machine.create()
     machine.sh("touch /var/lib/dpkg/updates/0001; echo >> /var/lib/dpkg/status")
     starting = environment.tool.start("exec", environment.name, "--", "true")
-    assert starting.stderr is not None
-    assert "/var/lib/dpkg/updates is not empty" in starting.stderr.readline()
+    assert "/var/lib/dpkg/updates is not empty" in line(starting, of_errors=True)
     machine.sh("rm /var/lib/dpkg/updates/0001")
     succeeded(finish(starting))
     _is_whole(machine, environment)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import Environment, end, finish, keeps_files_of_the_host, sleeper, succeeded, wait_for
+from .support import Environment, end, finish, keeps_files_of_the_host, line, sleeper, succeeded, wait_for
 
 pytestmark = [pytest.mark.modes("full", more=("single",)), pytest.mark.together]  # they drop caches
 
@@ -128,8 +128,7 @@ def _seen(
 ) -> tuple[AbstractSet[object], dict[str, object]]:
     """The listing, and what is seen of files, after each has been changed as its number says and one has been added."""
     session = environment.tool.start("exec", environment.name, "--", "python3", "-c", _SESSION)
-    assert session.stdout is not None
-    assert session.stdout.readline() == "ready\n"
+    assert line(session) == "ready\n"
     for name in sorted(names):
         machine.sh(ROWS[int(name[0])].script, f"/opt/changes/{name}")
     machine.sh("echo > /opt/changes/added")
@@ -148,7 +147,7 @@ def _ask(session: subprocess.Popen[str], endings: str) -> dict[str, object]:
     assert session.stdout is not None
     session.stdin.write(f"{endings}\n")
     session.stdin.flush()
-    answer = json.loads(session.stdout.readline())
+    answer = json.loads(line(session))
     assert isinstance(answer, dict)
     return answer
 
@@ -243,4 +242,4 @@ def _shown(session: subprocess.Popen[str], name: str) -> tuple[str, int]:
     assert session.stdout is not None
     session.stdin.write(f"{name}\n")
     session.stdin.flush()
-    return session.stdout.readline().rstrip("\n"), int(session.stdout.readline())
+    return line(session).rstrip("\n"), int(line(session))

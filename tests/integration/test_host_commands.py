@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import Environment, Result, finish, refused, succeeded, wait_for
+from .support import Environment, Result, finish, line, refused, succeeded, wait_for
 from .terminals import close, spawn
 
 pytestmark = pytest.mark.modes("full", more=("single",))
@@ -182,8 +182,7 @@ def test_signals_and_the_end_of_either_side(environment: Environment) -> None:
     command = ("exec", _identity(environment), environment.name, "--", str(tool.launcher), "host", "run", "--")
     for number, status in ((signal.SIGUSR1, 5), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
         process = tool.start(*command, "sh", "-c", script)
-        assert process.stdout is not None
-        word, pid = process.stdout.readline().split()
+        word, pid = line(process).split()
         assert word == "ready"
         process.send_signal(number)
         assert finish(process).returncode == status

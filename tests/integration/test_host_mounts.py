@@ -10,7 +10,7 @@ import pytest
 
 from .debs import Deb
 from .machines import Machine, output, unmerge_usr
-from .support import Argument, Environment, finish, stays_on_its_file_system, succeeded
+from .support import Argument, Environment, finish, line, stays_on_its_file_system, succeeded
 
 
 @pytest.fixture
@@ -321,8 +321,7 @@ def test_an_automount_is_triggered_by_its_use_alone(machine: Machine) -> None:
             machine.sh('mkdir -p "$1"', point)
             command = [*machine.prefix, "python3", "-c", _AUTOMOUNTER, point, "/mnt/log"]
             daemons.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-            assert daemons[-1].stdout is not None
-            assert daemons[-1].stdout.readline() == "waiting\n"
+            assert line(daemons[-1]) == "waiting\n"
         environment = machine.create()
         environment.sh('stat "$@"; ls -l / /opt /etc', *_TRIGGERS)
         assert log.read_text() == ""
@@ -336,7 +335,7 @@ def test_an_automount_is_triggered_by_its_use_alone(machine: Machine) -> None:
     finally:
         for daemon in daemons:
             daemon.kill()
-            daemon.communicate()
+            finish(daemon)
 
 
 def test_mounts_that_come_and_go_between_starts(machine: Machine) -> None:
@@ -400,8 +399,7 @@ def test_mounts_that_come_and_go_while_a_session_runs(machine: Machine) -> None:
     machine.sh("mount -t tmpfs test /opt/guest; echo guest > /opt/guest/file")
     environment = machine.create()
     session = environment.tool.start("exec", "test", "--", "sh", "-c", "echo ready; cat; sha256sum /opt/*/data")
-    assert session.stdout is not None
-    assert session.stdout.readline() == "ready\n"
+    assert line(session) == "ready\n"
     expected = machine.sh("sha256sum /opt/*/data")
     # In a directory that is the host's own it arrives, in a system directory with the next start.
     machine.sh("mount -t tmpfs test /mnt/stick; echo stick > /mnt/stick/file")

@@ -24,6 +24,7 @@ from .support import (
     describe,
     end,
     finish,
+    line,
     refused,
     sleeper,
     succeeded,
@@ -43,6 +44,12 @@ for number in range(3):
 time.sleep(300)
 """
 _STUBBORN = "trap '' TERM; echo ready; while :; do sleep 1; done"
+
+
+@pytest.fixture
+def environment(shared_environment: Environment) -> Environment:
+    """One for all tests of this file: nothing runs in it before or after a test, and its files do not matter."""
+    return shared_environment
 
 
 def _kernel_complaints(since: float) -> list[str]:
@@ -124,8 +131,7 @@ def test_stop_kills_what_does_not_end(environment: Environment) -> None:
     tool = environment.tool
     obedient = sleeper(environment)
     stubborn = tool.start("exec", environment.name, "--", "sh", "-c", _STUBBORN)
-    assert stubborn.stdout is not None
-    assert stubborn.stdout.readline() == "ready\n"
+    assert line(stubborn) == "ready\n"
     begin = time.monotonic()
     result = tool.start("stop", environment.name, "--time", "2")
     assert finish(obedient).returncode == -signal.SIGTERM
@@ -160,8 +166,7 @@ def test_session_joins_while_stop_waits(environment: Environment) -> None:
     """It enters at once; that stop then ends it as well is what stop is for."""
     tool = environment.tool
     stubborn = tool.start("exec", environment.name, "--", "sh", "-c", _STUBBORN)
-    assert stubborn.stdout is not None
-    assert stubborn.stdout.readline() == "ready\n"
+    assert line(stubborn) == "ready\n"
     stopping = tool.start("stop", environment.name, "--time", "8")
     time.sleep(1)
     joining = environment.exec("true")

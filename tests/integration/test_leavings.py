@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from . import terminals
-from .support import ROOT_RUN, Environment, end, refused, succeeded, wait_for
+from .support import ROOT_RUN, Environment, end, finish, line, refused, rest, succeeded, wait_for
 
 pytestmark = pytest.mark.modes("full", more=("single", "sudo"))
 
@@ -115,10 +115,9 @@ def test_the_status_is_the_commands_own(environment: Environment, project: Path,
 def test_a_signal_is_the_commands(environment: Environment, project: Path) -> None:
     script = "trap 'touch caught; exit 3' USR1; echo ready; while :; do sleep 0.1; done"
     process = environment.tool.start("exec", environment.name, "--", "sh", "-c", script, cwd=project)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     process.send_signal(signal.SIGUSR1)
-    process.communicate()
+    finish(process)
     assert process.returncode == 3
     assert _foreign(environment, project) == []
 
@@ -128,8 +127,7 @@ def test_nobody_waits_for_the_parent(environment: Environment, project: Path) ->
     """A pipe that the command closes is closed, and a killed session leaves no command behind."""
     script = "echo said; exec >&- 2>&-; exec sleep 300"
     process = environment.tool.start("exec", environment.name, "--", "sh", "-c", script, cwd=project)
-    assert process.stdout is not None
-    assert process.stdout.read() == "said\n"
+    assert rest(process) == "said\n"
     end(process)
     wait_for(lambda: not environment.tool.status(environment.name)["processes"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, ROOT_RUN, Environment, Tool, describe, finish, refused, succeeded, wait_for
+from .support import BASE_LIMIT, ROOT_RUN, Environment, Tool, describe, finish, line, refused, succeeded, wait_for
 
 
 @pytest.mark.modes("full", "single", "root", more=("fuse", "sudo"))
@@ -81,8 +81,7 @@ def test_remove_leaves_nothing(tool: Tool) -> None:
 def test_second_session_joins_the_first(environment: Environment) -> None:
     tool = environment.tool
     first = tool.start("exec", environment.name, "--", "sh", "-c", "echo one > /run/first; echo ready; exec sleep 300")
-    assert first.stdout is not None
-    assert first.stdout.readline() == "ready\n"
+    assert line(first) == "ready\n"
     assert environment.sh("cat /run/first; echo two > /opt/second; echo $SYSENV_NS; id -u").split() == [
         *("one", environment.name, "0")
     ]

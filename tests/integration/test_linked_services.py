@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, Environment, Result, Tool, refused, succeeded, wait_for
+from .support import ROOT_RUN, Environment, Result, Tool, ended, ran, refused, succeeded, wait_for
 
 pytestmark = pytest.mark.modes("full")
 
@@ -63,11 +63,8 @@ def test_a_unit_is_written_and_enabled(linked: Environment) -> None:
     assert _files(linked) == sorted([*expected, *expected])
     for unit in expected:
         assert (_units(linked) / "default.target.wants" / unit).resolve() == (_units(linked) / unit).resolve()
-    checked = subprocess.run(
+    checked = ran(
         ["systemd-analyze", "verify", "--user", *(str(_units(linked) / unit) for unit in expected)],
-        capture_output=True,
-        text=True,
-        check=False,
         env={"HOME": "/root", "XDG_RUNTIME_DIR": "/tmp", "PATH": "/usr/bin:/bin"},
     )
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
@@ -107,14 +104,7 @@ class _Manager:
         """A command where the manager can be seen, as its user."""
         account = self.tool.account
         variables = {**self.tool.variables(), "XDG_RUNTIME_DIR": str(self.runtime)}
-        return subprocess.run(
-            [*_as(account.uid, account.gid, self.process.pid), *command],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=variables,
-        )
+        return ran([*_as(account.uid, account.gid, self.process.pid), *command], env=variables)
 
     def systemctl(self, *words: str) -> Result:
         return self.run("/usr/bin/systemctl", "--user", "--no-pager", *words)
@@ -157,7 +147,7 @@ def manager(linked: Environment) -> Iterator[_Manager]:
             for path in (group, group / "cgroup.procs", *group.glob("cgroup.subtree_control")):
                 os.chown(path, account.uid, account.gid)
         process = _start(linked.tool, runtime, groups)
-        stack.callback(process.wait)
+        stack.callback(ended, process)
         stack.callback(process.terminate)
         wait_for((runtime / "systemd" / "private").exists)
         yield _Manager(linked.tool, process, runtime)

@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from .support import Environment, Result, Tool, describe, end, refused, sleeper, succeeded
+from .support import Environment, Result, Tool, describe, end, ran, refused, sleeper, succeeded
 
 _MAKE = r"""
 cat > /usr/local/bin/greet <<'END'
@@ -62,17 +61,7 @@ def _run(tool: Tool, path: Path | str, *arguments: str, stdin: str = "", **varia
     """Run a program of the host as the user, whose variables do not name the store."""
     become = {} if tool.prefix else tool.account.become()
     kept = {name: value for name, value in tool.variables().items() if name != "SYSENV_NS_HOME"}
-    return subprocess.run(
-        [*tool.prefix, str(path), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=tool.account.home,
-        env=kept | variables,
-        **become,
-    )
+    return ran([*tool.prefix, str(path), *arguments], stdin, cwd=tool.account.home, env=kept | variables, **become)
 
 
 @pytest.mark.modes("full", more=("single", "root"))

@@ -24,7 +24,9 @@ from .support import (
     Result,
     Tool,
     describe,
+    ended,
     finish,
+    line,
     refused,
     succeeded,
     wait_for,
@@ -378,7 +380,7 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
         wait_for(lambda: not _sleeping())
     else:
         process.kill()  # not its pipes: what is left of it has them, too
-        process.wait()
+        ended(process)
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             stream.close()
@@ -439,8 +441,12 @@ def test_what_was_frozen_makes_the_same(project: Project) -> None:
     for options in ((), ("--exact",)):
         result = succeeded(project.tool.run("freeze", *options, "test"))
         assert "left out; see the list at the end" in result.stderr
-        for line in ("/etc/secret: it is not readable by everybody", "/opt/large: 20000 bytes", "/srv/many/: 30 files"):
-            assert f"#   {line}" in result.stdout
+        for left_out in (
+            "/etc/secret: it is not readable by everybody",
+            "/opt/large: 20000 bytes",
+            "/srv/many/: 30 files",
+        ):
+            assert f"#   {left_out}" in result.stdout
         project.file.write_text(result.stdout)
         other = Project(project.machine, project.directory, f"other{len(options)}")
         done = other.done()
@@ -467,8 +473,7 @@ def test_refused(project: Project) -> None:
     project.write('release = "plan9/4"\npackages = ["m-a"]')
     succeeded(project.sync("--yes", "--force"))
     session = project.tool.start("exec", "test", "--", "sh", "-c", "echo ready; exec sleep 300")
-    assert session.stdout is not None
-    session.stdout.readline()
+    line(session)
     project.write('packages = ["m-b"]')
     refused(project.sync("--yes"), 1, "test is running: ", "sysenv-ns stop test")
     assert project.sync("--check").returncode == 1

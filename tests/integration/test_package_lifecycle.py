@@ -10,11 +10,17 @@ import pytest
 from .debs import Archive, Deb, assert_sound, attempt, change, program, states
 from .machines import output
 from .mirror import Mirror
-from .support import Environment, describe, finish, succeeded, wait_for
+from .support import Environment, describe, finish, line, succeeded, wait_for
 
 pytestmark = pytest.mark.modes("full", more=("single",))
 
 _AT_ONCE = 40  # packages that apt-cache is asked about in one go: it takes its time for each
+
+
+@pytest.fixture
+def environment(small_environment: Environment) -> Environment:
+    """Of a small host, but for what needs this one's packages."""
+    return small_environment
 
 
 def test_upgrade_then_dist_upgrade(environment: Environment, shared: Path) -> None:
@@ -72,17 +78,17 @@ def test_marks(environment: Environment, shared: Path) -> None:
     assert_sound(environment)
 
 
-def test_downgrade_to_an_older_version_of_the_archive(environment: Environment, mirror: Mirror) -> None:
+def test_downgrade_to_an_older_version_of_the_archive(new_environment: Environment, mirror: Mirror) -> None:
     package, newer, older = _package_with_two_versions(mirror)
     for version in (newer, older):
-        mirror.provide(environment, "--reinstall", "--allow-downgrades", f"{package}={version}")
+        mirror.provide(new_environment, "--reinstall", "--allow-downgrades", f"{package}={version}")
     for version in (newer, older):
-        environment.apt("install", "--allow-downgrades", f"{package}={version}")
-        assert states(environment, package) == {package: f"ii {version}"}
-        assert_sound(environment)
-    environment.apt("install", "--only-upgrade", package)
-    assert states(environment, package) == {package: f"ii {newer}"}
-    assert_sound(environment)
+        new_environment.apt("install", "--allow-downgrades", f"{package}={version}")
+        assert states(new_environment, package) == {package: f"ii {version}"}
+        assert_sound(new_environment)
+    new_environment.apt("install", "--only-upgrade", package)
+    assert states(new_environment, package) == {package: f"ii {newer}"}
+    assert_sound(new_environment)
 
 
 def _package_with_two_versions(mirror: Mirror) -> tuple[str, str, str]:
@@ -150,8 +156,7 @@ def _started(environment: Environment, script: str) -> subprocess.Popen[str]:
     """A session that is under way."""
     guarded = '[ "$SYSENV_NS" = "$1" ] || exit 99; echo ready; ' + script
     process = environment.tool.start("exec", environment.name, "--", "sh", "-ec", guarded, "sh", environment.name)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     return process
 
 
@@ -232,19 +237,19 @@ def test_alternatives(environment: Environment) -> None:
 
 
 @pytest.mark.parametrize("name", ["editor", "pager", "awk"])
-def test_alternative_of_the_host(environment: Environment, name: str) -> None:
+def test_alternative_of_the_host(new_environment: Environment, name: str) -> None:
     link = Path("/etc/alternatives") / name
     if not link.is_symlink():
         pytest.skip(f"the host has no alternatives for {name}")
     query = 'update-alternatives --query "$1" | sed -n s/^Value:\\ //p'
-    before = environment.sh(query, name)
+    before = new_environment.sh(query, name)
     assert before == f"{link.readlink()}\n"
-    change(environment, 'update-alternatives --install "/usr/bin/$1" "$1" /usr/bin/sort 1', name)
-    change(environment, 'update-alternatives --set "$1" /usr/bin/sort', name)
-    assert environment.sh(f'{query}; readlink -f "$(command -v "$1")"', name).split() == ["/usr/bin/sort"] * 2
-    change(environment, 'update-alternatives --auto "$1"; update-alternatives --remove "$1" /usr/bin/sort', name)
-    assert environment.sh(f'{query}; readlink "/etc/alternatives/$1"', name) == before * 2
-    assert_sound(environment)
+    change(new_environment, 'update-alternatives --install "/usr/bin/$1" "$1" /usr/bin/sort 1', name)
+    change(new_environment, 'update-alternatives --set "$1" /usr/bin/sort', name)
+    assert new_environment.sh(f'{query}; readlink -f "$(command -v "$1")"', name).split() == ["/usr/bin/sort"] * 2
+    change(new_environment, 'update-alternatives --auto "$1"; update-alternatives --remove "$1" /usr/bin/sort', name)
+    assert new_environment.sh(f'{query}; readlink "/etc/alternatives/$1"', name) == before * 2
+    assert_sound(new_environment)
 
 
 def test_debconf_answers(environment: Environment, shared: Path) -> None:

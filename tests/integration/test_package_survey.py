@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .support import APT_LIMIT, Result, Tool, describe, finish
+from .support import APT_LIMIT, Result, Tool, describe, ran
 
 _BROKEN_TOOL = """\
 #!/bin/sh
@@ -23,18 +22,8 @@ esac
 def survey(tool: Tool, directory: Path, packages: str, *options: str) -> Result:
     """Run the helper as the tool's user, in a directory of that user's."""
     os.chown(directory, tool.account.uid, tool.account.gid)
-    process = subprocess.Popen(
-        [tool.launcher.parent / "package-survey", *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=directory,
-        env=tool.variables(),
-        text=True,
-        start_new_session=True,
-        **tool.account.become(),
-    )
-    return finish(process, packages, APT_LIMIT)
+    command = [str(tool.launcher.parent / "package-survey"), *options]
+    return ran(command, packages, APT_LIMIT, cwd=directory, env=tool.variables(), **tool.account.become())
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from .mirror import Mirror
-from .support import Environment, Result, refused, succeeded
+from .support import Environment, Result, ran, refused, succeeded
 
 _MAKE = r"""
 program() {
@@ -43,14 +42,10 @@ def _on_host(environment: Environment, *command: str, path: Path, cwd: Path | No
     """A program of the host, for which the environment's come first."""
     tool = environment.tool
     kept = {name: value for name, value in tool.variables().items() if name != "SYSENV_NS_HOME"}
-    return subprocess.run(
+    return ran(
         [*tool.prefix, *command],
         cwd=cwd or tool.account.home,
         env=kept | {"PATH": f"{path}:/usr/bin:/bin"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
         **({} if tool.prefix else tool.account.become()),
     )
 

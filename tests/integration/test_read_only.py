@@ -18,15 +18,22 @@ _MOUNT = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@
 _CHANGES = "echo new > /usr/local/new; echo changed >> /etc/motd; rm /usr/share/doc/bash/copyright || :"
 
 
-@pytest.fixture(params=["mount", "permissions"])
-def closed(request: pytest.FixtureRequest, environment: Environment) -> Iterator[Environment]:
-    """An environment with changes and a snapshot, in a store that cannot be written from now on."""
-    if not ROOT_RUN:
-        pytest.skip("only root can mount")
-    tool = environment.tool
+@pytest.fixture(scope="module")
+def changed(shared_environment: Environment) -> Environment:
+    """An environment with changes and a snapshot, for all tests of this file: none of them can change it."""
+    environment, tool = shared_environment, shared_environment.tool
     environment.sh(_CHANGES)
     succeeded(tool.run("snapshot", environment.name, "one"))
     environment.sh("echo newer > /usr/local/newer")
+    return environment
+
+
+@pytest.fixture(scope="module", params=["mount", "permissions"])
+def closed(request: pytest.FixtureRequest, changed: Environment) -> Iterator[Environment]:
+    """The same in a store that cannot be written meanwhile."""
+    if not ROOT_RUN:
+        pytest.skip("only root can mount")
+    environment, tool = changed, changed.tool
     if request.param == "mount" or tool.account.uid == 0:  # root can write whatever the permissions are
         prefix = ("unshare", "--mount", "sh", "-ec", _MOUNT, "sh", str(tool.store), *tool.account.setpriv())
         yield Environment(replace(tool, prefix=prefix), environment.name)

@@ -13,7 +13,7 @@ import pytest
 from . import terminals
 from .debs import Archive, Deb
 from .machines import Machine, output
-from .support import BASE_LIMIT, Environment, end, finish, refused, sleeper, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, end, ended, finish, refused, sleeper, succeeded, wait_for
 from .upgrades import ADDED, HOST_LATER, OWN_UPGRADED, assert_sound, first, install, later, rebase, upgrade, versions
 
 
@@ -80,7 +80,7 @@ def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packag
     try:
         wait_for(lambda: subprocess.run(["pgrep", "-fx", _LONG], check=False, capture_output=True).returncode == 0)
         process.kill()  # it alone
-        process.wait()
+        ended(process)
         succeeded(environment.exec("true"))
     finally:
         subprocess.run(["pkill", "-fx", _LONG], check=True)

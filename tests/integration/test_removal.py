@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import ROOT_RUN, Environment, Tool, describe, end, finish, refused, sleeper, succeeded, wait_for
+from .support import ROOT_RUN, Environment, Tool, describe, end, ended, finish, refused, sleeper, succeeded, wait_for
 
 _HIDE = """
 for path in $1; do mount --bind /dev/null "$path"; done
@@ -259,7 +259,7 @@ def test_what_a_killed_removal_left(doomed: Environment, comes_next: str) -> Non
         succeeded(tool.run("remove", "--base"))
     wait_for(lambda: os.listdir(tool.store / "trash") == [])  # exec has it done beside the session
     assert "interrupted" not in tool.run("doctor").stdout
-    zombie.wait()
+    ended(zombie)
     if comes_next != "remove":
         tool.end("other")
 

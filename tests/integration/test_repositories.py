@@ -107,16 +107,16 @@ def test_build_from_source(environment: Environment) -> None:
     assert_sound(environment)
 
 
-def test_apt(environment: Environment, shared: Path) -> None:
-    Archive(environment, shared).add(program("trip", Depends="trip-map"), program("trip-map"))
-    assert "trip/" in change(environment, "apt update; apt search '^trip$'; apt -y install trip")
-    assert environment.sh("trip") == "trip 1\n"
-    assert re.search(r"^trip/.* 1 all \[installed", environment.sh("apt list --installed trip"), re.MULTILINE)
-    change(environment, "apt -y remove trip")
-    assert states(environment, "trip*") == {"trip": "rc 1", "trip-map": "ii 1"}
-    change(environment, "apt -y autoremove --purge; apt -y purge trip")
-    assert states(environment, "trip*") == {}
-    assert_sound(environment)
+def test_apt(small_environment: Environment, shared: Path) -> None:
+    Archive(small_environment, shared).add(program("trip", Depends="trip-map"), program("trip-map"))
+    assert "trip/" in change(small_environment, "apt update; apt search '^trip$'; apt -y install trip")
+    assert small_environment.sh("trip") == "trip 1\n"
+    assert re.search(r"^trip/.* 1 all \[installed", small_environment.sh("apt list --installed trip"), re.MULTILINE)
+    change(small_environment, "apt -y remove trip")
+    assert states(small_environment, "trip*") == {"trip": "rc 1", "trip-map": "ii 1"}
+    change(small_environment, "apt -y autoremove --purge; apt -y purge trip")
+    assert states(small_environment, "trip*") == {}
+    assert_sound(small_environment)
 
 
 def test_aptitude(environment: Environment, shared: Path, mirror: Mirror) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import Environment, end, sleeper, succeeded
+from .support import Environment, end, finish, line, sleeper, succeeded
 
 _LINES = r"""
 cat > /usr/lib/tmpfiles.d/zz-test.conf <<END
@@ -75,8 +75,7 @@ for path in sys.argv[1:]:
 def _daemons(machine: Machine, *listeners: str) -> subprocess.Popen[str]:
     command = [*machine.prefix, "/usr/bin/python3", "-c", _DAEMONS, *listeners]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     return process
 
 
@@ -111,7 +110,7 @@ def test_sockets_of_the_host_are_live(machine: Machine) -> None:
     session = sleeper(environment)
     try:
         assert _ask(environment, *early) == ["first"] * 3
-        first.communicate("")
+        finish(first)
         machine.sh("rm -r /run/avahi-daemon")
         second = _daemons(machine, *(f"second={path}" for path in (*early, *late)))
         # Each of these joins; a program that has been running sees the same.
@@ -120,7 +119,7 @@ def test_sockets_of_the_host_are_live(machine: Machine) -> None:
         script = 'exec /usr/bin/python3 -c "$@" < /dev/null'
         environment.sh(f"{script}; test -S {early[0]} && test ! -L {early[0]}", _DAEMONS, own)
         assert machine.sh('exec /usr/bin/python3 -c "$@"', _ASK, early[0]) == "second\n"
-        second.communicate("")
+        finish(second)
     finally:
         end(session)
 
@@ -173,7 +172,7 @@ def test_name_services_below_var(machine: Machine) -> None:
     session = sleeper(environment)
     try:
         assert _ask(environment, *paths) == ["first"] * 3
-        first.communicate("")
+        finish(first)
         second = _daemons(machine, *(f"second={path}" for path in paths))
         machine.sh("cd /var/lib/sss/mc; echo new > p; mv p passwd")
         assert _ask(environment, *paths) == ["second"] * 3
@@ -181,6 +180,6 @@ def test_name_services_below_var(machine: Machine) -> None:
         assert succeeded(environment.tool.run("diff", environment.name, "--", "/var")).stdout == ""
         environment.sh('exec /usr/bin/python3 -c "$@" < /dev/null', _DAEMONS, f"own={paths[1]}")
         assert machine.sh('exec /usr/bin/python3 -c "$@"', _ASK, paths[1]) == "second\n"
-        second.communicate("")
+        finish(second)
     finally:
         end(session)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from .support import Environment, Result, succeeded, wait_for
+from .support import Environment, Result, ran, succeeded, wait_for
 from .terminals import close, spawn
 
 _NAMES = ("-F", "#{session_name}")
@@ -24,10 +23,7 @@ def _tmux_of_host(environment: Environment) -> Iterator[None]:
 def _tmux(environment: Environment, *arguments: str) -> Result:
     """Tmux on the host."""
     tool = environment.tool
-    command = [*tool.prefix, "tmux", *arguments]
-    return subprocess.run(
-        command, env=tool.variables(), check=False, capture_output=True, text=True, **tool.account.become()
-    )
+    return ran([*tool.prefix, "tmux", *arguments], env=tool.variables(), **tool.account.become())
 
 
 @pytest.mark.usefixtures("_tmux_of_host")
@@ -70,7 +66,5 @@ def test_a_directory_of_the_users_choice_stays(environment: Environment) -> None
     tool = environment.tool
     command = [*tool.prefix, str(tool.launcher), "exec", environment.name, "--", "printenv", "TMUX_TMPDIR"]
     variables = tool.variables() | {"TMUX_TMPDIR": "/var/tmp"}
-    result = subprocess.run(
-        command, env=variables, check=False, capture_output=True, text=True, **tool.account.become()
-    )
+    result = ran(command, env=variables, **tool.account.become())
     assert succeeded(result).stdout == "/var/tmp\n"

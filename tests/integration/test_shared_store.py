@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import Tool, describe, finish, refused, succeeded, wait_for
+from .support import Tool, describe, finish, line, refused, succeeded, wait_for
 
 _MAKE = "mkdir /usr/own; echo source > /usr/own/file; touch /usr/own/other; rm -r /usr/share/doc/bash"
 _LOOK = """
@@ -68,8 +68,7 @@ def test_one_that_lives(machine: Machine) -> None:
     succeeded(source.tool.run("snapshot", source.name))
     node = _on_node(machine)
     process = node.start("exec", "--ephemeral", source.name, "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
-    assert process.stdout is not None
-    name = process.stdout.readline().strip()
+    name = line(process).strip()
     assert node.environment(name).sh("cat /usr/own/file") == "source\n"
     refused(source.tool.run("status", name), 1, "there is no environment")
     succeeded(source.tool.run("exec", source.name, "true"))  # nothing of it is locked
@@ -90,8 +89,7 @@ def test_what_is_refused(machine: Machine, shared: Path) -> None:
     refused(node.run("exec", "--ephemeral", source.name, "--", "true"), 125, "other users can write", "chmod go-w")
     tool.store.chmod(0o700)
     session = tool.start("exec", "--ephemeral", "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
-    assert session.stdout is not None
-    brief = session.stdout.readline().strip()
+    brief = line(session).strip()
     refused(node.run("exec", "--ephemeral", brief, "--", "true"), 125, "it is a throwaway environment")
     session.kill()
     finish(session)

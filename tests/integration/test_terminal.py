@@ -6,14 +6,13 @@ import concurrent.futures
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .support import START_LIMIT, Environment, Result, describe, end, finish, sleeper, succeeded, wait_for
+from .support import START_LIMIT, Environment, Result, describe, end, finish, line, ran, sleeper, succeeded, wait_for
 from .terminals import close, inside, spawn
 
 _READY = ("sh", "-c", "echo ready; exec sleep 300")
@@ -42,19 +41,13 @@ def _outside(environment: Environment, script: str, *arguments: str) -> Result:
 def _run(environment: Environment, command: list[str], variables: Mapping[str, str] | None = None) -> Result:
     """A program on the host as the test's user, leading a session without a terminal."""
     names = {"TOOL": str(environment.tool.launcher), "NAME": environment.name}
-    process = subprocess.Popen(
+    return ran(
         command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         cwd=environment.tool.account.home,
         env={**environment.tool.variables(), **names} if variables is None else dict(variables),
-        encoding="utf-8",
         errors="surrogateescape",
-        start_new_session=True,
         **environment.tool.account.become(),
     )
-    return finish(process)
 
 
 @pytest.fixture(autouse=True)
@@ -201,8 +194,7 @@ def test_full_screen_program(environment: Environment) -> None:
 def test_signals_to_the_tool_reach_the_command(environment: Environment, number: signal.Signals) -> None:
     script = f"trap 'echo caught; exit 7' {number.name.removeprefix('SIG')}; echo ready; while :; do sleep 0.1; done"
     process = environment.tool.start("exec", environment.name, "--", "sh", "-c", script)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     os.kill(process.pid, number)
     result = finish(process)
     assert (result.returncode, result.stdout, result.stderr) == (7, "caught\n", "")
@@ -288,8 +280,7 @@ def test_descriptors_are_inherited_and_none_added(environment: Environment, plac
 
 def test_descriptors_of_a_joining_session(environment: Environment) -> None:
     with environment.tool.start("exec", environment.name, "--", *_READY) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+        line(process)
         assert environment.exec("ls", "/proc/self/fd").stdout.split() == ["0", "1", "2", "3"]
         process.kill()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 import pytest
 
-from .support import IN_MEMORY, Tool, fits_in_memory
+from .support import IN_MEMORY, Tool, fits_in_memory, ran
 
 _LIMIT = 500.0  # seconds for what comes before the first fault and after the last one
 
@@ -19,17 +18,12 @@ def test_faults_at_random_moments(tool: Tool, whole: bool) -> None:
     helpers = tool.launcher.parent
     store = IN_MEMORY if fits_in_memory(4 << 30) else tool.account.home
     options = ("--driver", "root") if tool.mode == "root" else ("--id-map", tool.mode)
-    result = subprocess.run(
-        [
-            *("/usr/bin/python3", helpers / "torture", "--seconds", str(seconds), "--seed", "4", "--store", store),
-            *options,
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
+    command = ["/usr/bin/python3", str(helpers / "torture"), "--seconds", str(seconds), "--seed", "4"]
+    result = ran(
+        [*command, "--store", str(store), *options],
+        limit=_LIMIT + seconds,
         cwd=tool.account.home,
         env=tool.variables(),
-        timeout=_LIMIT + seconds,
         **tool.account.become(),
     )
     assert result.returncode == 0, f"{result.stdout}{result.stderr}"

@@ -171,7 +171,7 @@ def test_killed_at_any_moment(proj: Environment) -> None:
         process = tool.start(*verb)
         time.sleep(0.03 * (number + 1))
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        finish(process)
         found = json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]
         assert [one["name"] for one in found if one["name"] == name] + _kept(tool) == [name], verb
     if _kept(tool):

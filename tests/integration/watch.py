@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from .support import ROOT_RUN, ROOT_STORES, Fingerprint
+from .fingerprint import Fingerprint
+from .support import ROOT_RUN, ROOT_STORES
 from .workers import is_worker
 
 _WATCHED = ("tests/integration/", "tests/security/")

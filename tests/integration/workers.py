@@ -13,13 +13,15 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .support import IN_MEMORY
+from .support import APT_LIMIT, IN_MEMORY, wait_for
 
 _PLACE = pytest.StashKey[Path]()
 
@@ -56,9 +58,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Who distributes the tests to the workers: a test each, or what stays together."""
     from xdist.scheduler import LoadScopeScheduling
 
+    used: defaultdict[Any, set[str]] = defaultdict(set)  # the modes of each worker
+
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return together(config.rootpath, nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            others = set().union(*(modes for other, modes in used.items() if other is not node))
+            chosen = next_of(self.workqueue, used[node], others)
+            self.workqueue.move_to_end(chosen, last=False)
+            used[node].add(_mode(chosen))
+            super()._assign_work_unit(node)
 
     return Scheduling(config, log)
 
@@ -71,8 +82,24 @@ def together(root: Path, test: str) -> str:
         return file
     if "mark.together" in words:
         return file
-    mode = re.search(r"\[(\w+)", test)
-    return f"{file}-{mode[1]}" if mode and "shared_environment" in words else test
+    mode = _mode(test)
+    return f"{file}[{mode}]" if mode and "shared_environment" in words else test
+
+
+def _mode(tests: str) -> str:
+    """Of a test, or of those of a file: what comes first of its parameters; "" if it has none."""
+    found = re.search(r"\[(\w+)", tests)
+    return found[1] if found else ""
+
+
+def next_of(waiting: Iterable[str], own: AbstractSet[str], others: AbstractSet[str]) -> str:
+    """What a worker gets next, which has used its own modes while others have used theirs.
+
+    The base of a mode takes long to build: the first that is of a mode of its own, or of nobody's; or any, so that no
+    worker is idle.
+    """
+    first, *_ = waiting = [*waiting]
+    return next((tests for tests in waiting if (mode := _mode(tests)) in own or mode not in others), first)
 
 
 @functools.cache
@@ -103,10 +130,21 @@ def once(path: Path, make: Callable[[Path], object]) -> Path:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold a lock on a directory, against the other workers and against other runs of the tests."""
+    """Hold a lock on a directory, against the other workers and against other runs of the tests.
+
+    Whoever has it may be removing other users, or building what `once` makes, which is waited for; not without end.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        wait_for(lambda: _locks(descriptor), APT_LIMIT)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

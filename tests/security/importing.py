@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from integration.support import Tool
+from integration.support import Tool, line
 
 # As the user: a process that has imported all modules forks for each command. A command that does not end is killed.
 _WORKER = """
@@ -60,10 +60,9 @@ class Worker:
     def run(self, *arguments: str) -> Outcome:
         """One command."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(arguments) + "\n")
         self._process.stdin.flush()
-        return Outcome(*json.loads(self._process.stdout.readline()))
+        return Outcome(*json.loads(line(self._process, 2 * _LIMIT)))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from integration.support import BASE_LIMIT, Environment, describe, succeeded
+from integration.support import BASE_LIMIT, Environment, describe, ran, succeeded
 
 pytestmark = pytest.mark.modes("full", "single", "root")
 
@@ -50,17 +50,7 @@ def _by(script: str, environment: Environment, *arguments: str) -> subprocess.Co
     python = str(tool.launcher.parent.parent / ".venv/bin/python")
     command = [*tool.prefix, python, "-I", "-c", script, *arguments]
     become = {} if tool.prefix else tool.account.become()
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=tool.variables(),
-        cwd=tool.account.home,
-        timeout=BASE_LIMIT,
-        **become,
-    )
+    return ran(command, limit=BASE_LIMIT, env=tool.variables(), cwd=tool.account.home, **become)
 
 
 def _reports(environment: Environment) -> list[Path]:

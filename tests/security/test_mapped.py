@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from integration import accounts
 from integration.machines import Machine
-from integration.support import ROOT_RUN, Account, Tool, describe, refused, succeeded
+from integration.support import ROOT_RUN, Account, Tool, describe, ran, refused, succeeded
 
 from sysenv_ns.kernel import idmap, mountinfo
 
@@ -29,6 +29,7 @@ pytestmark = [
 _PLACE = Path("/run/sysenv-ns")
 _PROGRAM = Path(remounting.__file__)
 _NAMESPACES = ("unshare", "--user", "--mount", "--map-root-user")
+_LIMIT = 120  # seconds
 _ROUNDS = 30
 
 
@@ -51,9 +52,7 @@ def mounted(tool: Tool) -> Iterator[Path]:
 
 def _as(account: Account, *command: str) -> subprocess.CompletedProcess[str]:
     """A command as a user."""
-    return subprocess.run(
-        [*account.setpriv(), *command], check=False, capture_output=True, text=True, timeout=120, cwd="/"
-    )
+    return ran([*account.setpriv(), *command], limit=_LIMIT, cwd="/")
 
 
 def _points(pid: str = "self") -> set[str]:
@@ -120,7 +119,7 @@ def test_no_setuid_program_for_the_host(machine: Machine) -> None:
     account = machine.tool.account
     for path in ("opt/id", "usr/bin/own-id"):
         command = [*machine.tool.prefix, f"/run/sysenv-ns/{account.uid}/{path}", "-u"]
-        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        result = succeeded(ran(command))
         assert result.stdout == f"{account.uid}\n"
 
 
@@ -139,9 +138,7 @@ def test_for_whom_only_sudo_says(tool: Tool, users: dict[str, Account]) -> None:
         'sudo -- "$1" -I -B -m sysenv_ns.mapped.root prepare "$2"; echo; cat /proc/self/mountinfo; '
         '"$1" -I -B -m sysenv_ns.mapped.root prepare "$2"; SUDO_UID=0 "$1" -I -B -m sysenv_ns.mapped.root release'
     )
-    result = subprocess.run(
-        [*tool.prefix, "sh", "-c", script, "sh", str(python), str(other)], check=False, capture_output=True, text=True
-    )
+    result = ran([*tool.prefix, "sh", "-c", script, "sh", str(python), str(other)])
     said, table = result.stdout.split("\n", 1)
     assert json.loads(said)["result"] == {p: f"{_PLACE}/{tool.account.uid}{p}" for p in ("/usr", "/opt")}
     points = {line.split()[4] for line in table.splitlines() if ",idmapped " in line} - before
@@ -152,14 +149,12 @@ def test_for_whom_only_sudo_says(tool: Tool, users: dict[str, Account]) -> None:
 
 def test_another_user_and_too_few_ids(tool: Tool, users: dict[str, Account], machine: Machine) -> None:
     refused(tool.run("host", "prepare", "--user", "root"), 1, "only root", "another user")
-    result = subprocess.run(
-        [tool.launcher, "host", "prepare", "--user", users["single"].name], check=False, capture_output=True, text=True
-    )
+    result = ran([tool.launcher, "host", "prepare", "--user", users["single"].name])
     refused(result, 1, "/etc/subuid grants", users["single"].name)
     name = machine.tool.account.name
     machine.sh(f"sed -i '/^{name}:/s/:[0-9]*$/:1000/' /etc/subuid; echo 'someone:0:65536' >> /etc/subuid")
     command = [*machine.prefix, str(tool.launcher), "host", "prepare", "--user", name]
-    refused(subprocess.run(command, check=False, capture_output=True, text=True), 1, "too few")
+    refused(ran(command), 1, "too few")
 
 
 def test_links_in_the_users_directory_lead_nowhere(mounted: Path, tool: Tool) -> None:
@@ -173,7 +168,7 @@ def test_links_in_the_users_directory_lead_nowhere(mounted: Path, tool: Tool) ->
         before = _points()
         assert _as(tool.account, "sh", "-c", plant, "sh", str(directory)).returncode == 0
         command = [str(tool.launcher), "host", "prepare", "--user", tool.account.name]
-        result = subprocess.run(command, check=False, capture_output=True, text=True)
+        result = ran(command)
         assert result.returncode == 1, describe(result)
         assert _points() == before
         shutil.rmtree(directory)
@@ -190,18 +185,19 @@ def test_a_user_who_renames_meanwhile(mounted: Path, tool: Tool) -> None:
         mv other usr 2>/dev/null; rmdir away usr other 2>/dev/null
     done"""
     others = _points() - {str(directory / name) for name in ("usr", "opt")}
-    thread = threading.Thread(target=_as, args=(account, "sh", "-c", script))
+    thread = threading.Thread(target=_as, args=(account, "sh", "-c", script), daemon=True)
     thread.start()
     try:
         for _ in range(_ROUNDS):
             command = [str(tool.launcher), "host", "prepare", "--user", account.name]
-            subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+            ran(command)
             assert {Path(point).parent for point in _points() - others} <= {directory}
     finally:
         stop = Path("/tmp", account.name)
         stop.mkdir(exist_ok=True)
         (stop / "end").touch()
-        thread.join()
+        thread.join(_LIMIT)
+        assert not thread.is_alive()
         shutil.rmtree(stop)
         accounts.release_mounts(tool.launcher, account)
         shutil.rmtree(directory, ignore_errors=True)
@@ -210,7 +206,7 @@ def test_a_user_who_renames_meanwhile(mounted: Path, tool: Tool) -> None:
 def test_a_place_that_others_can_change_is_refused(machine: Machine) -> None:
     machine.sh(f"umount /run/sysenv-ns/{machine.tool.account.uid}/*; chmod 777 /run/sysenv-ns")
     command = [*machine.prefix, str(machine.tool.launcher), "host", "prepare", "--user", machine.tool.account.name]
-    refused(subprocess.run(command, check=False, capture_output=True, text=True), 1, "users other than root")
+    refused(ran(command), 1, "users other than root")
 
 
 def test_a_disk_whose_name_leads_elsewhere(machine: Machine) -> None:

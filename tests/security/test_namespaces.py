@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.support import ROOT_RUN, Environment, Tool, describe, succeeded
+from integration.support import ROOT_RUN, Environment, Tool, describe, finish, line, rest, succeeded
 
 from . import fuse, namespaces
 
@@ -55,13 +55,12 @@ def _attack(command: list[str], source: str, place: Path) -> Iterator[subprocess
     arguments = [*command, "/usr/bin/python3", str(program), source, str(_COUNT), str(directory)]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert line(process) == "ready\n"
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        finish(process)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -142,13 +141,12 @@ def test_a_sandbox_belongs_to_the_environment_it_was_made_in(environment: Enviro
     program = shutil.copy(_PROGRAM, place)
     script = ("/usr/bin/python3", "-c", _SANDBOX, str(program), source, str(place))
     session = tool.start("exec", environment.name, "--", *script)
-    assert session.stdout is not None
-    assert [session.stdout.readline() for _ in range(3)] == ["ready\n"] * 3
+    assert [line(session) for _ in range(3)] == ["ready\n"] * 3
     assert tool.status(other.name)["processes"] == []
     assert other.sh("echo fine") == "fine\n"
     assert session.pid in [process["pid"] for process in tool.status(environment.name)["processes"]]
     os.killpg(session.pid, signal.SIGKILL)
-    session.communicate()
+    finish(session)
     tool.end(other.name)
 
 
@@ -179,16 +177,15 @@ def test_nobody_inside_traces_what_comes_in(environment: Environment, place: Pat
     tool = environment.tool
     end = place / "end"
     tracer = tool.start("exec", environment.name, "--", "/usr/bin/python3", "-c", _TRACER, str(end))
-    assert tracer.stdout is not None
-    assert tracer.stdout.readline() == "ready\n"
+    assert line(tracer) == "ready\n"
     # In a chroot its own mounts do not tell whose it is, so list and status have to look from inside.
     environment.sh("chroot /usr /bin/sleep 300 < /dev/null > /dev/null 2>&1 &")
     for _ in range(8):
         succeeded(environment.exec("true"))
         succeeded(tool.run("list"))
     end.touch()
-    assert tracer.stdout.read().split("\n") == ["", ""]
-    tracer.communicate()
+    assert rest(tracer).split("\n") == ["", ""]
+    finish(tracer)
 
 
 _HOST = """
@@ -210,12 +207,11 @@ def _host_with_fuse(place: Path) -> Iterator[tuple[list[str], int]]:
     command = ["unshare", "--mount", "sh", "-ec", _HOST, "sh", str(node)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        assert process.stdout is not None
-        service = int(process.stdout.readline())
+        service = int(line(process))
         yield ["nsenter", f"--mount=/proc/{process.pid}/ns/mnt"], service
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        finish(process)
 
 
 @pytest.mark.skipif(not ROOT_RUN, reason="only root can be another user")
@@ -236,8 +232,7 @@ def test_a_fuse_file_system_of_another_user(environment: Environment, tools: dic
         command = [*enter, *attacker.setpriv(), "/usr/bin/python3", str(program), _source(environment), str(point)]
         attack = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         try:
-            assert attack.stdout is not None
-            assert attack.stdout.readline() == "ready\n"
+            assert line(attack) == "ready\n"
             assert str(point) in Path(f"/proc/{service}/mountinfo").read_text()
             for _ in range(2):
                 status = json.loads(succeeded(tool.run("status", environment.name, "--json", prefix=victim)).stdout)
@@ -249,4 +244,4 @@ def test_a_fuse_file_system_of_another_user(environment: Environment, tools: dic
             assert Path(f"/proc/{service}").exists()
         finally:
             os.killpg(attack.pid, signal.SIGKILL)
-            attack.communicate()
+            finish(attack)

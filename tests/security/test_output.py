@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.support import Environment, describe, finish, refused, succeeded, wait_for
+from integration.support import Environment, describe, finish, line, refused, succeeded, wait_for
 from integration.terminals import spawn
 
 pytestmark = pytest.mark.modes("full")
@@ -63,8 +63,7 @@ def _made_evil(environment: Environment) -> Iterator[None]:
     succeeded(environment.exec("bash", "-ec", _MAKE, "bash", _EVIL, _ON_A_LINE))
     arguments = (b"\x1b[31m\n" + _FORGED.encode(), _EVIL)
     process = environment.tool.start("exec", environment.name, "--", "bash", "-ec", _RUN, "bash", *arguments)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert line(process) == "ready\n"
     try:
         yield
     finally:

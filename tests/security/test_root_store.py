@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from integration.support import ROOT_RUN, ROOT_STORES, Environment, Result, Tool, describe, refused, succeeded
+from integration.support import ROOT_RUN, ROOT_STORES, Environment, Result, Tool, describe, ran, refused, succeeded
 
 pytestmark = pytest.mark.modes("sudo")
 
@@ -118,9 +118,7 @@ def _as_root(tool: Tool, *arguments: str) -> Result:
 def _asked(tool: Tool, request: Path, *arguments: str) -> Result:
     python = tool.launcher.parent.parent / ".venv/bin/python"
     command = ["sudo", "-n", "--", str(python), "-I", "-B", "-m", "sysenv_ns", "--request", str(request), *arguments]
-    return subprocess.run(
-        [*tool.prefix, *command], check=False, capture_output=True, text=True, timeout=120, cwd=tool.account.home
-    )
+    return ran([*tool.prefix, *command], cwd=tool.account.home)
 
 
 def _everything(tool: Tool, name: str, between: Callable[[], object] = lambda: None) -> list[Result]:

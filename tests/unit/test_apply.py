@@ -22,6 +22,8 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import accounts
 from sysenv_ns.packages import dpkg
 
+from .forks import in_a_child
+
 _ME = (os.geteuid(), os.getegid())
 
 
@@ -132,28 +134,23 @@ def test_all_kinds_of_changes_come_and_go(host: Host) -> None:
 
 def _dies_at(number: int, function: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether a child dies at the call of that number that changes something, as if it were killed there."""
-    child = os.fork()
-    if child == 0:
-        left = [number]
+    left = [number]
 
-        def counted(original: Callable[..., object]) -> Callable[..., object]:
-            def call(*arguments: object, **keywords: object) -> object:
-                if left[0] == 0:
-                    os._exit(9)
-                left[0] -= 1
-                return original(*arguments, **keywords)
+    def counted(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **keywords: object) -> object:
+            if left[0] == 0:
+                os._exit(9)
+            left[0] -= 1
+            return original(*arguments, **keywords)
 
-            return call
+        return call
 
-        try:
-            for name in _CHANGING:
-                monkeypatch.setattr(os, name, counted(getattr(os, name)))
-            function()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    def dying() -> None:
+        for name in _CHANGING:
+            monkeypatch.setattr(os, name, counted(getattr(os, name)))
+        function()
+
+    code = in_a_child(dying)
     assert code in (0, 9)
     return code == 9
 

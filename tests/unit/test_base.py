@@ -16,9 +16,10 @@ from sysenv_ns import policy
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.host import refresh
-from sysenv_ns.host.index import Index, signature
+from sysenv_ns.host import signs
+from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import LayerPlan, Tree
+from sysenv_ns.host.signs import signature
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import base, books, places, upkeep
@@ -55,7 +56,7 @@ def describe(layer: Path, tree: Tree, roots: tuple[str, ...], *watched: Path, st
     """Write the two files of a tree as a build leaves them; returns the description."""
     index = Index()
     index.roots = list(roots)
-    index.watched = {str(path): refresh.current(str(path)) for path in watched}
+    index.watched = {str(path): signs.current(str(path)) for path in watched}
     index.stubs = {str(path): signature(path.stat()) for path in stubs}
     books.write(layer, tree, index, ())
     return layer / f"{books.slug(tree)}.json"

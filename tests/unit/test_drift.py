@@ -123,8 +123,10 @@ def test_it_is_said_once(store: Store, environment: Environment) -> None:
 def test_without_a_database_of_its_own_it_follows(store: Store, environment: Environment) -> None:
     _older(store, environment, own_database=False)
     assert drift.notice(store, environment) is None
+    before = origin.remember(store)
     origin.follow(store, environment)
-    assert origin.read(environment.path) == Origin(*[origin.remember(store)] * 2)
+    now = {before, origin.remember(store)}  # two, if the host has got a user meanwhile, as other tests make some
+    assert origin.read(environment.path) in [Origin(name, name) for name in now]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ _OTHERS = {
     "kernel/operations": (r"os.open\(self.target\[1:\], flags, 384, dir_fd=root\)", "it is made"),
     "files/reader": (r".*", "it is what reads"),
     "kernel/caller": (r".*os.open\(('status'|f'fd.*), .*dir_fd=(self.)?proc.*", "below /proc"),
-    "kernel/supervisor": (r"watch.open\(\)", "what it watches"),
+    "kernel/supervision": (r"watch.open\(\)", "what it watches"),
     "kernel/visits": (r".*os.open\(name, .*dir_fd=proc\).*", "below /proc"),
     "paths": (r"open\(self._path, .*", "the methods that are looked for in all other modules"),
     "outside/service": (r"os.open\(os.devnull, .*|open\(said, 'rb'\)", "nothing, and a pipe"),

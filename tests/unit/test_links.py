@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from sysenv_ns.environment import directory, links
 from sysenv_ns.environment.links import NewFile, NewLink
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError
+
+from .forks import in_a_child
 
 DIRECT = links.acting_for(None)
 
@@ -59,7 +62,28 @@ def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
     said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
-    assert said == "-I -c from sysenv_ns.__main__ import main; main() exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+    start = f"-I -S -c {links._START} {Path(links.__file__).parents[2]}"
+    assert said == f"{start} exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
+
+
+@pytest.mark.parametrize("place", ["its own", "another"])
+def test_a_wrapper_finds_the_package_wherever_it_is_installed(place: str, tmp_path: Path) -> None:
+    """Where it was when the wrapper was made, or else where Python looks for it."""
+    interpreter = tmp_path / "bin" / "python3"
+    venv.create(tmp_path, symlinks=True)
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    package = packages / "sysenv_ns"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys\nmain = lambda: print(*sys.argv[1:])\n")
+    store = Store(tmp_path / "store")
+    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/bin/a")
+    known = packages if place == "its own" else tmp_path / "gone"
+    content = content.replace(sys.executable.encode(), os.fsencode(interpreter))
+    script = tmp_path / "script"
+    script.write_bytes(content.replace(os.fsencode(Path(links.__file__).parents[2]), os.fsencode(known)))
+    done = subprocess.run(["sh", script, "x"], capture_output=True, text=True, check=True, env={})
+    assert done.stdout == "exec --linked proj -- /bin/a x\n"
 
 
 def test_a_wrapper_without_the_tool_says_what_it_was(tmp_path: Path, environment: Environment) -> None:
@@ -133,13 +157,14 @@ def test_killed_in_the_middle(tmp_path: Path, environment: Environment) -> None:
     """What is there is recorded, linking again completes it, and unlinking leaves nothing."""
     large = NewFile(str(tmp_path / "data" / "large"), bytes(10000))
     new = [_link(tmp_path, environment, "a"), _link(tmp_path, environment, "b", large)]
-    if (child := os.fork()) == 0:
+
+    def killed_by_its_size() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         links.add(environment, new, DIRECT)
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGXFSZ
+
+    assert in_a_child(killed_by_its_size) == -signal.SIGXFSZ
     assert os.listdir(tmp_path / "data") == [".large.sysenv-ns"]
     assert [(shown.command, shown.intact) for shown in links.show(environment.path)] == [("a", True), ("b", True)]
     links.add(environment, new[1:], DIRECT)

@@ -12,7 +12,8 @@ import pytest
 
 from sysenv_ns import policy
 from sysenv_ns.host import layout
-from sysenv_ns.host.index import Index, signature
+from sysenv_ns.host.index import Index
+from sysenv_ns.host.signs import signature
 from sysenv_ns.host.walk import Walk
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import Extent

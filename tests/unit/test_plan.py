@@ -13,7 +13,8 @@ from sysenv_ns.drivers.layered import Layered
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.store import Environment
 from sysenv_ns.host import layout
-from sysenv_ns.host.layout import Changes, Host, HostEntry, RunEntry
+from sysenv_ns.host.layout import Changes, Host, HostEntry
+from sysenv_ns.host.run import RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
 from sysenv_ns.kernel.overlay import Overlay

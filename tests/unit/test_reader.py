@@ -150,7 +150,7 @@ def test_a_directory_that_is_exchanged_for_a_link_again_and_again_never_shows_wh
         while not ended.is_set():
             syscalls.exchange(str(tree / "link"), str(tree / "a" / "b"))
 
-    thread = threading.Thread(target=exchange)
+    thread = threading.Thread(target=exchange, daemon=True)
     thread.start()
     seen: set[bytes | int | None] = set()
     deadline = time.monotonic() + 5
@@ -164,5 +164,5 @@ def test_a_directory_that_is_exchanged_for_a_link_again_and_again_never_shows_wh
                         seen.add(error.errno)
     finally:
         ended.set()
-        thread.join()
+        thread.join(60)
     assert seen <= {b"content", errno.ELOOP, errno.ENOTDIR}

@@ -21,6 +21,7 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.replacement import write_json
 from sysenv_ns.kernel.idmap import IdMap
 
+from .forks import in_a_child
 from .samples import FULL, SINGLE, add_environment
 
 LAYERS = ("0123456789abcdef", "fedcba9876543210")
@@ -250,10 +251,12 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_leaves_goes_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "data.json"
-    if (child := os.fork()) == 0:
-        monkeypatch.setattr(os, "fsync", lambda descriptor: os._exit(0))
+
+    def killed() -> None:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: os._exit(9))
         write_json(path, {"a": 1})
-    os.waitpid(child, 0)
+
+    assert in_a_child(killed) == 9
     assert len(os.listdir(tmp_path)) == 1
     write_json(path, {"a": 2})
     assert os.listdir(tmp_path) == ["data.json"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.host import layout, survey
+from sysenv_ns.host import layout, run, survey
 from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import Tree
 from sysenv_ns.host.records import COPY
@@ -169,6 +169,6 @@ def test_a_file_in_run_that_cannot_be_read_is_left_out() -> None:
     """Files like those in /run/docker/netns can be opened, but not read; /proc/self/mem is such a file too."""
     below = "../proc/self"
     directories = {f"/run/{below}/{entry.name}" for entry in os.scandir("/proc/self") if entry.is_dir()}
-    names = [entry.path.rpartition("/")[2] for entry in survey._run_entries(below, directories, SINGLE)]
+    names = [entry.path.rpartition("/")[2] for entry in run.entries(below, directories, SINGLE)]
     assert "status" in names
     assert "mem" not in names

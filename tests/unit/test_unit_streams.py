@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from integration.support import wait_for
 
 from sysenv_ns.within import execution
 from sysenv_ns.within.execution import ExecLine
@@ -21,7 +22,8 @@ def _run(**settings: str) -> None:
     unit = Unit("x.service", "", {("Service", key): (value,) for key, value in settings.items()})
     null = os.open(os.devnull, os.O_RDWR)
     try:
-        os.waitpid(execution.spawn(unit, _LINE, _ME, {"PATH": "/bin"}, null), 0)
+        child = execution.spawn(unit, _LINE, _ME, {"PATH": "/bin"}, null)
+        wait_for(lambda: os.waitpid(child, os.WNOHANG)[0] == child)
     finally:
         os.close(null)
 

@@ -1,0 +1,41 @@
+"""What the supervisor of a session is told of its environment. Imports little, as it is started before most is there:
+it shares this process's memory, of which each page is copied that one of the two writes to.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.kernel.emulation import Emulation
+
+if TYPE_CHECKING:
+    from sysenv_ns.environment.store import Environment, Store
+    from sysenv_ns.kernel.supervision import Watch
+
+
+def emulation_of(store: Store, environment: Environment) -> Emulation | None:
+    """The emulation of refused calls in a session, with its supervisor; None for a session of real root.
+
+    It is made before the pivot, as it loads a library, and before there is a lock that could be inherited.
+    """
+    if (id_map := environment.id_map) is None:
+        return None
+    changes = environment.upper if environment.ephemeral is None else None
+
+    def watch() -> Watch:
+        from sysenv_ns.livefiles import LiveFiles
+
+        return LiveFiles(store.base, id_map)
+
+    def serve_visitor(connection: int) -> None:
+        from sysenv_ns import command  # in a process of its own, on the host's side
+        from sysenv_ns.environment import config
+        from sysenv_ns.outside import service
+
+        def is_allowed() -> bool:
+            return config.of_environment(store, environment).host_commands
+
+        service.serve(connection, command.as_given(os.environ), is_allowed)
+
+    return Emulation(id_map.kind, changes, watch, serve_visitor)
