@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sysenv_ns.packages import dpkg, versions
 from sysenv_ns.packages.dpkg import Package
+from sysenv_ns.records import dataclass
 
 Kind = Literal["added", "modified", "deleted", "type", "metadata"]  # metadata: and nothing else
 FileType = Literal["file", "directory", "symlink", "fifo", "socket", "device"]

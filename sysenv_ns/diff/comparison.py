@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from sysenv_ns import policy
@@ -21,6 +20,7 @@ from sysenv_ns.files.view import Listing, Own, Upper, UpperEntry
 from sysenv_ns.host import layout, standins
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import mountinfo
+from sysenv_ns.records import dataclass
 
 _LABEL = "security.selinux"  # the system's policy gives it by itself
 

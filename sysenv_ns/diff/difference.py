@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
 from typing import TypeAlias
@@ -33,6 +32,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.databases import Old
+from sysenv_ns.records import dataclass
 from sysenv_ns.text import quoted
 
 TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text

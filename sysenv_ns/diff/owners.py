@@ -9,7 +9,6 @@ import contextlib
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from sysenv_ns.diff import changes
@@ -18,6 +17,7 @@ from sysenv_ns.files.view import Own, Upper, UpperEntry
 from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
+from sysenv_ns.records import dataclass
 
 _LIST = ".list"
 _MANY = 2000  # paths of a directory that is looked for as a whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
@@ -19,6 +18,7 @@ from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.notices import notice
+from sysenv_ns.records import asdict
 from sysenv_ns.text import arrow, count, quoted, size, table, visible
 from sysenv_ns.verbs.context import Context, one_means_different, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples
