@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -54,8 +54,6 @@ def _decoder_of_generic(origin: Any, arguments: tuple[Any, ...]) -> _Decoder:
     if origin is tuple and arguments[-1] is not ...:
         return functools.partial(_row, tuple, tuple(map(_decoder, arguments)))
     if origin in (tuple, frozenset):
-        if arguments[0] in (bool, int, str):
-            return functools.partial(_plain_items, origin, arguments[0])
         return functools.partial(_items, origin, _decoder(arguments[0]))
     (one,) = (_decoder(argument) for argument in arguments if argument is not NoneType)  # the other half of a union
     return lambda data, what: None if data is None else one(data, what)
@@ -84,15 +82,6 @@ def _items(make: Callable[[Iterator[object]], object], one: _Decoder, data: obje
     if not isinstance(data, list | tuple):
         raise ValueError(f"{what} is not a list")
     return make(one(item, what) for item in data)
-
-
-def _plain_items(make: Callable[[Sequence[object]], object], kind: type, data: object, what: str) -> object:
-    """The same of a type of JSON's own: of a hundred thousand the calls would count."""
-    if not isinstance(data, list | tuple):
-        raise ValueError(f"{what} is not a list")
-    if not {*map(type, data)} <= {kind}:
-        raise ValueError(f"{what} is not of the type {kind.__name__}")
-    return make(data)
 
 
 def _row(make: Callable[[list[object]], object], parts: tuple[_Decoder, ...], data: object, what: str) -> object:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import compress, repeat
+from typing import NamedTuple, TypeAlias
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Facts
@@ -22,19 +23,22 @@ class ComparedPath(NamedTuple):
     of_host: bool = True  # `old` is a file of the host, not of what environments have in addition
 
 
+Row: TypeAlias = tuple[str, int, int, ComparedPath]  # a path, its sizes on both sides, and what its group has in common
+
+
 class ComparedGroup(NamedTuple):
-    """Compared paths that are alike, but for the sizes of files."""
+    """Compared paths that are alike, but for the sizes of files. One text takes a tenth of the time of many in JSON."""
 
     alike: ComparedPath  # without a path, and with the size 0
-    paths: tuple[str, ...]
-    before: tuple[int, ...]  # the sizes on the host
-    after: tuple[int, ...]
+    paths: str  # with a NUL between them, which is in none
+    before: str  # the sizes on the host, with a blank between them; "" where all are 0
+    after: str  # those in the environment
 
-    def rows(self) -> Iterator[ComparedPath]:
-        """Each of them."""
-        _, old, new, *rest = self.alike
-        for path, before, after in zip(self.paths, self.before, self.after, strict=True):
-            yield ComparedPath(path, old and old._replace(size=before), new and new._replace(size=after), *rest)
+    def rows(self) -> Iterator[Row]:
+        """Each of them. Raises ValueError if it is not one of `ComparedGroups`."""
+        paths = self.paths.split("\0")
+        sizes = [map(int, text.split(" ")) if text else repeat(0, len(paths)) for text in (self.before, self.after)]
+        return zip(paths, *sizes, repeat(self.alike, len(paths)), strict=True)
 
 
 class ComparedGroups:
@@ -67,10 +71,15 @@ class ComparedGroups:
 
     def result(self, is_wanted: Callable[[str], bool] | None = None) -> tuple[ComparedGroup, ...]:
         """All, or those with paths that are wanted, in the order in which the first of each group was found."""
-        if is_wanted is None:
-            return tuple(ComparedGroup(row, tuple(a), tuple(b), tuple(c)) for row, a, b, c in self._groups.values())
         found = []
-        for alike, *columns in self._groups.values():
-            if rows := [row for row in zip(*columns, strict=True) if is_wanted(row[0])]:
-                found.append(ComparedGroup(alike, *zip(*rows, strict=True)))
+        for alike, paths, before, after in self._groups.values():
+            taken = [is_wanted is None or is_wanted(path) for path in paths]
+            if any(taken):
+                text = "\0".join(compress(paths, taken))
+                found.append(ComparedGroup(alike, text, _text(compress(before, taken)), _text(compress(after, taken))))
         return tuple(found)
+
+
+def _text(sizes: Iterable[int]) -> str:
+    texts = [*map(str, sizes)]
+    return " ".join(texts) if {*texts} != {"0"} else ""

@@ -10,14 +10,12 @@ import contextlib
 import gc
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 from operator import itemgetter
-from typing import TypeAlias
 
 from sysenv_ns import policy
 from sysenv_ns.diff import changes, comparison, owners
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
-from sysenv_ns.diff.compared import ComparedGroup, ComparedPath
+from sysenv_ns.diff.compared import ComparedGroup, Row
 from sysenv_ns.diff.comparison import HostSide
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.drivers import driver
@@ -39,8 +37,6 @@ TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text
 _DATABASES = (*policy.PACKAGE_DATABASES, dpkg.STATUS, dpkg.DIVERSIONS, f"{dpkg.INFO}/any")
 _OTHER_DATABASES = tuple(path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS)
 _PROCESS = "sysenv-ns-diff"
-
-_Row: TypeAlias = tuple[str, int, int, ComparedPath]  # a path of a group, its sizes, and what is common to the group
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,7 @@ def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence
         if not paths:
             packages, drifted = changes.packages(there if old is None else dpkg.parse_status(old), there, here.packages)
         sources = [here, owners.Lists(there, {}, {})]
-        owner = owners.owners((path for group in found for path in group.paths), sources, owners.links())
+        owner = owners.owners((path for group in found for path in group.paths.split("\0")), sources, owners.links())
     others = tuple(path for path in _OTHER_DATABASES if upper.get(path) is not None)
     shown = tuple(path for path, place in zip(paths, wanted, strict=True) if sides.host.covers(place))
     return _SeenInside(found, owner, packages, drifted, others, shown)
@@ -210,19 +206,21 @@ def _is_wanted(path: str, wanted: Sequence[str]) -> bool:
     return any(place in (path, "/") or path.startswith(f"{place}/") for place in wanted)
 
 
-def _ordered(groups: Iterable[ComparedGroup]) -> list[_Row]:
+def _ordered(groups: Sequence[ComparedGroup]) -> list[Row]:
     """By the bytes of the paths, which is the order of their characters, unless some bytes are none."""
-    rows: list[_Row] = []
-    for group in groups:
-        rows.extend(zip(group.paths, group.before, group.after, repeat(group.alike)))
     try:
-        "".join([row[0] for row in rows]).encode()
+        rows = [row for group in groups for row in group.rows()]
+    except ValueError:
+        raise SysenvError("unexpected answer from a helper process", "run it again") from None
+    try:
+        for group in groups:
+            group.paths.encode()
     except UnicodeEncodeError:
         return sorted(rows, key=lambda row: os.fsencode(row[0]))
     return sorted(rows, key=itemgetter(0))
 
 
-def _changes(rows: Iterable[_Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
+def _changes(rows: Iterable[Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
     for path, before, after, alike in rows:
         package = packages.get(path, "")
         old, new = alike.old, alike.new

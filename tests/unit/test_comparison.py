@@ -41,9 +41,15 @@ def _compare(
 ) -> dict[str, ComparedPath]:
     upper = view.walk([(str(host), str(path)) for path in uppers], OF_FUSE)
     seen = HostSide(added, True, [f"{host}/{path}" for path in shadowed])
-    found = [row for group in comparison.compare(upper, seen, [str(host)]).result() for row in group.rows()]
+    groups = comparison.compare(upper, seen, [str(host)]).result()
+    found = [_compared(*row) for group in groups for row in group.rows()]
     assert len({row.path for row in found}) == len(found)
     return {row.path.removeprefix(f"{host}/"): row for row in found}
+
+
+def _compared(path: str, before: int, after: int, alike: ComparedPath) -> ComparedPath:
+    old, new = alike.old, alike.new
+    return alike._replace(path=path, old=old and old._replace(size=before), new=new and new._replace(size=after))
 
 
 def _kinds(found: dict[str, ComparedPath]) -> dict[str, str]:
