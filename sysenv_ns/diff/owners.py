@@ -70,7 +70,7 @@ def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str
     /bin for /usr/bin.
     """
     found: dict[str, str] = {}  # stems
-    left = sorted(dict.fromkeys(paths))
+    left = sorted(paths)
     named = _below(left, dpkg.INFO)
     for side in sides:
         left = [path for path in left if path not in found] if found else left
