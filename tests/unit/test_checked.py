@@ -1,4 +1,4 @@
-"""What is written by a thread: all of it, in its order, with its checksum, or the error."""
+"""What is gathered before it is written: all of it, in its order, with its checksum, or the error."""
 
 from __future__ import annotations
 
