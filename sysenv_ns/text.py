@@ -73,6 +73,8 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 def size(number: int) -> str:
     """Bytes as people read them."""
+    if number < 1000:
+        return f"{number} B"
     value, unit = float(number), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1

@@ -13,7 +13,7 @@ import click
 
 from sysenv_ns.console import Encoded, on_terminal, painted, show, show_data, show_json, show_paged, wants_colours
 from sysenv_ns.diff import changes, difference, patch
-from sysenv_ns.diff.changes import Change, Facts
+from sysenv_ns.diff.changes import Change, Facts, FileType
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.kernel.mountinfo import ancestors
@@ -189,17 +189,19 @@ def _in_colours(lines: Iterable[str], paint: Paint) -> Iterator[str]:
 
 
 def _row(change: Change) -> _Row:
-    path = f"{change.path}/" if change.type == "directory" else change.path
-    return change.kind, patch.quoted(path), ", ".join(_described(change))
+    kind = change.type
+    path = f"{change.path}/" if kind == "directory" else change.path
+    return change.kind, patch.quoted(path), ", ".join(_described(change, kind))
 
 
-def _described(change: Change) -> Iterator[str]:
+def _described(change: Change, kind: FileType) -> list[str]:
+    words = []
     if change.kind in ("added", "deleted", "modified"):
-        if change.type == "file":
-            yield " -> ".join(size(found.size) for found in (change.old, change.new) if found is not None)
-        elif change.type != "directory":
-            yield change.type
-    yield from changes.details(change)
+        if kind == "file":
+            words.append(" -> ".join([size(found.size) for found in (change.old, change.new) if found is not None]))
+        elif kind != "directory":
+            words.append(kind)
+    return words + changes.details(change)
 
 
 def _collapsed(found: Sequence[Change]) -> Iterator[_Row]:
