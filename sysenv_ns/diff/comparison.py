@@ -53,6 +53,10 @@ class HostSide:
         """Whether a mount hides what the environment has at a path."""
         return path in self._shadowed
 
+    def shadowed_of(self, paths: Mapping[str, object]) -> set[str]:
+        """Those of the paths for which is_shadowed holds."""
+        return paths.keys() & self._shadowed
+
     def is_added(self, path: str) -> bool:
         """Whether environments have an addition or a stand-in at a path."""
         return path in self._added
@@ -113,13 +117,13 @@ def compare(directories: Iterable[Listing], host: HostSide, points: Iterable[str
         if directory in passed:
             passed.update(here)
             continue
-        for path in filter(host.is_shadowed, here):
-            passed.add(path)
+        shadowed = host.shadowed_of(here)
+        passed |= shadowed
         if directory in merged:
-            _compare_merged(directory, here, host, merged, passed, found)
+            _compare_merged(directory, here, host, merged, shadowed, found)
             continue
         for path, entry in here.items():  # nothing to compare with
-            if entry.kind != "whiteout" and path not in passed:
+            if entry.kind != "whiteout" and not (shadowed and path in shadowed):
                 found.add_new(path, entry.status)
     return found
 
@@ -129,7 +133,7 @@ def _compare_merged(
     here: Mapping[str, UpperEntry],
     host: HostSide,
     merged: dict[str, bool],
-    passed: Collection[str],
+    shadowed: Collection[str],
     found: ComparedGroups,
 ) -> None:
     """One directory that both sides have."""
@@ -137,7 +141,7 @@ def _compare_merged(
         for row in _hidden(directory, here, host):
             found.add(row)
     for path, entry in here.items():
-        if path in passed:
+        if path in shadowed:
             continue
         old = host.look(path)
         with contextlib.suppress(FileNotFoundError):  # it has vanished meanwhile
