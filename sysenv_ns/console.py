@@ -6,6 +6,7 @@ notices.py has the part that is printed without click.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -18,11 +19,14 @@ from sysenv_ns import text
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.notices import DUMB, can_ask, can_draw, on_terminal
+from sysenv_ns.records import dataclass
+from sysenv_ns.reporter import unseen
 from sysenv_ns.sudo import Caller
 
 # less ends when all fits on the screen, lets colours through, and leaves the text there.
 _PAGER_DEFAULTS = {"LESS": "FRX", "LV": "-c"}
 
+_ITEMS = 4000  # of a list that are written at once
 _JSON_VERSION = 1  # another one where a key gets another meaning, or goes; not where one is added
 
 _BAR_WIDTH = 36
@@ -34,21 +38,45 @@ def show(result: str) -> None:
     click.echo(_encoded(f"{text.visible(result)}\n"), nl=False)
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A list whose items are JSON already, made as they are shown."""
+
+    items: Iterable[str]
+
+
 def show_json(data: Mapping[str, object]) -> None:
-    """A result as JSON, to stdout: an object with the version of what its keys mean (docs/scripts.md).
+    """A result as JSON, to stdout: an object with the version of what its keys mean (docs/scripts.md)."""
+    for piece in json_pieces(data):
+        click.echo(piece.encode("ascii"), nl=False)  # where it is, nothing of it has to be escaped
+
+
+def json_pieces(data: Mapping[str, object]) -> Iterator[str]:
+    """The same as text, in pieces: printable ASCII and line feeds.
 
     Fields and items of lists are below each other, what is in these in one line. json's own indentation is written in
     Python: of a hundred thousand changes it takes four times as long.
     """
     encode = json.JSONEncoder().encode
+    between = "{\n"
+    for name, value in _enveloped(data).items():
+        yield f"{between}  {encode(name)}: "
+        between = ",\n"
+        if isinstance(value, Encoded):
+            yield from _listed(iter(value.items))
+        elif isinstance(value, list | tuple):
+            yield from _listed(map(encode, value))
+        else:
+            yield encode(value)
+    yield "\n}\n"
 
-    def listed(value: object, margin: str) -> str:
-        if not (isinstance(value, list | tuple) and value):
-            return encode(value)
-        return ",\n".join(f"{margin}  {encode(item)}" for item in value).join(("[\n", f"\n{margin}]"))
 
-    fields = (f"  {encode(name)}: {listed(value, '  ')}" for name, value in _enveloped(data).items())
-    show("{\n" + ",\n".join(fields) + "\n}")
+def _listed(items: Iterator[str]) -> Iterator[str]:
+    between = "[\n    "
+    while piece := ",\n    ".join(itertools.islice(items, _ITEMS)):
+        yield f"{between}{piece}"
+        between = ",\n    "
+    yield "[]" if between[0] == "[" else "\n  ]"
 
 
 def show_failure(message: str, hint: str, status: int) -> None:
@@ -161,7 +189,7 @@ def progress(label: str) -> Iterator[Callable[[float], None]]:
     It is erased at the end, however that comes: what is said then stands where the bar was.
     """
     if not can_draw():
-        yield lambda fraction: None
+        yield unseen
         return
     shown = ""
 

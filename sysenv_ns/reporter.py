@@ -17,6 +17,10 @@ ProgressBar: TypeAlias = "Callable[[], AbstractContextManager[Progress]]"
 Ask: TypeAlias = "Callable[[str], bool]"
 
 
+def unseen(fraction: float) -> None:
+    """The progress where nobody sees it: it need not be known."""
+
+
 @dataclass(frozen=True)
 class Reporter:
     """Notices, one line per operation for -v, a progress bar, and a question; None where nobody can be asked."""

@@ -36,7 +36,7 @@ def harmless(text: str) -> bool:
 
 def visible(text: str) -> str:
     """A text of lines with all unprintable characters escaped, except newlines and tabs."""
-    if harmless(text.replace("\n", "").replace("\t", "")):  # nearly always, and a result can have 100,000 lines
+    if harmless(text) or harmless(text.replace("\n", "").replace("\t", "")):  # nearly always, of 100,000 lines
         return text
     return "\n".join("\t".join(map(line, parts.split("\t"))) for parts in text.split("\n"))
 
@@ -66,14 +66,15 @@ def coloured(text: str) -> str:
 
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Left-aligned columns, a line for each row; the last one is not padded."""
-    rows = [[line(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [row if harmless("".join(row)) else [*map(line, row)] for row in rows]
+    form = "  ".join([f"{{:<{max(map(len, column))}}}" for column in zip(*rows, strict=True)])
+    return "\n".join([form.format(*row).rstrip() for row in rows])
 
 
 def size(number: int) -> str:
     """Bytes as people read them."""
+    if number < 1000:
+        return f"{number} B"
     value, unit = float(number), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1

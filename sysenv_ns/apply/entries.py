@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from sysenv_ns.diff import comparison
+from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import FileType
 from sysenv_ns.files import marks, reader, view
 from sysenv_ns.kernel import capabilities, children
@@ -45,7 +45,7 @@ def read(directory: int, name: str) -> Entry | None:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    facts = comparison.facts_of(status)
+    facts = changes.facts_of(status)
     entry = Entry(*facts, time=status.st_mtime_ns)
     if entry.type == "symlink":
         return replace(entry, target=os.readlink(name, dir_fd=directory))
@@ -62,7 +62,7 @@ def read_open(descriptor: int) -> Entry:
     """The same for an open file or directory. Raises OSError."""
     status = os.fstat(descriptor)
     digest = digest_of(chunks(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
-    facts = comparison.facts_of(status)
+    facts = changes.facts_of(status)
     has_acl = any(name in ACCESS_LISTS for name in os.listxattr(descriptor))
     kept = tuple(attributes(descriptor))
     return Entry(*facts, time=status.st_mtime_ns, digest=digest, attributes=kept, has_acl=has_acl)

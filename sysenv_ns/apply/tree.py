@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from sysenv_ns.apply import entries
 from sysenv_ns.apply.entries import Entry
-from sysenv_ns.diff import comparison
+from sysenv_ns.diff import changes
 from sysenv_ns.kernel import children
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,7 +118,7 @@ def _type(directory: int, name: str) -> str | None:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return comparison.facts_of(status).type
+    return changes.facts_of(status).type
 
 
 def _move(directory: int, temporary: str, name: str, before: str | None) -> None:

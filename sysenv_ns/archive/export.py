@@ -22,7 +22,7 @@ from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.packages import origin
-from sysenv_ns.reporter import Progress, ProgressBar
+from sysenv_ns.reporter import Progress, ProgressBar, unseen
 
 _CHUNK = 1 << 20
 
@@ -54,7 +54,9 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
     """Write an environment at rest as a compressed archive; returns notices. Raises OSError, SysenvError."""
     store = Store(environment.store)
     content = content_of(store, environment)
-    (total,) = layers.sizes(environment.id_map, [[Path(path) for path in content.layers]])
+    total = 0
+    if progress is not unseen:
+        (total,) = layers.sizes(environment.id_map, [[Path(path) for path in content.layers]])
 
     def inside(stream: BinaryIO) -> int:
         enter(environment)

@@ -6,7 +6,7 @@ A tree, so that a name takes no more memory than its last part, however long its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sysenv_ns.archive.tarball import Damaged, Kind, Member, shown
 
@@ -46,7 +46,7 @@ class Names:
         self._attributes += sum(len(key) + len(value) + _ATTRIBUTE for key, value in member.attributes.items())
         if self._attributes > _ATTRIBUTES:
             raise Damaged("its directories have too many attributes")
-        return MemberDirectory(replace(member, name=b""))
+        return MemberDirectory(member._replace(name=b""))
 
     def kind(self, name: bytes) -> Kind | None:
         """The entry of that name; None for nothing."""

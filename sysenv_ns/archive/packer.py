@@ -7,7 +7,6 @@ in capabilities and access control lists.
 from __future__ import annotations
 
 import errno
-import hashlib
 import heapq
 import itertools
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sysenv_ns.archive import attributes, tarball
+from sysenv_ns.archive.checked import Output
 from sysenv_ns.archive.tarball import Extents, Kind, Member
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import Marks
@@ -44,21 +44,20 @@ class Packer:
     """Writes to a stream, and keeps its checksum."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
+        self._output = Output(stream)
         self.devices = 0  # nodes that had to become empty files, as they are in an environment of a user
 
     def text(self, name: str, data: bytes) -> None:
         """A file of the archive's own."""
-        self._write(tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data))))
-        self._write(data + tarball.padding(len(data)))
+        self._output.write(tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data))))
+        self._output.write(data + tarball.padding(len(data)))
 
     def tree(self, path: str, name: str, layer: UpperForm | None = None) -> None:
         """A directory and everything in it, parents first; `layer`: it is a layer of an overlay. Raises OSError.
 
         For another one only names, modes and contents: its owners and times have no meaning.
         """
-        tree = _TreeWriter(self._write, layer)
+        tree = _TreeWriter(self._output.write, layer)
         descriptor = os.open(path, _DIRECTORY)
         try:
             tree.directory(descriptor, os.fsencode(name))
@@ -69,16 +68,12 @@ class Packer:
     @property
     def checksum(self) -> str:
         """The SHA-256 of all so far."""
-        return self._digest.hexdigest()
+        return self._output.checksum
 
     def end(self) -> None:
         """The end of every archive."""
-        self._write(tarball.END)
-        self._stream.flush()
-
-    def _write(self, data: bytes) -> None:
-        self._digest.update(data)
-        self._stream.write(data)
+        self._output.write(tarball.END)
+        self._output.flush()
 
 
 class _TreeWriter:
@@ -90,31 +85,36 @@ class _TreeWriter:
 
     def directory(self, descriptor: int, name: bytes) -> None:
         """An open directory, and all in it. Raises OSError, SysenvError."""
-        with os.scandir(f"/proc/self/fd/{descriptor}") as found:
-            entries = [entry for entry in found if not (self._marks and self._marks.is_mark(entry.name))]
-        hidden = {entry.path: self._marks.hidden_name(entry) if self._marks else None for entry in entries}
+        with os.scandir(descriptor) as found:
+            inner: dict[bytes, os.DirEntry[str] | None] = {}  # None for whiteouts
+            for entry in found:
+                if self._marks and self._marks.is_mark(entry.name):
+                    continue
+                hidden = self._marks.hidden_name(entry) if self._marks else None
+                if hidden is None:
+                    inner[os.fsencode(entry.name)] = entry
+                else:
+                    inner.setdefault(os.fsencode(hidden), None)
         opaque = self._marks is not None and self._marks.is_opaque(f"/proc/self/fd/{descriptor}/.")
         self._head(name, "directory", os.fstat(descriptor), descriptor, opaque=opaque)
-        inner = {os.fsencode(entry.name): entry for entry in entries if hidden[entry.path] is None}
-        whiteouts = {os.fsencode(whiteout) for whiteout in hidden.values() if whiteout is not None}
-        for last in sorted({*inner, *whiteouts}):
+        for last in sorted(inner):
             path = b"%b/%b" % (name, last)
-            if last in inner:
-                self._entry(inner[last], path)
+            if (here := inner[last]) is not None:
+                self._entry(here, descriptor, path)
             else:
                 self._write(tarball.encode(Member(path, "whiteout")))
 
-    def _entry(self, entry: os.DirEntry[str], name: bytes) -> None:
+    def _entry(self, entry: os.DirEntry[str], parent: int, name: bytes) -> None:
         if entry.is_dir(follow_symlinks=False):
-            descriptor = os.open(entry.path, _DIRECTORY)
+            descriptor = os.open(entry.name, _DIRECTORY, dir_fd=parent)
             try:
                 self.directory(descriptor, name)
             finally:
                 os.close(descriptor)
         elif entry.is_file(follow_symlinks=False):
-            self._file(entry.path, name)
+            self._file(entry.name, parent, name)
         else:
-            self._other(entry.path, name)
+            self._other(f"/proc/self/fd/{parent}/{entry.name}", name)
 
     def _other(self, place: str, name: bytes) -> None:
         status = os.lstat(place)
@@ -136,8 +136,8 @@ class _TreeWriter:
             self._write(tarball.encode(Member(name, "link", target=first)))
         return first != name
 
-    def _file(self, place: str, name: bytes) -> None:
-        descriptor = os.open(place, _FILE)
+    def _file(self, place: str, parent: int, name: bytes) -> None:
+        descriptor = os.open(place, _FILE, dir_fd=parent)
         try:
             status = os.fstat(descriptor)
             if self._is_link(status, name):
@@ -148,7 +148,8 @@ class _TreeWriter:
             member = self._head(name, "file", status, descriptor, size=status.st_size, extents=extents)
             for offset, length in ((0, status.st_size),) if extents is None else extents:
                 self._content(descriptor, offset, length, place)
-            self._write(tarball.padding(member.stored))
+            if padding := tarball.padding(member.stored):
+                self._write(padding)
         finally:
             os.close(descriptor)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from sysenv_ns.text import quoted
 
@@ -37,8 +36,10 @@ _KINDS: Mapping[bytes, Kind] = {code: kind for kind, code in _TYPES.items() if k
 _RECORDS = b"x"
 _RECORDS_NAME = b"././@PaxHeader"
 _MAGIC = b"ustar\x0000"
-# With eight blanks in the place of the checksum, no names of users, 0 for the numbers of a device.
-_HEADER = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" + b" " * 8 + b"%b%b%b" + bytes(64) + b"0000000\0" * 2 + bytes(167)
+_NUMBERS = b"%07o\0%07o\0%07o\0%011o\0%011o\0"
+_REST = _MAGIC + bytes(64) + b"0000000\0" * 2 + bytes(167)  # no names of users, 0 for the numbers of a device
+_SUM_OF_REST = sum(_REST)
+_HEADER = b"%b%b%06o\0 %b%b%b"  # the checksum is that of the header with eight blanks in its place
 _ATTRIBUTE = b"SCHILY.xattr."
 _OPAQUE, _SOCKET = b"SYSENVNS.opaque", b"SYSENVNS.socket"
 _SPARSE = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"}
@@ -56,8 +57,7 @@ class TooLarge(Exception):
     """A member that a reader would refuse; the text is its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file of an archive. `extents`: where a sparse file has data (offset, length); None: everywhere."""
 
     name: bytes
@@ -70,7 +70,7 @@ class Member:
     target: bytes = b""
     opaque: bool = False
     extents: Extents | None = None
-    attributes: Mapping[bytes, bytes] = field(default_factory=dict)
+    attributes: Mapping[bytes, bytes] = MappingProxyType({})
 
     @property
     def stored(self) -> int:
@@ -82,8 +82,11 @@ class Member:
 
 def encode(member: Member) -> bytes:
     """The bytes before the data of a member: records, header, and the map of a sparse file. Raises TooLarge."""
-    numbers = {b"uid": (member.uid, 8), b"gid": (member.gid, 8), b"size": (member.stored, 12)}
-    records = [(key, b"%d" % value) for key, (value, width) in numbers.items() if value > _LARGEST[width]]
+    stored = member.stored
+    records = []
+    if member.uid > _LARGEST[8] or member.gid > _LARGEST[8] or stored > _LARGEST[12]:
+        numbers = {b"uid": (member.uid, 8), b"gid": (member.gid, 8), b"size": (stored, 12)}
+        records = [(key, b"%d" % value) for key, (value, width) in numbers.items() if value > _LARGEST[width]]
     records.append((b"mtime", _time(member.mtime_ns)))
     if member.extents is None:
         records.append((b"path", member.name))
@@ -91,14 +94,17 @@ def encode(member: Member) -> bytes:
         records += [*_SPARSE.items(), (_SPARSE_NAME, member.name), (_SPARSE_SIZE, b"%d" % member.size)]
     if member.target:
         records.append((b"linkpath", member.target))
-    records += [(_OPAQUE, b"y")] if member.opaque else []
-    records += [(_SOCKET, b"y")] if member.kind == "socket" else []
-    records += [(_ATTRIBUTE + _quoted(key), value) for key, value in sorted(member.attributes.items())]
+    if member.opaque:
+        records.append((_OPAQUE, b"y"))
+    if member.kind == "socket":
+        records.append((_SOCKET, b"y"))
+    if member.attributes:
+        records += [(_ATTRIBUTE + _quoted(key), value) for key, value in sorted(member.attributes.items())]
     data = _records(records)
     if len(data) > _LIMIT or len(records) > _RECORDS_LIMIT:
         raise TooLarge(shown(member.name))
     body = b"" if member.extents is None else _sparse_map(member.extents)
-    header = _header(member, _TYPES[member.kind], member.stored)
+    header = _header(member, _TYPES[member.kind], stored)
     return b"".join((_records_header(len(data)), data, padding(len(data)), header, body))
 
 
@@ -108,18 +114,18 @@ def padding(size: int) -> bytes:
 
 
 def _records(records: list[tuple[bytes, bytes]]) -> bytes:
-    try:  # no character of UTF-8 begins before a line feed and ends after it
-        b"\n".join(itertools.chain.from_iterable(records)).decode()
+    data = b"".join([_record(key, value) for key, value in records])
+    try:  # no character of UTF-8 begins before a line feed or an equals sign and ends after it
+        data.decode()
     except UnicodeDecodeError:
-        records = [(b"hdrcharset", b"BINARY"), *records]
-    return b"".join([_record(key, value) for key, value in records])
+        data = _record(b"hdrcharset", b"BINARY") + data
+    return data
 
 
 def _record(key: bytes, value: bytes) -> bytes:
     """A record begins with its own length in decimal digits, which count too."""
     rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    length = rest + len(str(length))
+    length = rest + (1 if rest < 9 else 2 if rest < 98 else 3 if rest < 997 else len(str(rest + len(str(rest)))))
     return b"%d %b=%b\n" % (length, key, value)
 
 
@@ -131,11 +137,16 @@ def _records_header(size: int) -> bytes:
 
 def _header(member: Member, code: bytes, size: int) -> bytes:
     """A number; one that does not fit is 0 here, and in a record."""
-    mode, uid, gid = (number if number <= _LARGEST[8] else 0 for number in (member.mode, member.uid, member.gid))
-    size, seconds = (number if number <= _LARGEST[12] else 0 for number in (size, max(0, member.mtime_ns // 10**9)))
+    numbers = _NUMBERS % (
+        member.mode if member.mode <= _LARGEST[8] else 0,
+        member.uid if member.uid <= _LARGEST[8] else 0,
+        member.gid if member.gid <= _LARGEST[8] else 0,
+        size if size <= _LARGEST[12] else 0,
+        seconds if 0 <= (seconds := member.mtime_ns // 10**9) <= _LARGEST[12] else 0,
+    )
     name, target = member.name[:100], member.target[:100]
-    block = _HEADER % (name.ljust(100, b"\0"), mode, uid, gid, size, seconds, code, target.ljust(100, b"\0"), _MAGIC)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    checksum = sum(name) + sum(numbers) + 8 * 32 + code[0] + sum(target) + _SUM_OF_REST
+    return _HEADER % (name.ljust(100, b"\0"), numbers, checksum, code, target.ljust(100, b"\0"), _REST)
 
 
 def _time(nanoseconds: int) -> bytes:
@@ -191,7 +202,7 @@ class Reader:
         self._left, member = _complete(code, size, member, records)
         self._pad = -self._left % BLOCK
         if member.extents is not None:
-            member = replace(member, extents=self._extents(member.size))
+            member = member._replace(extents=self._extents(member.size))
         self._member = member
         return member
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class _Unpacker:
     def _add(self, member: Member) -> None:
         if self._tree(member) == ORIGINS:
             mode = 0o755 if member.kind == "directory" else 0o600 | member.mode & 0o044
-            member = replace(member, mode=mode, uid=self._own[0], gid=self._own[1], attributes={})
+            member = member._replace(mode=mode, uid=self._own[0], gid=self._own[1], attributes={})
         path = self._path(member.name)
         self._names.add(member)
         if member.kind == "directory":
@@ -176,7 +176,7 @@ class _Unpacker:
             name = _in_layer(number, path)
             kind = self._names.kind(name)
             if kind is None:
-                self._add(replace(like(path), name=name, opaque=False))
+                self._add(like(path)._replace(name=name, opaque=False))
             elif kind != "directory":
                 return
         name = _in_layer(number, addition.path)
@@ -192,7 +192,7 @@ def _in_layer(number: int, path: str) -> bytes:
 def _filled(member: Member, addition: Addition) -> tuple[Member, Iterator[tuple[int, bytes]]]:
     """Replace the content of a file while it is written."""
     content = addition.content.encode("utf-8", "surrogateescape")
-    return replace(member, size=len(content), extents=None), iter([(0, content)])
+    return member._replace(size=len(content), extents=None), iter([(0, content)])
 
 
 def _of_host(path: str) -> Member:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sysenv_ns.packages import dpkg, versions
 from sysenv_ns.packages.dpkg import Package
+from sysenv_ns.records import dataclass
 
 Kind = Literal["added", "modified", "deleted", "type", "metadata"]  # metadata: and nothing else
 FileType = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
 Fold = Literal["", "cache", "log", "database"]  # database: one of a package manager
 PackageKind = Literal["added", "upgraded", "downgraded", "removed"]
 
+_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
 # What it is by the name of the group that matches.
 _FOLDS = re.compile(
     r"(?P<log>/var/log/.*)"
@@ -24,6 +33,8 @@ _FOLDS = re.compile(
     r"|/usr/.*/(icon-theme\.cache|mimeinfo\.cache|mime\.cache|loaders\.cache|gschemas\.compiled))",
     re.DOTALL,
 )
+_FOLDED = ("/var/", "/usr/", "/lib/", "/etc/")  # what all but this one are in
+_PYTHON_CACHE = "/__pycache__"
 _FOLD_NAMES: tuple[Fold, ...] = ("log", "database", "cache")
 
 
@@ -37,8 +48,7 @@ class Facts(NamedTuple):
     size: int = 0  # bytes of a regular file
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What an environment changed at a path; that is absolute, with bytes that are not UTF-8 as surrogates."""
 
     path: str
@@ -65,6 +75,14 @@ class PackageChange:
     kind: PackageKind
     old: str
     new: str
+
+
+def facts_of(status: os.stat_result) -> Facts:
+    """What stat(2) says."""
+    kind = _TYPES.get(stat.S_IFMT(status.st_mode), "device")
+    # The mode of a symbolic link says nothing, and file systems give it different ones.
+    mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
+    return Facts(kind, mode, status.st_uid, status.st_gid, status.st_size if kind == "file" else 0)
 
 
 def compare(
@@ -105,6 +123,8 @@ def details(change: Change) -> list[str]:
 
 def fold(path: str) -> Fold:
     """The group of a path that is only counted, not listed; "" for others."""
+    if not (path.startswith(_FOLDED) or _PYTHON_CACHE in path):
+        return ""  # as nearly always, and there can be 100,000s
     found = _FOLDS.fullmatch(path)
     return next((name for name in _FOLD_NAMES if found[name] is not None), "") if found else ""
 

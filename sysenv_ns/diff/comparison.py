@@ -9,37 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from typing import BinaryIO
 
 from sysenv_ns import policy
-from sysenv_ns.diff.changes import Facts, FileType
+from sysenv_ns.diff.changes import Facts, facts_of
+from sysenv_ns.diff.compared import ComparedGroups, ComparedPath
 from sysenv_ns.files import reader, view
-from sysenv_ns.files.view import Own, Upper, UpperEntry
+from sysenv_ns.files.view import Listing, Own, Upper, UpperEntry
 from sysenv_ns.host import layout, standins
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import mountinfo
+from sysenv_ns.records import dataclass
 
-_TYPES: dict[int, FileType] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-}
 _LABEL = "security.selinux"  # the system's policy gives it by itself
-
-
-class ComparedPath(NamedTuple):
-    """Both sides of a path where an environment has something, or hides it; for changes.compare."""
-
-    path: str
-    old: Facts | None  # a host file's owner is still to be looked up
-    new: Facts | None
-    same_content: bool = True
-    same_attributes: bool = True
-    of_host: bool = True  # `old` is a file of the host, not of what environments have in addition
 
 
 @dataclass(frozen=True)
@@ -69,6 +52,10 @@ class HostSide:
     def is_shadowed(self, path: str) -> bool:
         """Whether a mount hides what the environment has at a path."""
         return path in self._shadowed
+
+    def shadowed_of(self, paths: Mapping[str, object]) -> set[str]:
+        """Those of the paths for which is_shadowed holds."""
+        return paths.keys() & self._shadowed
 
     def is_added(self, path: str) -> bool:
         """Whether environments have an addition or a stand-in at a path."""
@@ -118,34 +105,50 @@ def _addition(addition: Addition, path: str) -> HostFile:
     return HostFile(Facts("file", addition.mode, 0, 0, len(content)), path, content, False)
 
 
-def facts_of(status: os.stat_result) -> Facts:
-    """What stat(2) says."""
-    kind = _TYPES.get(stat.S_IFMT(status.st_mode), "device")
-    # The mode of a symbolic link says nothing, and file systems give it different ones.
-    mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
-    return Facts(kind, mode, status.st_uid, status.st_gid, status.st_size if kind == "file" else 0)
+def compare(directories: Iterable[Listing], host: HostSide, points: Iterable[str]) -> ComparedGroups:
+    """Everything that an environment has changed or may have; `points` are its mount points.
 
-
-def compare(upper: Upper, host: HostSide, points: Iterable[str]) -> Iterator[ComparedPath]:
-    """Everything that an environment has changed or may have, parents first; `points` are its mount points.
-
-    Of a deleted or hidden tree only the outermost directory is reported. Raises OSError.
+    `directories`: see view.walk. Of a deleted or hidden tree only the outermost directory is reported. Raises OSError.
     """
+    found = ComparedGroups()
     merged = dict.fromkeys(points, False)  # directories that the host has too; whether the environment's hides it
-    passed: set[str] = set()
-    for path, entry in upper.entries.items():
-        parent = path.rpartition("/")[0]
-        if parent in passed or host.is_shadowed(path):
-            passed.add(path)
+    passed: set[str] = set()  # directories that are not looked at
+    for directory, here in directories:
+        if directory in passed:
+            passed.update(here)
             continue
-        old = host.look(path) if parent in merged else None
+        shadowed = host.shadowed_of(here)
+        passed |= shadowed
+        if directory in merged:
+            _compare_merged(directory, here, host, merged, shadowed, found)
+            continue
+        for path, entry in here.items():  # nothing to compare with
+            if entry.kind != "whiteout" and not (shadowed and path in shadowed):
+                found.add_new(path, entry.status)
+    return found
+
+
+def _compare_merged(
+    directory: str,
+    here: Mapping[str, UpperEntry],
+    host: HostSide,
+    merged: dict[str, bool],
+    shadowed: Collection[str],
+    found: ComparedGroups,
+) -> None:
+    """One directory that both sides have."""
+    if merged[directory]:
+        for row in _hidden(directory, here, host):
+            found.add(row)
+    for path, entry in here.items():
+        if path in shadowed:
+            continue
+        old = host.look(path)
         with contextlib.suppress(FileNotFoundError):  # it has vanished meanwhile
-            if found := _found(path, entry, old, host.mirrored):
-                yield found
+            if compared := _found(path, entry, old, host.mirrored):
+                found.add(compared)
         if entry.kind == "directory" and old is not None and old.facts.type == "directory":
-            merged[path] = entry.opaque or merged[parent]
-            if merged[path]:
-                yield from _hidden(path, upper, host)
+            merged[path] = entry.opaque or merged[directory]
 
 
 def _found(path: str, entry: UpperEntry, old: HostFile | None, mirrored: bool) -> ComparedPath | None:
@@ -160,10 +163,10 @@ def _found(path: str, entry: UpperEntry, old: HostFile | None, mirrored: bool) -
     return ComparedPath(path, old.facts, new, same, _same_attributes(entry, old, new, mirrored), old.of_host)
 
 
-def _hidden(directory: str, upper: Upper, host: HostSide) -> Iterator[ComparedPath]:
+def _hidden(directory: str, here: Container[str], host: HostSide) -> Iterator[ComparedPath]:
     for name in host.names(directory):
         path = f"{directory}/{name}"
-        if upper.get(path) is None and not host.is_shadowed(path) and (old := host.look(path)) is not None:
+        if path not in here and not host.is_shadowed(path) and (old := host.look(path)) is not None:
             yield ComparedPath(path, old.facts, None, of_host=old.of_host)
 
 

@@ -6,28 +6,35 @@ only outside, so these are added here.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from sysenv_ns import policy
 from sysenv_ns.diff import changes, comparison, owners
-from sysenv_ns.diff.changes import Change, PackageChange
-from sysenv_ns.diff.comparison import ComparedPath, HostSide
+from sysenv_ns.diff.changes import Change, Facts, PackageChange
+from sysenv_ns.diff.compared import ComparedGroup, Row
+from sysenv_ns.diff.comparison import HostSide
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, ephemeral
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.files import view
+from sysenv_ns.files.view import Listing, Own, Upper, View
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg, origin
 from sysenv_ns.packages.old import Old
+from sysenv_ns.records import dataclass
 from sysenv_ns.text import quoted
 
 TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text
+_DATABASES = (*policy.PACKAGE_DATABASES, dpkg.STATUS, dpkg.DIVERSIONS, f"{dpkg.INFO}/any")
 _OTHER_DATABASES = tuple(path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS)
 _PROCESS = "sysenv-ns-diff"
 
@@ -46,8 +53,8 @@ class Difference:
 class _SeenInside:
     """What can be seen from within the namespace."""
 
-    found: tuple[ComparedPath, ...]
-    owners: Mapping[str, str]  # packages by path
+    found: tuple[ComparedGroup, ...]
+    owners: Mapping[str, str]  # packages by path, as far as the environment's own lists tell
     packages: tuple[PackageChange, ...]
     drifted: int  # packages of the host that have changed since the environment got its own
     others: tuple[str, ...]  # databases of other package managers that it has changed
@@ -62,9 +69,13 @@ class Sides:
     layers: tuple[tuple[str, str], ...]  # mount points and the upper directories over them, the uppermost first
     host: HostSide
 
-    def upper(self) -> Upper:
-        """The environment's side."""
-        return Upper(self.layers, driver.of(self.environment).marks)
+    def upper(self, only: Collection[str] | None = None) -> Upper:
+        """The environment's side; `only`: see Upper."""
+        return Upper(self.layers, driver.of(self.environment).marks, only)
+
+    def walk(self) -> Iterator[Listing]:
+        """The same, a directory after the other."""
+        return view.walk(self.layers, driver.of(self.environment).marks)
 
     @property
     def points(self) -> dict[str, None]:
@@ -77,8 +88,21 @@ def find(store: Store, name: str, paths: Sequence[str] = ()) -> Difference:
     environment = store.load(name)
     ephemeral.refuse_in_memory(environment, "the changes")
     environment.require_root()
-    with store.reading().lock(name):  # nothing of its directories is exchanged or removed meanwhile
+    # Nothing of its directories is exchanged or removed meanwhile.
+    with store.reading().lock(name), _no_collection():
         return _find(store, store.load(name), paths)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing is looked for that could be freed: that takes a tenth of the time, and 100,000s of tuples cannot."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:
@@ -86,14 +110,20 @@ def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Diffe
     status = origin.content(dpkg.STATUS)
     old = _old_packages(store, environment)
     try:
-        seen = namespace.look_inside(
-            environment.id_map, lambda: _look(sides, status, old, paths), _SeenInside, _PROCESS
+        seen, there = namespace.look_inside_while(
+            environment.id_map,
+            lambda: _look(sides, status, old, paths),
+            _SeenInside,
+            _PROCESS,
+            lambda: owners.of_host(status).read(),
         )
     except OSError as error:
         raise _unreadable(environment, error) from error
-    found = (_change(compared, environment.id_map, seen.owners.get(compared.path, "")) for compared in seen.found)
-    ordered = tuple(sorted(filter(None, found), key=lambda change: os.fsencode(change.path)))
-    return Difference(environment.name, seen.packages, ordered, tuple(_notes(environment, seen)))
+    rows = _ordered(seen.found)
+    left = [row[0] for row in rows if row[0] not in seen.owners] if seen.owners else [row[0] for row in rows]
+    packages = owners.owners(left, [there], owners.links()) | dict(seen.owners)
+    found = tuple(_changes(rows, environment.id_map, packages))
+    return Difference(environment.name, seen.packages, found, tuple(_notes(environment, seen)))
 
 
 def contents(store: Store, difference: Difference) -> tuple[ContentPair, ...]:
@@ -139,20 +169,30 @@ def _old_packages(store: Store, environment: Environment) -> bytes | None:
 
 def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> _SeenInside:
     """In the child: everything that is visible there."""
-    upper = sides.upper()
-    own = Own(upper, View("/"))
+    below = View("/")
+    upper = sides.upper(None if paths else _above(map(below.real, _DATABASES)))
+    own = Own(upper, below)
     wanted = [_resolve(path, upper, own, sides.environment.name) for path in paths]
-    found = tuple(row for row in comparison.compare(upper, sides.host, sides.points) if _is_wanted(row.path, wanted))
-    there, here = owners.of_host(status), owners.of_environment(upper, own)
+    compared = comparison.compare(sides.walk(), sides.host, sides.points)
+    found = compared.result((lambda path: _is_wanted(path, wanted)) if paths else None)
+    here = owners.of_environment(upper, own)
     packages: tuple[PackageChange, ...] = ()
     drifted = 0
-    if here is not None and not paths:
-        olds = there.packages if old is None else dpkg.parse_status(old)
-        packages, drifted = changes.packages(olds, there.packages, here.packages)
-    owner = owners.owners((row.path for row in found), [here, there] if here else [there], owners.links())
+    owner: dict[str, str] = {}
+    if here is not None:
+        there = dpkg.parse_status(status or b"")
+        if not paths:
+            packages, drifted = changes.packages(there if old is None else dpkg.parse_status(old), there, here.packages)
+        sources = [here, owners.Lists(there, {}, {})]
+        owner = owners.owners((path for group in found for path in group.paths.split("\0")), sources, owners.links())
     others = tuple(path for path in _OTHER_DATABASES if upper.get(path) is not None)
     shown = tuple(path for path, place in zip(paths, wanted, strict=True) if sides.host.covers(place))
-    return _SeenInside(found, owner, tuple(packages), drifted, others, shown)
+    return _SeenInside(found, owner, packages, drifted, others, shown)
+
+
+def _above(paths: Iterable[str]) -> set[str]:
+    """All directories that these paths are in."""
+    return {directory for path in paths for directory in ancestors(path)}
 
 
 def _resolve(path: str, upper: Upper, own: Own, name: str) -> str:
@@ -163,22 +203,48 @@ def _resolve(path: str, upper: Upper, own: Own, name: str) -> str:
 
 
 def _is_wanted(path: str, wanted: Sequence[str]) -> bool:
-    return not wanted or any(place in (path, "/") or path.startswith(f"{place}/") for place in wanted)
+    return any(place in (path, "/") or path.startswith(f"{place}/") for place in wanted)
 
 
-def _change(found: ComparedPath, id_map: IdMap | None, package: str) -> Change | None:
-    old = found.old
-    if old is not None and found.of_host:
-        try:
-            status = os.lstat(found.path)
-        except OSError:  # gone meanwhile: then nothing can be said of its owner
-            old = old._replace(uid=found.new.uid, gid=found.new.gid) if found.new else old
-        else:
-            uid, gid = status.st_uid, status.st_gid
-            old = old._replace(
-                uid=id_map.uid_inside(uid) if id_map else uid, gid=id_map.gid_inside(gid) if id_map else gid
-            )
-    return changes.compare(found.path, old, found.new, found.same_content, found.same_attributes, package)
+def _ordered(groups: Sequence[ComparedGroup]) -> list[Row]:
+    """By the bytes of the paths, which is the order of their characters, unless some bytes are none."""
+    try:
+        rows = [row for group in groups for row in group.rows()]
+    except ValueError:
+        raise SysenvError("unexpected answer from a helper process", "run it again") from None
+    try:
+        for group in groups:
+            group.paths.encode()
+    except UnicodeEncodeError:
+        return sorted(rows, key=lambda row: os.fsencode(row[0]))
+    return sorted(rows, key=itemgetter(0))
+
+
+def _changes(rows: Iterable[Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
+    for path, before, after, alike in rows:
+        package = packages.get(path, "")
+        old, new = alike.old, alike.new
+        if new is not None and (old is not None or after):
+            new = Facts(new.type, new.mode, new.uid, new.gid, after)
+        if old is None and new is not None:  # as changes.compare has it: of these there can be 100,000s
+            yield Change(path, "added", None, new, (), package, changes.fold(path))
+            continue
+        if old is not None:
+            old = old._replace(size=before)
+            if alike.of_host:
+                old = _owned(old, new, path, id_map)
+        if change := changes.compare(path, old, new, alike.same_content, alike.same_attributes, package):
+            yield change
+
+
+def _owned(old: Facts, new: Facts | None, path: str, id_map: IdMap | None) -> Facts:
+    """The facts of a host file, with its owner."""
+    try:
+        status = os.lstat(path)
+    except OSError:  # gone meanwhile: then nothing can be said of its owner
+        return old._replace(uid=new.uid, gid=new.gid) if new else old
+    uid, gid = status.st_uid, status.st_gid
+    return old._replace(uid=id_map.uid_inside(uid) if id_map else uid, gid=id_map.gid_inside(gid) if id_map else gid)
 
 
 def _notes(environment: Environment, seen: _SeenInside) -> Iterator[str]:

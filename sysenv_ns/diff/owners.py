@@ -1,23 +1,27 @@
 """Finds which package owns a path, by dpkg's lists, and the packages of an environment; only reads.
 
-The environment's own lists come first. The host's, which are many, are read only for what these do not name.
+The environment's own lists come first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from sysenv_ns.diff import changes
 from sysenv_ns.files import reader
 from sysenv_ns.files.view import Own, Upper, UpperEntry
+from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
+from sysenv_ns.records import dataclass
 
 _LIST = ".list"
+_MANY = 2000  # paths of a directory that is looked for as a whole
+_SEARCHES = 8
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,11 @@ class Lists:
     packages: Mapping[str, Package]
     diversions: Mapping[str, Diversion]
     contents: Mapping[str, Callable[[], bytes | None]]
+
+    def read(self) -> Lists:
+        """The same, with all lists read."""
+        found = {stem: read() for stem, read in self.contents.items()}
+        return Lists(self.packages, self.diversions, {stem: partial(_itself, data) for stem, data in found.items()})
 
     @property
     def keys(self) -> dict[str, str]:
@@ -60,28 +69,28 @@ def owners(paths: Iterable[str], sides: Sequence[Lists], links: Mapping[str, str
     """The package of each path that has one. `links` are directories that also have another name in the lists:
     /bin for /usr/bin.
     """
-    found: dict[str, str] = {}
+    found: dict[str, str] = {}  # stems
+    left = sorted(paths)
+    named = _below(left, dpkg.INFO)
+    for side in sides:
+        left = [path for path in left if path not in found] if found else left
+        if left:
+            for path, stem in _owned(_without_strange(left, side, links), side, links):
+                found.setdefault(path, stem)
+    if not (found or named):
+        return {}
     stems: dict[str, str] = {}
     for side in reversed(sides):
         stems |= side.keys
-    left = set(paths)
-    for path in [path for path in left if path.startswith(f"{dpkg.INFO}/")]:
-        if name := changes.whose(path, stems):
-            found[path] = name
-            left.discard(path)
-    for side in sides:
-        if left:
-            for path, stem in _owned(left, side, links):
-                found.setdefault(path, stems.get(stem, stem))
-            left -= found.keys()
-    return found
+    packages = {path: stems.get(stem, stem) for path, stem in found.items()}
+    return packages | {path: name for path in named if (name := changes.whose(path, stems))}
 
 
-def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The paths that a list names, with its stem."""
-    named = {path: path for path in paths}
+def _owned(paths: Sequence[str], side: Lists, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The paths, which are sorted, that a list names, with its stem."""
+    named = dict(zip(paths, paths, strict=True))
     for link, directory in links.items():
-        named |= {f"{link}{path[len(directory) :]}": path for path in paths if path.startswith(f"{directory}/")}
+        named |= {f"{link}{path[len(directory) :]}": path for path in _below(paths, directory)}
     # All at once, as of so many paths the calls would count: a path has no NUL.
     wanted = set(os.fsencode("\0".join([*named, *side.diversions])).split(b"\0"))
     for stem, read in sorted(side.contents.items()):
@@ -90,6 +99,45 @@ def _owned(paths: set[str], side: Lists, links: Mapping[str, str]) -> Iterator[t
             truly = dpkg.diverted(path, stem.partition(":")[0], side.diversions)
             if truly in named:
                 yield named[truly], stem
+
+
+def _without_strange(paths: Sequence[str], side: Lists, links: Mapping[str, str]) -> Sequence[str]:
+    """Sorted paths without those in large directories in which no list names anything, as a program's own.
+
+    Few directories are looked for, as one takes as long as a thousand paths.
+    """
+    moved = (*(f"{directory}/" for directory in links.values()), *(one.target for one in side.diversions.values()))
+    left: list[str] = []
+    seen: set[str] = set()  # directories whose paths begin before `start`
+    start, searches = 0, 0
+    while start < len(paths):
+        end = start + 1
+        above = ancestors(paths[start]) if searches < _SEARCHES and paths[start].rpartition("/")[0] not in seen else ()
+        for directory in reversed([*above][:-1]):  # without /
+            last = bisect_left(paths, f"{directory}0", start) if directory not in seen else start  # behind a slash
+            seen.add(directory)
+            if last - start >= _MANY and not any(place.startswith(f"{directory}/") for place in moved):
+                searches += 1
+                if not _is_in(f"{directory}/", side, links):
+                    end = last
+                    break
+        else:
+            left.append(paths[start])
+        start = end
+    return left
+
+
+def _is_in(inner: str, side: Lists, links: Mapping[str, str]) -> bool:
+    """Whether a list names anything that begins so."""
+    others = (f"{link}{inner[len(to) :]}" for link, to in links.items() if inner.startswith(f"{to}/"))
+    lines = [os.fsencode(f"\n{name}") for name in (inner, *others)]
+    contents = (b"\n" + (read() or b"") for read in side.contents.values())
+    return any(line in content for content in contents for line in lines)
+
+
+def _below(paths: Sequence[str], directory: str) -> Sequence[str]:
+    """Those of sorted paths that are below a directory."""
+    return paths[bisect_left(paths, f"{directory}/") : bisect_left(paths, f"{directory}0")]
 
 
 def links() -> dict[str, str]:
@@ -114,6 +162,10 @@ def _read(place: str) -> bytes | None:
     with contextlib.suppress(OSError):
         return reader.read(place)
     return None
+
+
+def _itself(data: bytes | None) -> bytes | None:
+    return data
 
 
 def _read_entry(entry: UpperEntry) -> bytes | None:

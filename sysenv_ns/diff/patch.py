@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import Change
+from sysenv_ns.records import dataclass
 from sysenv_ns.text import harmless
 
 _NO_NEWLINE = "\\ No newline at end of file\n"

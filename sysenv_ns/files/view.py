@@ -6,16 +6,19 @@ Others control their contents, even meanwhile: no link is followed out of them (
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, Literal, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks, is_of_overlay
 from sysenv_ns.files.reader import Root
 
 LINKS = 40  # as many symbolic links as the kernel follows, path_resolution(7)
+_HELD = 500  # descriptors: of more directories that are in each other none is held open
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -102,18 +105,18 @@ class View:
 
 
 class UpperEntry(NamedTuple):
-    """Something in an upper directory; `place` is its path for this process, `layer` the upper directory itself."""
+    """Something in an upper directory; `below` is its path in that, `layer` the upper directory itself."""
 
     kind: EntryKind
-    place: str
+    below: str
     status: os.stat_result
     layer: Root
     opaque: bool = False
 
     @property
-    def below(self) -> str:
-        """Its path in the upper directory."""
-        return self.place[len(self.layer.path) :]
+    def place(self) -> str:
+        """Its path for this process."""
+        return f"{self.layer.path}{self.below}"
 
     def get(self, limit: int = reader.LIMIT) -> bytes | None:
         """The content of a regular file; None if it is not one. Raises OSError."""
@@ -128,37 +131,21 @@ class UpperEntry(NamedTuple):
         return self.layer.link(self.below)
 
 
+# A directory of the merged changes: its real path, and what is in it by real paths, in their order.
+Listing: TypeAlias = tuple[str, dict[str, UpperEntry]]
+
+
 class Upper:
-    """The changes of an environment, by their real paths, parents first; all are read at once.
+    """The changes of an environment, by their real paths, parents first; all are read at once."""
 
-    What disappears meanwhile, in a running environment, is left out.
-    """
-
-    def __init__(self, layers: Iterable[tuple[str, str]], marks: Marks) -> None:
-        """`layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first."""
-        self._marks = marks
+    def __init__(self, layers: Iterable[tuple[str, str]], marks: Marks, only: Collection[str] | None = None) -> None:
+        """`layers`: see `walk`; `only`: no other directories than these are read, whose parents are among them."""
+        layers = tuple(layers)
         self.entries: dict[str, UpperEntry] = {}
-        stacks: dict[str, list[tuple[Root, str]]] = {}
-        for point, directory in layers:
-            with contextlib.suppress(FileNotFoundError):
-                stacks.setdefault(point, []).append((Root(directory), ""))
-        self._points = {"", *stacks}
+        self._points = {"", *(point for point, _ in layers)}
         self._alone: set[str] = set()
-        for point, directories in stacks.items():
-            self._scan(point, directories)
-
-    def _scan(self, path: str, directories: Sequence[tuple[Root, str]]) -> None:
-        """The merged content of directories, by upper directory and path in it, as they lie above each other."""
-        found: dict[str, list[UpperEntry]] = {}
-        for layer, directory in directories:
-            for name, entry in entries(layer, directory, self._marks):
-                found.setdefault(name, []).append(entry)
-        for name in sorted(found):
-            target = f"{path}/{name}"
-            stack, hides = shown(found[name])
-            self.entries[target] = stack[0] if stack[0].opaque == hides else stack[0]._replace(opaque=True)
-            if stack[0].kind == "directory":
-                self._scan(target, [(entry.layer, entry.below) for entry in stack])
+        for _, here in walk(layers, marks, only):
+            self.entries |= here
 
     def get(self, path: str) -> UpperEntry | None:
         """The entry at a real path."""
@@ -194,40 +181,122 @@ class Upper:
         ]
 
 
+def walk(layers: Iterable[tuple[str, str]], marks: Marks, only: Collection[str] | None = None) -> Iterator[Listing]:
+    """All directories of the merged changes of an environment, parents first; `only`: see Upper.
+
+    `layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first. What
+    disappears meanwhile, in a running environment, is left out. Raises OSError.
+    """
+    stacks: dict[str, list[tuple[Root, str]]] = {}
+    for point, directory in layers:
+        with contextlib.suppress(FileNotFoundError):
+            stacks.setdefault(point, []).append((Root(directory), ""))
+    for point, directories in stacks.items():
+        yield from _UpperWalk(marks, only).below(point, directories, {})
+
+
+class _UpperWalk:
+    def __init__(self, marks: Marks, only: Collection[str] | None) -> None:
+        self._marks, self._only = marks, only
+        self._held = 0  # descriptors of directories
+
+    def below(self, path: str, directories: Iterable[tuple[Root, str]], above: Mapping[Root, int]) -> Iterator[Listing]:
+        """The merged content of directories, by upper directory and path in it, as they lie above each other.
+
+        `above`: the open directories that these are in, by upper directory; not all have to be open.
+        """
+        opened: dict[Root, int] = {}
+        try:
+            found = []
+            for layer, directory in directories:
+                if (descriptor := _opened(layer, directory, above.get(layer))) is not None:
+                    opened[layer] = descriptor
+                    self._held += 1
+                    found.append(_entries(descriptor, layer, directory, self._marks))
+            if len(found) == 1:
+                here = {f"{path}/{name}": entry for name, entry in sorted(found[0], key=itemgetter(0))}
+                inner: list[tuple[str, Sequence[UpperEntry]]]
+                inner = [(place, (entry,)) for place, entry in here.items() if entry.kind == "directory"]
+            else:
+                stacks = {f"{path}/{name}": stack for name, stack in sorted(_stacks(found).items())}
+                here = {place: stack[0] for place, stack in stacks.items()}
+                inner = [(place, stack) for place, stack in stacks.items() if stack[0].kind == "directory"]
+            yield path, here
+            if self._held > _HELD:
+                self._let_go(opened)
+            del found, here  # what is not needed any more while all that is below is looked at
+            for place, stack in inner:
+                if self._only is None or place in self._only:
+                    yield from self.below(place, [(entry.layer, entry.below) for entry in stack], opened)
+        finally:
+            self._let_go(opened)
+
+    def _let_go(self, opened: dict[Root, int]) -> None:
+        self._held -= len(opened)
+        while opened:
+            os.close(opened.popitem()[1])
+
+
 def entries(layer: Root, directory: str, marks: Marks) -> Iterator[tuple[str, UpperEntry]]:
     """The entries of a directory in an upper directory, by the names that they affect: a whiteout may have another.
 
     What disappears meanwhile is left out. Raises OSError.
     """
+    if (descriptor := _opened(layer, directory)) is not None:
+        try:
+            yield from _entries(descriptor, layer, directory, marks)
+        finally:
+            os.close(descriptor)
+
+
+def _opened(layer: Root, directory: str, holder: int | None = None) -> int | None:
+    """A descriptor of a directory, which is in `holder`; None if it is gone."""
     try:
-        descriptor = layer.directory(directory)
+        return layer.directory(directory, holder)
     except OSError as error:
         if reader.is_missing(error):
-            return
+            return None
         raise
-    place, holder = f"{layer.path}{directory}", f"/proc/self/fd/{descriptor}"
-    try:
-        with os.scandir(descriptor) as found:
-            for entry in found:
-                if marks.is_mark(entry.name):
-                    continue
-                try:
-                    yield _entry(entry, place, holder, layer, marks)
-                except FileNotFoundError:
-                    continue
-    finally:
-        os.close(descriptor)
 
 
-def _entry(entry: os.DirEntry[str], directory: str, holder: str, layer: Root, marks: Marks) -> tuple[str, UpperEntry]:
-    """`holder`: the open directory, whatever has its name now."""
-    name = entry.name
-    place, status = f"{directory}/{name}", entry.stat(follow_symlinks=False)
-    if (hidden := marks.hidden_name(entry)) is not None:
-        return hidden, UpperEntry("whiteout", place, status, layer)
-    if stat.S_ISDIR(status.st_mode):
-        return name, UpperEntry("directory", place, status, layer, marks.is_opaque(f"{holder}/{name}"))
-    return name, UpperEntry("file", place, status, layer)
+def _entries(descriptor: int, layer: Root, directory: str, marks: Marks) -> list[tuple[str, UpperEntry]]:
+    """The same of an open directory, whatever has its name now. One loop: of 100,000 files calls count."""
+    holder, by_name, new = f"/proc/self/fd/{descriptor}", marks.by_name, tuple.__new__
+    is_directory, is_device = stat.S_ISDIR, stat.S_ISCHR
+    entries = []
+    with os.scandir(descriptor) as found:
+        for entry in found:
+            name = entry.name
+            try:
+                status = entry.stat(follow_symlinks=False)
+                mode = status.st_mode
+                if is_directory(mode):
+                    kind: EntryKind = "directory"
+                    opaque = marks.is_opaque(f"{holder}/{name}")
+                else:
+                    kind, opaque = "file", False
+            except FileNotFoundError:
+                continue
+            if by_name or is_device(mode):
+                if marks.is_mark(name):
+                    continue
+                if (hidden := marks.hidden_name(entry)) is not None:
+                    entries.append((hidden, UpperEntry("whiteout", f"{directory}/{name}", status, layer)))
+                    continue
+            entries.append((name, new(UpperEntry, (kind, f"{directory}/{name}", status, layer, opaque))))
+    return entries
+
+
+def _stacks(found: Iterable[Iterable[tuple[str, UpperEntry]]]) -> dict[str, Sequence[UpperEntry]]:
+    """What is visible of entries of several directories, uppermost first, by their names; see `shown`."""
+    named: dict[str, list[UpperEntry]] = {}
+    for name, entry in itertools.chain.from_iterable(found):
+        named.setdefault(name, []).append(entry)
+    stacks: dict[str, Sequence[UpperEntry]] = {}
+    for name, entries in named.items():
+        stack, hides = shown(entries)
+        stacks[name] = stack if stack[0].opaque == hides else [stack[0]._replace(opaque=True), *stack[1:]]
+    return stacks
 
 
 def shown(entries: Sequence[UpperEntry]) -> tuple[Sequence[UpperEntry], bool]:

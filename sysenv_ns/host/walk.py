@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sysenv_ns import policy
+from sysenv_ns.files import reader
 from sysenv_ns.host import attributes, layout, standins
 from sysenv_ns.host.index import Again, Index, holder
 from sysenv_ns.host.layout import Tree
@@ -244,7 +245,11 @@ class Walk:
                 raise
             return b""
         try:
-            return os.read(descriptor, size)
+            content = os.read(descriptor, size + 1)
+            if len(content) > size:  # another file has its name since it was looked at, or it has grown
+                left = os.fstat(descriptor).st_size - len(content)
+                content += b"".join(reader.content(descriptor, max(left, 0)))
+            return content
         finally:
             os.close(descriptor)
 

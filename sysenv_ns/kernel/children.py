@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Calls within each other: one or two for each level of a tree, of which a path has at most half of PATH_MAX.
 _DEPTH = 10_000
 _BUFFER = 1 << 18  # bytes of a stream between processes
+_PIPE = 1 << 20  # bytes of a pipe, the most that a user may ask for unless root changed it (pipe(7))
 
 
 class Child:
@@ -87,7 +89,7 @@ def run(function: Callable[[], None], name: str) -> None:
 
 def fed(function: Callable[[BinaryIO], _T], kind: type[_T], name: str, feed: Callable[[BinaryIO], None]) -> _T:
     """The same for a function that reads from a stream what `feed` writes to it here; also raises errors of `feed`."""
-    read_end, write_end = os.pipe()
+    read_end, write_end = _pipe()
 
     def inside() -> _T:
         os.close(write_end)
@@ -99,14 +101,14 @@ def fed(function: Callable[[BinaryIO], _T], kind: type[_T], name: str, feed: Cal
         with suppress(BrokenPipeError), os.fdopen(write_end, "wb", _BUFFER) as stream:
             feed(stream)
 
-    return _beside(inside, kind, name, (read_end, write_end), here)[0]
+    return beside(inside, kind, name, here, (read_end, write_end))[0]
 
 
 def drained(
     function: Callable[[BinaryIO], _T], kind: type[_T], name: str, drain: Callable[[BinaryIO], _Here]
 ) -> tuple[_T, _Here]:
     """The same for a function that writes to a stream what `drain` reads from it here; returns both results."""
-    read_end, write_end = os.pipe()
+    read_end, write_end = _pipe()
 
     def inside() -> _T:
         os.close(read_end)
@@ -117,22 +119,36 @@ def drained(
         with os.fdopen(read_end, "rb", _BUFFER) as stream:
             return drain(stream)
 
-    return _beside(inside, kind, name, (write_end, read_end), here)
+    return beside(inside, kind, name, here, (write_end, read_end))
 
 
-def _beside(
-    inside: Callable[[], _T], kind: type[_T], name: str, ends: tuple[int, int], here: Callable[[], _Here]
+def _pipe() -> tuple[int, int]:
+    """A pipe that holds more than others, so that whoever waits at one end is woken less often."""
+    read_end, write_end = os.pipe()
+    with suppress(OSError):  # the user has many pipes that do
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE)
+    return read_end, write_end
+
+
+def beside(
+    inside: Callable[[], _T], kind: type[_T], name: str, here: Callable[[], _Here], ends: tuple[int, ...] = ()
 ) -> tuple[_T, _Here]:
-    """Run one function in a child and one here; `ends` are those of a pipe that the child and this process use."""
-    theirs, ours = ends
+    """Run one function in a child and one here; returns both results.
+
+    `ends` are those of a pipe, if there is one: of the child, which is closed here, and of this process, which `here`
+    closes.
+    """
+    theirs, ours = ends[:1], ends[1:]
     try:
         outcome.prepare(kind)
         child = Child(inside, name)
     except BaseException:
-        os.close(ours)
+        for end in ours:
+            os.close(end)
         raise
     finally:
-        os.close(theirs)
+        for end in theirs:
+            os.close(end)
     try:
         result = here()
     except BaseException:

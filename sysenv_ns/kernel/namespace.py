@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias, TypeVar
 
     _T = TypeVar("_T")
+    _Here = TypeVar("_Here")
 
 
 # ioctl_nsfs(2): the user namespace that owns a namespace, the parent of a user namespace, and who made that one
@@ -131,6 +132,18 @@ def look_inside(id_map: IdMap | None, function: Callable[[], _T], kind: type[_T]
         return function()
 
     return children.call(inside, kind, name)
+
+
+def look_inside_while(
+    id_map: IdMap | None, function: Callable[[], _T], kind: type[_T], name: str, here: Callable[[], _Here]
+) -> tuple[_T, _Here]:
+    """The same, while this process calls another function; returns both results."""
+
+    def inside() -> _T:
+        enter(id_map)
+        return function()
+
+    return children.beside(inside, kind, name, here)
 
 
 def become_root() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sysenv_ns import documents, policy
-from sysenv_ns.diff import comparison
+from sysenv_ns.diff import changes, comparison
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config
 from sysenv_ns.environment.store import Environment, Store
@@ -184,7 +184,7 @@ def host_file(path: str, id_map: IdMap | None) -> tuple[AddedFile, tuple[int, in
         status = os.lstat(path)
         owner = (id_map.uid_inside(status.st_uid), id_map.gid_inside(status.st_gid)) if id_map else None
         numbers = owner or (status.st_uid, status.st_gid)
-        facts = comparison.facts_of(status)
+        facts = changes.facts_of(status)
         if facts.type == "symlink":
             return AddedFile(link=os.readlink(path)), numbers
         content = origin.content(path) if facts.type == "file" else None
@@ -343,7 +343,7 @@ def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _E
 
 
 def _looked_at(entry: view.UpperEntry) -> Look:
-    facts = comparison.facts_of(entry.status)
+    facts = changes.facts_of(entry.status)
     content = _digest(entry) if facts.type == "file" else ""
     link = entry.link() if facts.type == "symlink" else ""
     return Look(facts.type, content, link, facts.mode, facts.uid, facts.gid)

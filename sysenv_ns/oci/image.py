@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, Protocol, cast
 
+from sysenv_ns import documents
 from sysenv_ns.environment import rest
 from sysenv_ns.environment.store import Environment, Store
 from sysenv_ns.errors import SysenvError, located
@@ -214,7 +215,7 @@ def _header(pipe: BinaryIO) -> tuple[int, list[tuple[str, str]]]:
     listed = pipe.read(length)
     if len(listed) < length:
         raise EOFError
-    return total, json.loads(listed)
+    return total, [(key, title) for key, title in documents.sequence(documents.parse_json(listed), "layers")]
 
 
 def _deflate(pipe: BinaryIO, write: Callable[[bytes], object], seen: Callable[[bytes], None]) -> None:

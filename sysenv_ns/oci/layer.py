@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
 from sysenv_ns.archive import tarball
@@ -52,11 +51,11 @@ def item(member: ImageMember, links: Links) -> Item:
     if kind == "file" and status.st_nlink > 1:
         first = links.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
-            return Item(replace(header, kind="link", size=0, target=os.fsencode(first[1:])), place, None, changed)
+            return Item(header._replace(kind="link", size=0, target=os.fsencode(first[1:])), place, None, changed)
     if kind == "symlink":
-        header = replace(header, target=os.fsencode(os.readlink(place)))
+        header = header._replace(target=os.fsencode(os.readlink(place)))
     if attributes := _attributes(place):
-        header = replace(header, attributes=attributes)
+        header = header._replace(attributes=attributes)
     return Item(header, place, None, changed)
 
 
@@ -105,8 +104,8 @@ def _size(status: os.stat_result) -> int:
 def _instead(header: tarball.Member) -> tarball.Member:
     """Of what has another content in the image."""
     if header.kind == "directory":
-        return replace(header, mtime_ns=0)  # its own is that of what it holds on the host
-    return header if header.kind == "file" else replace(header, kind="file", mode=0o644)
+        return header._replace(mtime_ns=0)  # its own is that of what it holds on the host
+    return header if header.kind == "file" else header._replace(kind="file", mode=0o644)
 
 
 def _attributes(place: str) -> dict[bytes, bytes]:

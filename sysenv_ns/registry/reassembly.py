@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import BinaryIO
 
 from sysenv_ns.archive import manifest, tarball
@@ -44,7 +43,7 @@ def _renamed(reader: Reader, tree: bytes) -> Iterator[bytes]:
     """All members of a blob, under the name of its tree in the archive."""
     while member := reader.next():
         target = _moved(member.target, tree) if member.kind == "link" else member.target
-        moved = replace(member, name=_moved(member.name, tree), target=target)
+        moved = member._replace(name=_moved(member.name, tree), target=target)
         try:
             yield tarball.encode(moved)
         except tarball.TooLarge:

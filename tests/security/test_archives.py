@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,7 @@ def importer(tool: Tool, file: Path) -> Iterator[Importer]:
 
 
 def _one(name: bytes, **more: object) -> Member:
-    return replace(Member(name, "file", 0o644), **more)  # type: ignore[arg-type]
+    return Member(name, "file", 0o644)._replace(**more)  # type: ignore[arg-type]
 
 
 def _with(*members: mutations.Raw, place: int = -1) -> bytes:

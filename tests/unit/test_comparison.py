@@ -10,7 +10,9 @@ import pytest
 
 from sysenv_ns import policy
 from sysenv_ns.diff import comparison
-from sysenv_ns.diff.comparison import ComparedPath, HostSide
+from sysenv_ns.diff.compared import ComparedPath
+from sysenv_ns.diff.comparison import HostSide
+from sysenv_ns.files import view
 from sysenv_ns.files.marks import OF_FUSE
 from sysenv_ns.files.view import Own, Upper, View
 from sysenv_ns.host.records import Addition
@@ -37,11 +39,17 @@ def _make(path: Path, files: dict[str, str]) -> None:
 def _compare(
     host: Path, *uppers: Path, added: Iterable[Addition] = (), shadowed: Iterable[str] = ()
 ) -> dict[str, ComparedPath]:
-    upper = Upper([(str(host), str(path)) for path in uppers], OF_FUSE)
+    upper = view.walk([(str(host), str(path)) for path in uppers], OF_FUSE)
     seen = HostSide(added, True, [f"{host}/{path}" for path in shadowed])
-    found = list(comparison.compare(upper, seen, [str(host)]))
+    groups = comparison.compare(upper, seen, [str(host)]).result()
+    found = [_compared(*row) for group in groups for row in group.rows()]
     assert len({row.path for row in found}) == len(found)
     return {row.path.removeprefix(f"{host}/"): row for row in found}
+
+
+def _compared(path: str, before: int, after: int, alike: ComparedPath) -> ComparedPath:
+    old, new = alike.old, alike.new
+    return alike._replace(path=path, old=old and old._replace(size=before), new=new and new._replace(size=after))
 
 
 def _kinds(found: dict[str, ComparedPath]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from sysenv_ns import console
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.diff.patch import ContentPair
@@ -73,7 +74,7 @@ def test_nothing() -> None:
 
 
 def test_json_keeps_all() -> None:
-    data = json.loads(json.dumps(diff.as_data(DIFFERENCE)))
+    data = json.loads("".join(console.json_pieces(diff.as_data(DIFFERENCE))))
     assert [change["path"] for change in data["changes"]] == [change.path for change in DIFFERENCE.changes]
     assert data["changes"][8] == {
         "path": "/usr/share/x",

@@ -14,6 +14,7 @@ from sysenv_ns.apply import plan
 from sysenv_ns.apply.entries import Entry
 from sysenv_ns.apply.execution import Done
 from sysenv_ns.apply.undo import Restored, Undo
+from sysenv_ns.console import json_pieces
 from sysenv_ns.diff import patch
 from sysenv_ns.diff.changes import Change, Facts, PackageChange
 from sysenv_ns.diff.difference import Difference
@@ -107,7 +108,10 @@ def test_diff(value: str) -> None:
         assert harmless(diff.files(found, everything, _plain))
     assert harmless(diff.packages(found, _plain))
     assert len(diff.packages(found, _plain).split("\n")) == 3
-    assert harmless(json.dumps(diff.as_data(found)))
+    exact = json.loads(shown := "".join(json_pieces(diff.as_data(found))))
+    assert harmless(shown.replace("\n", ""))
+    assert [change["path"] for change in exact["changes"]] == [change.path for change in found.changes]
+    assert [change["package"] for change in exact["changes"]] == [change.package for change in found.changes]
     contents = [ContentPair(Change(path, "modified", _FILE, _FILE), f"{value}\n", f"{value}{value}\n", False)]
     shown = diff.patches(contents, "a", _plain)
     assert text.coloured(shown) == shown

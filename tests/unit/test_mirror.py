@@ -88,6 +88,26 @@ def test_large_files_are_stubs_of_a_data_root(source: Path, target: Path) -> Non
     }
 
 
+@pytest.mark.parametrize("length", [3, 100, 3 << 20])
+def test_a_file_that_is_replaced_meanwhile_is_not_cut(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """It has one content or the other; that it is another one shows at the next start."""
+    file, real = source / "file", os.open
+    file.write_bytes(b"before")
+
+    def late(path: str, flags: int, *more: int) -> int:
+        if path == str(file):
+            (source.parent / "new").write_bytes(b"x" * length)
+            (source.parent / "new").rename(file)
+        return real(path, flags, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", late)
+        mirror = Mirror(tree(source))
+    assert (mirror.write(target) / "file").read_bytes() == b"x" * length
+
+
 @pytest.mark.parametrize("content", [b"", b"small", LARGE, HUGE], ids=["empty", "small", "large", "huge"])
 def test_files_are_copied_where_no_data_root_is_allowed(source: Path, target: Path, content: bytes) -> None:
     (source / "file").write_bytes(content)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sysenv_ns.diff import owners
 from sysenv_ns.diff.owners import Lists
 from sysenv_ns.packages import dpkg
@@ -70,6 +72,18 @@ def test_diverted_files(tmp_path: Path) -> None:
     side = _side(tmp_path / "host", {"tool": ["/usr/bin/a"], "libx:amd64": ["/usr/bin/a"]}, diversion)
     found = owners.owners(["/usr/bin/a", "/usr/bin/a.distrib"], [side], {})
     assert found == {"/usr/bin/a": "tool", "/usr/bin/a.distrib": "libx"}
+
+
+def test_large_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no list knows is not looked for in all of them; other names and diversions are known too."""
+    monkeypatch.setattr(owners, "_MANY", 2)
+    listed = {"libx:amd64": ["/lib/x/1", "/lib/x/2"], "tool": ["/opt/t/in/1", "/usr/bin/a"]}
+    side = _side(tmp_path / "host", listed, Diversion("/usr/bin/a", "/srv/new/moved", "dpkg"))
+    wanted = {"/usr/lib/x/1": "libx", "/usr/lib/x/2": "libx", "/opt/t/in/1": "tool", "/srv/new/moved": "tool"}
+    strange = ["/opt", "/opt/s", "/opt/s-not", "/opt/s/1", "/opt/s/2", "/opt/t", "/opt/t/in", "/opt/t/in/2", "/opt/t/2"]
+    paths = [*wanted, *strange, "/usr", "/usr/lib", "/usr/lib/x", "/srv/new", "/srv/new/1", "/srv/new/2"]
+    assert owners.owners(paths, [side], {"/lib": "/usr/lib"}) == wanted
+    assert owners._without_strange(sorted(strange), side, {}) == sorted({*strange} - {"/opt/s/1", "/opt/s/2"})
 
 
 def test_info_files(tmp_path: Path) -> None:

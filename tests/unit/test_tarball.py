@@ -78,6 +78,27 @@ def test_damage_is_found_or_harmless(members: list[tuple[Member, bytes]], data: 
             assert len(wrong) == len(whole)
 
 
+def test_the_same_members_are_always_the_same_bytes() -> None:
+    """Layers are known by their digests."""
+    kinds: tuple[tarball.Kind, ...] = ("file", "directory", "symlink", "link", "fifo", "socket", "whiteout")
+    targets = {"symlink": b"t" * 120, "link": b"t" * 120}
+    members = [
+        Member(b"layers/0/%s" % kind.encode() * 9, kind, 0o4755, 1, 2, 3_000_000_007, target=targets.get(kind, b""))
+        for kind in kinds
+    ]
+    # Records have their own length in front, which has two digits from 10 on, three from 100 on, and so on.
+    lengths = (*range(1, 130), *range(980, 1000), 3999)
+    members += [Member(b"a" * length, "file", 0o644, size=length) for length in lengths]
+    members += [
+        Member(b"\xff\n", "file", 0o7777, 1 << 31, 1 << 21, -1, 1 << 40),
+        Member("\u00e4".encode(), "directory", 0o700, mtime_ns=1 << 80, opaque=True),
+        Member(b"s", "file", 0o644, size=1 << 34, extents=((0, 9), (1 << 30, 5))),
+        Member(b"x", "file", 0o644, attributes={b"user.b": b"\xff", b"user.a%=\n": b""}),
+    ]
+    digest = hashlib.sha256(b"".join(map(encode, members))).hexdigest()
+    assert digest == "39be446dc4d7c1dcb2f4397ba5b65b95a3bbb60318ce4aa66d49f0a3ae167063"
+
+
 def test_other_programs_read_it() -> None:
     """Python's tarfile knows pax and the sparse files of GNU tar."""
     attributes = {b"user.note": b"text"}
