@@ -7,7 +7,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import signal
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.host import services
 from sysenv_ns.host.standins import ROOT_PATH

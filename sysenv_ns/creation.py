@@ -8,7 +8,8 @@ import sys
 from sysenv_ns import TYPE_CHECKING, launcher, policy, sudo
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, removed, transaction
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, timestamp
+from sysenv_ns.environment.description import Environment, Ephemeral, timestamp
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Exhausted, SysenvError, reason
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, remedies

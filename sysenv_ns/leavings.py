@@ -19,7 +19,7 @@ import os
 import time
 
 from sysenv_ns import TYPE_CHECKING, policy
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import handover
 from sysenv_ns.files.handover import Area, Heir

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import directory, layers, links, removed, running, shims, transaction, uppers
+from sysenv_ns.environment.description import Environment, read_description
 from sysenv_ns.environment.links import Link
 from sysenv_ns.environment.removed import Removed
-from sysenv_ns.environment.store import Environment, Store, read_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NameTaken, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import removal, sizes
 from sysenv_ns.files.locks import file_lock

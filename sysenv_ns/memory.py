@@ -10,7 +10,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.environment import directory, uppers
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import copies
 from sysenv_ns.kernel import syscalls

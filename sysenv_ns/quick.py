@@ -10,7 +10,8 @@ import os
 
 from sysenv_ns import TYPE_CHECKING, failures, notices, supervised
 from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import origin
 from sysenv_ns.records import dataclass

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sysenv_ns.environment import ephemeral, layers, running, transaction
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import removal
 from sysenv_ns.kernel import namespace

@@ -12,7 +12,8 @@ from sysenv_ns.basics import suppress
 from sysenv_ns.command import Asked, Command, as_given, become, identity_of, login_shell, variables_of
 from sysenv_ns.environment import config, running, state
 from sysenv_ns.environment.config import Config
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host import signs
 from sysenv_ns.inside import accounts, groups

@@ -7,7 +7,8 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import directory, running, state
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, check_name
+from sysenv_ns.environment.description import Environment, Ephemeral
+from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.packages import drift as drift_module
 from sysenv_ns.records import dataclass, replace

@@ -14,7 +14,8 @@ from sysenv_ns.kernel.processes import started_at
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sysenv_ns.environment.store import Environment, Store
+    from sysenv_ns.environment.description import Environment
+    from sysenv_ns.environment.store import Store
     from sysenv_ns.kernel.supervision import Watch
 
 

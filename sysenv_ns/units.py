@@ -14,7 +14,8 @@ from typing import TypeVar
 from sysenv_ns import documents, session
 from sysenv_ns.command import own_variables
 from sysenv_ns.environment import running
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import OutOfReach, SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.host import services

@@ -17,7 +17,8 @@ from sysenv_ns.apply.plan import Omission, PackageStep, Plan, Step
 from sysenv_ns.diff import difference
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Difference
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader
 from sysenv_ns.host import accounts

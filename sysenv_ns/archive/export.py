@@ -15,7 +15,8 @@ from sysenv_ns.archive.manifest import LAYERS, ORIGINS, ArchiveManifest
 from sysenv_ns.archive.packer import Packer, UpperForm
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import directory, layers, rest
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks

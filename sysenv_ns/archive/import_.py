@@ -24,7 +24,8 @@ from sysenv_ns.archive.tarball import Damaged, Reader
 from sysenv_ns.archive.unpacker import Target, unpack
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, transaction, uppers
-from sysenv_ns.environment.store import Environment, Store, check_name, timestamp, write_description
+from sysenv_ns.environment.description import Environment, timestamp, write_description
+from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files.reader import is_directory
 from sysenv_ns.files.replacement import sync_directory, sync_file_system

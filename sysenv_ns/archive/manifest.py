@@ -18,7 +18,8 @@ from typing import Any
 
 from sysenv_ns import documents, policy
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
-from sysenv_ns.environment.store import Snapshot, check_name
+from sysenv_ns.environment.description import Snapshot
+from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import release
 

@@ -20,7 +20,8 @@ from sysenv_ns.diff.comparison import HostSide
 from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, ephemeral
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import view
 from sysenv_ns.files.view import Listing, Own, Upper, View

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.environment import config
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.host.layout import Host
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import IdMap

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from sysenv_ns.drivers.layered import Layered
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.kernel import children, remedies, syscalls

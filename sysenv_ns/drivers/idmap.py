@@ -15,7 +15,8 @@ from pathlib import Path
 from sysenv_ns import policy, sudo
 from sysenv_ns.drivers.layered import Layered
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Declined, SysenvError
 from sysenv_ns.host.layout import Host
 from sysenv_ns.host.records import Data

@@ -7,7 +7,8 @@ import errno
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager
 from sysenv_ns.drivers.driver import Driver, Prepared
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Host
 from sysenv_ns.host.records import Addition, Data

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sysenv_ns.drivers.driver import Driver, Prepared
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NeedsRoot, UnfitStore
 from sysenv_ns.host import layout, standins, survey
 from sysenv_ns.host.layout import Changes, Host

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import NoReturn
 
-    from sysenv_ns.environment.store import Environment, Store
+    from sysenv_ns.environment.description import Environment
+    from sysenv_ns.environment.store import Store
     from sysenv_ns.host.layout import Host
 
 _LIMIT = 1 << 20  # bytes

@@ -10,7 +10,8 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, read_description
+from sysenv_ns.environment.description import Environment, Ephemeral, read_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NameTaken, SysenvError
 
 if TYPE_CHECKING:

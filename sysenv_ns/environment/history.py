@@ -28,17 +28,16 @@ from sysenv_ns.environment import (
     transaction,
     uppers,
 )
-from sysenv_ns.environment.removed import Removed
-from sysenv_ns.environment.store import (
+from sysenv_ns.environment.description import (
     Environment,
     Ephemeral,
     Snapshot,
-    Store,
-    check_name,
     read_description,
     timestamp,
     write_description,
 )
+from sysenv_ns.environment.removed import Removed
+from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import marks
 from sysenv_ns.files.reader import is_directory

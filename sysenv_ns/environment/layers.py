@@ -16,7 +16,8 @@ import os
 from collections.abc import Callable, Sequence
 
 from sysenv_ns.environment import directory, removed, transaction, uppers
-from sysenv_ns.environment.store import Environment, Store, read_description, write_description
+from sysenv_ns.environment.description import Environment, read_description, write_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import copies, reader, removal, union
 from sysenv_ns.files.marks import Marks

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import sysenv_ns
 from sysenv_ns import documents
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import LINKS
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_json, write_new

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 from sysenv_ns.environment import ephemeral, running
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import UPPER_LOCK
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.paths import Path
 

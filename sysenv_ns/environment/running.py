@@ -14,8 +14,8 @@ import time
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager, signal, suppress
 from sysenv_ns.environment import ephemeral
+from sysenv_ns.environment.description import SOURCE_PREFIX, Environment
 from sysenv_ns.environment.state import State, read_state
-from sysenv_ns.environment.store import SOURCE_PREFIX, Environment
 from sysenv_ns.errors import OutOfReach, SysenvError
 from sysenv_ns.kernel import children, mountinfo
 from sysenv_ns.kernel.namespace import Kin, Mounts

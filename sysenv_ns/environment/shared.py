@@ -11,7 +11,8 @@ import stat
 
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import directory, ephemeral, throwaway, transaction, uppers
-from sysenv_ns.environment.store import Environment, Ephemeral, Store, timestamp
+from sysenv_ns.environment.description import Environment, Ephemeral, timestamp
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.kernel import ownership, remedies
 from sysenv_ns.paths import Path

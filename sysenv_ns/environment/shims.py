@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sysenv_ns.environment import directory, links
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.files import reader, replacement
 from sysenv_ns.files.reader import Root
 from sysenv_ns.host import services

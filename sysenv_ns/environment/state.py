@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import STATE
-from sysenv_ns.environment.store import Environment
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_whole
 from sysenv_ns.host.signs import Signature, of_programs

@@ -10,7 +10,8 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.environment import directory, ephemeral, transaction, uppers
-from sysenv_ns.environment.store import Environment, Store, timestamp
+from sysenv_ns.environment.description import Environment, timestamp
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_new

@@ -9,7 +9,8 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.files import copies, marks
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.files.replacement import write_new

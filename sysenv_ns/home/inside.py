@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from sysenv_ns import policy, session
 from sysenv_ns.environment import config, directory
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.files.reader import Root
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.mountinfo import is_below

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sysenv_ns.command import root_path
 from sysenv_ns.environment import ephemeral, links, shims
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.home import desktop, inside
 from sysenv_ns.home.inside import Inside, Program

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 
 from sysenv_ns.environment import links
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import Shown
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.home import programs, services
 from sysenv_ns.reporter import Reporter

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sysenv_ns.environment import ephemeral, links
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError
 from sysenv_ns.home import inside, programs
 from sysenv_ns.home.inside import Inside

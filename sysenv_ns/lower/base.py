@@ -19,8 +19,9 @@ import fcntl
 
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.basics import contextmanager
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import LOCK
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock

@@ -15,7 +15,8 @@ from sysenv_ns.diff.changes import Change, PackageChange
 from sysenv_ns.diff.difference import Difference
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files.view import Upper
 from sysenv_ns.kernel import namespace

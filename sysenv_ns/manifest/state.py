@@ -19,7 +19,8 @@ from sysenv_ns import documents, policy
 from sysenv_ns.diff import changes, comparison
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader, view
 from sysenv_ns.files.view import Own, Upper, View

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sysenv_ns import lifecycle
 from sysenv_ns.environment import ephemeral
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_INTERRUPTED, SysenvError, located
 from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import remedies

@@ -18,7 +18,8 @@ from types import NoneType
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction, uppers
-from sysenv_ns.environment.store import Environment, Store, read_description, write_description
+from sysenv_ns.environment.description import Environment, read_description, write_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step

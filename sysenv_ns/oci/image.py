@@ -14,7 +14,8 @@ from typing import BinaryIO, Protocol, cast
 
 from sysenv_ns import documents
 from sysenv_ns.environment import rest
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files.view import View
 from sysenv_ns.kernel import children

@@ -10,7 +10,8 @@ import os
 import stat
 from collections.abc import Callable
 
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.files import replacement
 from sysenv_ns.files.reader import Root
 from sysenv_ns.packages import databases, origin

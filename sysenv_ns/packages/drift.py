@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 from sysenv_ns import TYPE_CHECKING, documents, policy
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.host import signs
 from sysenv_ns.packages import origin
 from sysenv_ns.packages.old import Old

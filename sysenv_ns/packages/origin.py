@@ -21,8 +21,9 @@ import zlib
 from sysenv_ns import TYPE_CHECKING, documents, policy
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import transaction
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import ACCOUNTS_SEEN, DRIFT_SEEN, ORIGIN, ORIGINS, ORIGINS_OF_ROOT
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.files.reader import Root

@@ -13,7 +13,8 @@ from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
-from sysenv_ns.environment.store import Environment, Store, write_description
+from sysenv_ns.environment.description import Environment, write_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import copies, removal
 from sysenv_ns.files.view import Upper, View

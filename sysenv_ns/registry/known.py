@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sysenv_ns import documents
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_json
 from sysenv_ns.registry.blobs import Descriptor

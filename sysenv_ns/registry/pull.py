@@ -13,7 +13,8 @@ from sysenv_ns.archive import compression, import_
 from sysenv_ns.archive.import_ import Imported, Source, Wish
 from sysenv_ns.archive.manifest import LAYERS
 from sysenv_ns.archive.tarball import Damaged
-from sysenv_ns.environment.store import Environment, Store, check_name
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import remedies
 from sysenv_ns.registry import artifact, known, reassembly

@@ -14,7 +14,8 @@ from sysenv_ns.archive.export import Content
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS
 from sysenv_ns.archive.packer import Packer
 from sysenv_ns.environment import history, layers, rest, uppers
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import children, remedies
 from sysenv_ns.registry import artifact, blobs, known

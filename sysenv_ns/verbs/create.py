@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import click
 
 from sysenv_ns.console import asked, show_json
-from sysenv_ns.environment.store import Environment, Ephemeral, check_name
+from sysenv_ns.environment.description import Environment, Ephemeral
+from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.notices import can_ask, notice
 from sysenv_ns.verbs.context import Context, refuse_inside

@@ -7,7 +7,7 @@ import click
 from sysenv_ns import session
 from sysenv_ns.command import Command
 from sysenv_ns.environment import ephemeral, transaction
-from sysenv_ns.environment.store import Environment, Ephemeral
+from sysenv_ns.environment.description import Environment, Ephemeral
 from sysenv_ns.errors import NameTaken, SysenvError
 from sysenv_ns.kernel import children
 from sysenv_ns.notices import notice

@@ -11,8 +11,8 @@ import click
 from sysenv_ns import lifecycle
 from sysenv_ns.console import asked, confirmed, show_json
 from sysenv_ns.environment import config, links
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.removed import Removed
-from sysenv_ns.environment.store import Environment
 from sysenv_ns.errors import NeedsRoot, SysenvError
 from sysenv_ns.lifecycle import Leaving
 from sysenv_ns.mapped import client

@@ -11,7 +11,8 @@ import click
 
 from sysenv_ns.console import confirmed, show, show_json, show_plan
 from sysenv_ns.environment import config
-from sysenv_ns.environment.store import Environment, check_name
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.manifest import location, parser, plans, state, sync

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sysenv_ns.cli import main
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.kernel import idmap
 
 Run = Callable[..., Result]

@@ -18,7 +18,8 @@ import pytest
 from sysenv_ns import __version__, creation, verbs
 from sysenv_ns.cli import main
 from sysenv_ns.command import Command
-from sysenv_ns.environment.store import Environment, Store, write_description
+from sysenv_ns.environment.description import Environment, write_description
+from sysenv_ns.environment.store import Store
 
 from .conftest import Run
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import verbs
-from sysenv_ns.environment.store import Environment, Snapshot, Store
+from sysenv_ns.environment.description import Environment, Snapshot
+from sysenv_ns.environment.store import Store
 
 from .conftest import Run
 

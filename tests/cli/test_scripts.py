@@ -15,9 +15,10 @@ import pytest
 from sysenv_ns import verbs
 from sysenv_ns.archive.export import Exported
 from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
+from sysenv_ns.environment.description import Snapshot
 from sysenv_ns.environment.history import Frozen, History, Rollback
 from sysenv_ns.environment.links import Shown
-from sysenv_ns.environment.store import Snapshot, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.home.programs import Which
 from sysenv_ns.lower.upkeep import Refreshed
 from sysenv_ns.oci.image import Image
@@ -79,7 +80,7 @@ def test_what_is_printed_has_a_version(run: Run, environments: Store, arguments:
 
 
 def test_what_has_been_done_is_printed(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sysenv_ns.environment.store.Environment.require_root", lambda environment: None)
+    monkeypatch.setattr("sysenv_ns.environment.description.Environment.require_root", lambda environment: None)
     stopped = json.loads(run("stop", "--json", "whole").stdout)
     assert stopped == {"version": 1, "environments": [{"name": "whole", "services": [], "processes": []}]}
     renamed = json.loads(run("rename", "--json", "whole", "better").stdout)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import verbs
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 
 from .conftest import Run
 
@@ -22,7 +23,7 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Environment(name, "0", "root", None, 0.0, Path("/"), Path("/"))
 
     monkeypatch.setattr("sysenv_ns.verbs.entry.make", make)
-    monkeypatch.setattr("sysenv_ns.environment.store.Environment.require_root", lambda environment: None)
+    monkeypatch.setattr("sysenv_ns.environment.description.Environment.require_root", lambda environment: None)
     monkeypatch.setattr("sysenv_ns.session.run", lambda store, environment, *rest: found.append(environment.name))
     return found
 

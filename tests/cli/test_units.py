@@ -9,7 +9,8 @@ import pytest
 
 from sysenv_ns import units
 from sysenv_ns.environment import running
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.verbs import stop
 
 from .conftest import Run

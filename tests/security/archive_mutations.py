@@ -15,7 +15,7 @@ from integration.archives import description
 from sysenv_ns.archive import manifest, tarball
 from sysenv_ns.archive.manifest import ArchivedLayer
 from sysenv_ns.archive.tarball import BLOCK, Member
-from sysenv_ns.environment.store import Snapshot
+from sysenv_ns.environment.description import Snapshot
 
 _END = manifest.END.encode()
 _ACL = bytes.fromhex("0200000001000700ffffffff02000600e80300000400" + "0500ffffffff10000700ffffffff20000500ffffffff")

@@ -16,7 +16,8 @@ from sysenv_ns.apply import journal
 from sysenv_ns.apply.journal import Journal
 from sysenv_ns.cli import main
 from sysenv_ns.environment import config, directory, links
-from sysenv_ns.environment.store import Environment, Snapshot, Store
+from sysenv_ns.environment.description import Environment, Snapshot
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import single
 from sysenv_ns.lower import books

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.host.layout import Host, HostEntry
 from sysenv_ns.host.run import EntryKind, RunEntry
 from sysenv_ns.kernel import idmap, mountinfo

@@ -12,7 +12,7 @@ import pytest
 from sysenv_ns.archive import manifest, tarball
 from sysenv_ns.archive.manifest import ArchivedLayer, ArchiveManifest, Machine
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
-from sysenv_ns.environment.store import Snapshot
+from sysenv_ns.environment.description import Snapshot
 from sysenv_ns.errors import SysenvError
 
 _FOUND = ArchiveManifest(

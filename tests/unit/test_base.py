@@ -14,7 +14,8 @@ import pytest
 
 from sysenv_ns import policy
 from sysenv_ns.drivers import driver
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import signs
 from sysenv_ns.host.index import Index

@@ -9,7 +9,8 @@ import pytest
 
 from sysenv_ns.environment import config
 from sysenv_ns.environment.config import Config
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 
 from .samples import add_environment

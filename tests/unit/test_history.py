@@ -9,7 +9,8 @@ import pytest
 
 from sysenv_ns import lifecycle, remains
 from sysenv_ns.environment import directory, ephemeral, history, throwaway
-from sysenv_ns.environment.store import Environment, Store, write_description
+from sysenv_ns.environment.description import Environment, write_description
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 
 from .samples import add_environment

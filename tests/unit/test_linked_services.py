@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.home import services
 

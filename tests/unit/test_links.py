@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.environment import directory, links
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 
 from .forks import in_a_child

@@ -11,7 +11,7 @@ import pytest
 from sysenv_ns.drivers import driver
 from sysenv_ns.drivers.layered import Layered
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Changes, Host, HostEntry
 from sysenv_ns.host.run import RunEntry

@@ -9,8 +9,9 @@ import pytest
 
 from sysenv_ns import lifecycle
 from sysenv_ns.environment import layers, removed
+from sysenv_ns.environment.description import Environment, Snapshot
 from sysenv_ns.environment.removed import Removed
-from sysenv_ns.environment.store import Environment, Snapshot, Store
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NameTaken, SysenvError
 from sysenv_ns.kernel import idmap
 from sysenv_ns.packages import origin

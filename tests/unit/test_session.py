@@ -14,7 +14,7 @@ import pytest
 
 from sysenv_ns import session
 from sysenv_ns.command import Asked, Command, Identity, _execute, identity_of, login_shell, variables_of
-from sysenv_ns.environment.store import Environment
+from sysenv_ns.environment.description import Environment
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host.services import PROGRAMS
 from sysenv_ns.kernel.idmap import IdMap

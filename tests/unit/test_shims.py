@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.environment import shims
-from sysenv_ns.environment.store import Environment, Store
+from sysenv_ns.environment.description import Environment
+from sysenv_ns.environment.store import Store
 
 
 @pytest.fixture

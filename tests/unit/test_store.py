@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from sysenv_ns.environment import directory
-from sysenv_ns.environment.store import Environment, Ephemeral, Snapshot, Store, check_name, write_description
+from sysenv_ns.environment.description import Environment, Ephemeral, Snapshot, write_description
+from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.replacement import write_json
 from sysenv_ns.kernel.idmap import IdMap
