@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import FileType
-from sysenv_ns.files import marks, reader, view
+from sysenv_ns.files import marks, reader, upper
 from sysenv_ns.kernel import capabilities, children
 
 CHUNK = 1 << 20
@@ -81,7 +81,7 @@ def read_path(path: str) -> Entry | None:
         os.close(directory)
 
 
-def read_own(own: view.UpperEntry) -> Entry | None:
+def read_own(own: upper.UpperEntry) -> Entry | None:
     """The same for a file of an environment; none of its parents is a link. Raises OSError."""
     parent, name = os.path.split(own.below)
     directory = own.layer.look(parent)
@@ -96,7 +96,7 @@ def open_file(directory: int, name: str) -> int:
     return reader.open_file(name, dir_fd=directory)
 
 
-def send(own: view.UpperEntry, pipe: int) -> None:
+def send(own: upper.UpperEntry, pipe: int) -> None:
     """Write the content of a file of an environment to a pipe. Raises OSError."""
     with own.stream() as source:
         while data := source.read(CHUNK):

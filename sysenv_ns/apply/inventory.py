@@ -17,7 +17,8 @@ from sysenv_ns.apply.entries import Entry
 from sysenv_ns.diff import owners
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Sides
-from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.files.upper import Own, Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.host import accounts
 from sysenv_ns.packages import dpkg
 

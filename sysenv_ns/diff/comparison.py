@@ -16,7 +16,7 @@ from sysenv_ns import policy
 from sysenv_ns.diff.changes import Facts, facts_of
 from sysenv_ns.diff.compared import ComparedGroups, ComparedPath
 from sysenv_ns.files import reader, view
-from sysenv_ns.files.view import Listing, Own, Upper, UpperEntry
+from sysenv_ns.files.upper import Listing, Own, Upper, UpperEntry
 from sysenv_ns.host import layout, standins
 from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import mountinfo
@@ -108,7 +108,7 @@ def _addition(addition: Addition, path: str) -> HostFile:
 def compare(directories: Iterable[Listing], host: HostSide, points: Iterable[str]) -> ComparedGroups:
     """Everything that an environment has changed or may have; `points` are its mount points.
 
-    `directories`: see view.walk. Of a deleted or hidden tree only the outermost directory is reported. Raises OSError.
+    `directories`: see upper.walk. Of a deleted or hidden tree only the outermost directory is reported. Raises OSError.
     """
     found = ComparedGroups()
     merged = dict.fromkeys(points, False)  # directories that the host has too; whether the environment's hides it

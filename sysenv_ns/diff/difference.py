@@ -23,8 +23,9 @@ from sysenv_ns.environment import config, ephemeral
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files import view
-from sysenv_ns.files.view import Listing, Own, Upper, View
+from sysenv_ns.files import upper
+from sysenv_ns.files.upper import Listing, Own, Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
@@ -76,7 +77,7 @@ class Sides:
 
     def walk(self) -> Iterator[Listing]:
         """The same, a directory after the other."""
-        return view.walk(self.layers, driver.of(self.environment).marks)
+        return upper.walk(self.layers, driver.of(self.environment).marks)
 
     @property
     def points(self) -> dict[str, None]:

@@ -13,7 +13,7 @@ from functools import partial
 
 from sysenv_ns.diff import changes
 from sysenv_ns.files import reader
-from sysenv_ns.files.view import Own, Upper, UpperEntry
+from sysenv_ns.files.upper import Own, Upper, UpperEntry
 from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package

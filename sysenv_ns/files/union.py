@@ -11,10 +11,10 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from sysenv_ns.files import copies, view
+from sysenv_ns.files import copies, upper
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import Root
-from sysenv_ns.files.view import UpperEntry
+from sysenv_ns.files.upper import UpperEntry
 
 
 def merge(directories: Sequence[str], target: str, marks: Marks, alone: bool = False) -> None:
@@ -50,10 +50,10 @@ def _together(
     """
     found: dict[str, list[UpperEntry]] = {}
     for layer, directory in directories:
-        for name, seen in view.entries(layer, directory, marks):
+        for name, seen in upper.entries(layer, directory, marks):
             found.setdefault(name, []).append(seen)
     for name, entries in found.items():
-        yield name, *view.shown(entries)
+        yield name, *upper.shown(entries)
 
 
 def _link(entry: UpperEntry, target: str) -> None:

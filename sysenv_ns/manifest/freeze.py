@@ -18,7 +18,7 @@ from sysenv_ns.environment import config
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files.view import Upper
+from sysenv_ns.files.upper import Upper
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.manifest import plans, selection, state, sync

@@ -22,8 +22,9 @@ from sysenv_ns.environment import config
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.files import reader, view
-from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.files import reader, upper, view
+from sysenv_ns.files.upper import Own, Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.host import accounts
 from sysenv_ns.host.accounts import Accounts
 from sysenv_ns.kernel import namespace
@@ -343,14 +344,14 @@ def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _E
     return _EnvironmentSide(Side(read_all(_DATABASES), sources, found, private), files, below)
 
 
-def _looked_at(entry: view.UpperEntry) -> Look:
+def _looked_at(entry: upper.UpperEntry) -> Look:
     facts = changes.facts_of(entry.status)
     content = _digest(entry) if facts.type == "file" else ""
     link = entry.link() if facts.type == "symlink" else ""
     return Look(facts.type, content, link, facts.mode, facts.uid, facts.gid)
 
 
-def _digest(entry: view.UpperEntry) -> str:
+def _digest(entry: upper.UpperEntry) -> str:
     """The digest of a file, if a manifest can have put it there."""
     found, size = hashlib.sha256(), 0
     with entry.stream() as stream:

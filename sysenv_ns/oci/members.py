@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sysenv_ns.files import reader
-from sysenv_ns.files.view import Upper, UpperEntry
+from sysenv_ns.files.upper import Upper, UpperEntry
 from sysenv_ns.host import standins
 from sysenv_ns.oci import contents
 from sysenv_ns.oci.contents import ImageRules

@@ -11,7 +11,7 @@ from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, state
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
-from sysenv_ns.files.view import Upper
+from sysenv_ns.files.upper import Upper
 from sysenv_ns.host import signs, standins
 from sysenv_ns.kernel import namespace, operations, syscalls
 from sysenv_ns.kernel.mountinfo import is_below

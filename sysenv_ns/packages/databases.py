@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Protocol
 
-from sysenv_ns.files.view import Own, View
+from sysenv_ns.files.upper import Own
+from sysenv_ns.files.view import View
 from sysenv_ns.packages import debconf, dpkg, merge
 from sysenv_ns.packages.dpkg import Diversion
 from sysenv_ns.packages.merge import Decision, Moved, Side

@@ -10,7 +10,8 @@ from shlex import quote
 
 from sysenv_ns import policy
 from sysenv_ns.files import copies, marks
-from sysenv_ns.files.view import Upper, View
+from sysenv_ns.files.upper import Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.rebase.plan import Copy, RebasePlan
 
 

@@ -14,8 +14,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from sysenv_ns.files import reader, view
-from sysenv_ns.files.view import UpperEntry
+from sysenv_ns.files import reader, upper, view
+from sysenv_ns.files.upper import UpperEntry
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
 from sysenv_ns.packages.merge import Decision
@@ -108,7 +108,7 @@ class PackageFiles:
     def _copy(self, source: str, target: str) -> None:
         """Show the host's file under another name."""
         entry = self._upper.get(target)
-        if entry is None or entry.kind != "file" or not view.is_like(entry, self._new, source):
+        if entry is None or entry.kind != "file" or not upper.is_like(entry, self._new, source):
             self._plan.copies.append(Copy(source, target))
 
     def _show(self, path: str, decision: Decision, unpacked: bool, checksum: Callable[[], str | None]) -> None:
@@ -136,7 +136,7 @@ class PackageFiles:
     def _replace(self, path: str, entry: UpperEntry, unpacked: bool, checksum: Callable[[], str | None]) -> None:
         if self._new.status(path) is None:
             return
-        if view.is_like(entry, self._new, path):
+        if upper.is_like(entry, self._new, path):
             self._plan.dropped.add(path)
         elif stat.S_ISLNK(entry.status.st_mode) or not stat.S_ISREG(entry.status.st_mode):
             if unpacked:

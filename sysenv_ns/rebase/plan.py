@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sysenv_ns.basics import cached_property
-from sysenv_ns.files.view import Own, Upper, UpperEntry, View
+from sysenv_ns.files.upper import Own, Upper, UpperEntry
+from sysenv_ns.files.view import View
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.merge import Decision
 from sysenv_ns.packages.old import Old

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sysenv_ns.files import view
-from sysenv_ns.files.view import Upper, UpperEntry, View
+from sysenv_ns.files import upper
+from sysenv_ns.files.upper import Upper, UpperEntry
+from sysenv_ns.files.view import View
 from sysenv_ns.packages import databases, dpkg, merge
 from sysenv_ns.packages.old import Old
 from sysenv_ns.rebase.package_files import PackageFiles
@@ -84,4 +85,4 @@ def _alike(sides: MergeSides, path: str) -> str | None:
     entry = sides.upper.get(real)
     if entry is None or entry.kind != "file" or sides.upper.covers(real):
         return None
-    return real if view.is_like(entry, sides.new, real) else None
+    return real if upper.is_like(entry, sides.new, real) else None

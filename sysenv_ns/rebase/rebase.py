@@ -17,7 +17,8 @@ from sysenv_ns.environment.description import Environment, write_description
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import copies, removal
-from sysenv_ns.files.view import Upper, View
+from sysenv_ns.files.upper import Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.kernel import children, namespace, operations, remedies, syscalls
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount

@@ -12,9 +12,10 @@ from sysenv_ns import policy
 from sysenv_ns.diff import comparison
 from sysenv_ns.diff.compared import ComparedPath
 from sysenv_ns.diff.comparison import HostSide
-from sysenv_ns.files import view
+from sysenv_ns.files import upper
 from sysenv_ns.files.marks import OF_FUSE
-from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.files.upper import Own, Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.host.records import Addition
 
 from .trees import as_ordinary_user
@@ -39,9 +40,9 @@ def _make(path: Path, files: dict[str, str]) -> None:
 def _compare(
     host: Path, *uppers: Path, added: Iterable[Addition] = (), shadowed: Iterable[str] = ()
 ) -> dict[str, ComparedPath]:
-    upper = view.walk([(str(host), str(path)) for path in uppers], OF_FUSE)
+    walked = upper.walk([(str(host), str(path)) for path in uppers], OF_FUSE)
     seen = HostSide(added, True, [f"{host}/{path}" for path in shadowed])
-    groups = comparison.compare(upper, seen, [str(host)]).result()
+    groups = comparison.compare(walked, seen, [str(host)]).result()
     found = [_compared(*row) for group in groups for row in group.rows()]
     assert len({row.path for row in found}) == len(found)
     return {row.path.removeprefix(f"{host}/"): row for row in found}

@@ -12,7 +12,8 @@ import pytest
 
 from sysenv_ns.files import view
 from sysenv_ns.files.marks import OF_FUSE
-from sysenv_ns.files.view import Own, Upper, View
+from sysenv_ns.files.upper import Own, Upper
+from sysenv_ns.files.view import View
 from sysenv_ns.packages.old import Old
 from sysenv_ns.rebase import execution, planner
 from sysenv_ns.rebase.plan import Copy, RebasePlan

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sysenv_ns import policy
 from sysenv_ns.files import marks
 from sysenv_ns.files.marks import OF_FUSE, OF_USERS
-from sysenv_ns.files.view import Upper
+from sysenv_ns.files.upper import Upper
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 # A directory is a mapping; a text is a file; None is a whiteout; a mapping with the key "" is opaque.
