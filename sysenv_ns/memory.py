@@ -33,9 +33,10 @@ def planned(
     if environment.ephemeral == "memory":
         place = environment.path / directory.MEMORY
         try:
+            is_first = not place.is_dir()
             place.mkdir(mode=0o755, exist_ok=True)
             has_memory = _mount(place)
-            if environment.layers:
+            if environment.layers and (has_memory or is_first):
                 _begin(environment, place if has_memory else environment.path)
             if has_memory:
                 return tuple(_moved(operation, environment, place) for operation in plan)
@@ -46,10 +47,8 @@ def planned(
 
 
 def _begin(environment: Environment, place: Path) -> None:
-    """Make the empty upper directories of one on top of another, of which there is nothing yet (throwaway.py)."""
+    """Make the empty upper directories of one on top of another (throwaway.py); its driver may have made some."""
     frozen = list(map(str, environment.frozen()))
-    if place == environment.path:
-        os.rmdir(environment.upper)
     uppers.make(frozen, str(place), frozen, environment.name)
 
 

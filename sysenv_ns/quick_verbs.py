@@ -1,7 +1,7 @@
 """Plain calls of some verbs, without click, which would take half of the time; all others are left to cli.py.
 
-What they do and say is what their modules in verbs/ do and say. Where only root can go on, or where there are
-colours, nothing has been done, and those do it.
+What they do and say is what their modules in verbs/ do and say. Where only root can go on, where something has to be
+asked, or where there are colours, nothing has been done, and those do it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _is_inside() -> bool:
 def _done(action: Callable[[Store], None]) -> int | None:
     try:
         action(rootstore.of_user())
-    except NeedsRoot:
+    except (NeedsRoot, _Question):
         return None
     return 0
 
@@ -115,10 +115,11 @@ def _no_bar() -> Iterator[Callable[[float], None]]:
     yield lambda fraction: None
 
 
+class _Question(Exception):
+    """Something has to be asked, which comes before anything that is not undone: not here, or it would be asked twice
+    where only root can go on after it.
+    """
+
+
 def _asked(question: str) -> bool:
-    from sysenv_ns import libraries
-
-    libraries.find()
-    from sysenv_ns import console
-
-    return console.asked(question)
+    raise _Question

@@ -56,6 +56,9 @@ def _look(store: Store, environment: Environment) -> Callable[[], bytes] | None:
     def look() -> bytes:
         from sysenv_ns.lower import glance
 
-        return glance.look(layers)
+        try:
+            return glance.look(layers)
+        except (OSError, ValueError):  # the session will find out
+            return glance.NOTHING
 
     return look

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
@@ -65,6 +65,7 @@ def _is_as_made(path: str, upper: str, frozen: Sequence[str]) -> bool:
 def make(models: Sequence[str], target: str, signed: Sequence[str], name: str) -> None:
     """Create empty directories with modes, owners and times of the uppermost model, as these are visible inside.
 
+    Some may be there already.
     Those that are `signed` may have another name for the prompt. For a process with the capabilities of the namespace.
     """
     made: list[tuple[str, str]] = []
@@ -72,7 +73,9 @@ def make(models: Sequence[str], target: str, signed: Sequence[str], name: str) -
         model = next((path for path in (f"{model}/{place}" for model in models) if os.path.isdir(path)), None)
         if model is not None:
             os.makedirs(os.path.dirname(f"{target}/{place}"), exist_ok=True)
-            made.append((model, _directory(f"{target}/{place}")))
+            with suppress(FileExistsError):
+                os.mkdir(f"{target}/{place}", 0o700)
+            made.append((model, f"{target}/{place}"))
     made += show_name([f"{path}/{directory.UPPER}" for path in signed], f"{target}/{directory.UPPER}", name)
     for model, path in reversed(made):
         copies.dress(path, model, os.lstat(model))

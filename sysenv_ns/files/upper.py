@@ -18,7 +18,7 @@ from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import Root
 from sysenv_ns.files.view import View, attributes, same_content
 
-_HELD = 500  # descriptors: of more directories that are in each other none is held open
+_HELD = 500  # descriptors, or a quarter of the limit: of more directories that are in each other none is held open
 
 EntryKind = Literal["file", "directory", "whiteout"]
 
@@ -118,6 +118,7 @@ class _UpperWalk:
     def __init__(self, marks: Marks, only: Collection[str] | None) -> None:
         self._marks, self._only = marks, only
         self._held = 0  # descriptors of directories
+        self._limit = min(_HELD, os.sysconf("SC_OPEN_MAX") // 4)
 
     def below(self, path: str, directories: Iterable[tuple[Root, str]], above: Mapping[Root, int]) -> Iterator[Listing]:
         """The merged content of directories, by upper directory and path in it, as they lie above each other.
@@ -141,7 +142,7 @@ class _UpperWalk:
                 here = {place: stack[0] for place, stack in stacks.items()}
                 inner = [(place, stack) for place, stack in stacks.items() if stack[0].kind == "directory"]
             yield path, here
-            if self._held > _HELD:
+            if self._held > self._limit:
                 self._let_go(opened)
             del found, here  # what is not needed any more while all that is below is looked at
             for place, stack in inner:

@@ -173,11 +173,14 @@ class SpawnedProgram:
             os.close(write_end)
 
     def complaint(self) -> str | None:
-        """Wait for its end; its output, or else its status, if it failed; None on success."""
+        """Wait for its end; its output, or else its status, if it failed; None on success.
+
+        Where the caller ignores SIGCHLD, it has failed if it has said something.
+        """
         with os.fdopen(self._said, "r", errors="replace") as stream:
             said = stream.read().strip()
-        _, status = os.waitpid(self._pid, 0)
-        return None if status == 0 else said or f"status {os.waitstatus_to_exitcode(status)}"
+        status = reap(self._pid)
+        return None if status == 0 or (status is None and not said) else said or f"status {status}"
 
 
 def complaint(path: str, arguments: list[str], variables: Mapping[str, str]) -> str | None:

@@ -10,6 +10,7 @@ syncs what the session changes (writeback.py), and makes the session's user name
 from __future__ import annotations
 
 import _socket  # only the C half: the other takes a start's time to import
+import errno
 import os
 import struct
 
@@ -74,25 +75,32 @@ class Supervisor:
         try:
             found = self._socket.recv(_ANSWER)
         except OSError as error:
-            raise SysenvError(f"{_ENDED}: {reason(error)}", "try again") from error
+            raise self._ended(error) from error
         if not found:
-            raise SysenvError(_ENDED, "try again")
+            raise self._ended()
         return found
+
+    def _ended(self, why: OSError | None = None) -> SysenvError:
+        """What to raise where it does not answer. Raises SysenvError itself if it has never started."""
+        self.wait()
+        return SysenvError(f"{_ENDED}: {reason(why)}" if why else _ENDED, "try again")
 
     def make_namespace(self, id_map: IdMap) -> None:
         """Let it make a user namespace with this full id map, and do not wait for that. Raises SysenvError."""
         try:
             self._socket.send(documents.json_of(id_map, documents.as_data).encode())
         except OSError as error:
-            raise SysenvError(f"{_ENDED}: {reason(error)}", "try again") from error
+            raise self._ended(error) from error
 
     def made_namespace(self) -> int:
         """Its descriptor. Raises SysenvError, OSError: why it could not be made."""
         self.looked()
         report, ancillary, _, _ = self._socket.recvmsg(_ANSWER, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         if not report:
-            raise SysenvError(_ENDED, "try again")
+            raise self._ended()
         outcome.result(report, NoneType)
+        if not ancillary:  # it has been dropped, unix(7)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         (descriptor,) = struct.unpack("i", ancillary[0][2])
         return int(descriptor)
 

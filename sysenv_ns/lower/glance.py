@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sysenv_ns.paths import Path
 
 _MOMENT = 0.1  # seconds for which it counts
+NOTHING = b"{}"  # what is sent where looking has failed
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ def look(layers: Iterable[Path]) -> bytes:
 
 
 def read(data: bytes | None) -> Glance | None:
-    """What the supervisor has sent; None if that is nothing, or too old. Raises ValueError."""
+    """What the supervisor has sent; None if that is nothing, too much for one message, or too old."""
     if data is None:
         return None
-    found = documents.mapping(documents.parse_json(data), "it")
-    before, unchanged = (documents.field(found, key, documents.mapping) for key in ("signs", "unchanged"))
-    glance = Glance(documents.field(found, "at", documents.number), before, unchanged)
+    try:
+        found = documents.mapping(documents.parse_json(data), "it")
+        before, unchanged = (documents.field(found, key, documents.mapping) for key in ("signs", "unchanged"))
+        glance = Glance(documents.field(found, "at", documents.number), before, unchanged)
+    except ValueError:
+        return None
     return glance if glance.is_fresh() else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sysenv_ns import lifecycle
+from sysenv_ns import failures, lifecycle
 from sysenv_ns.console import asked, confirmed, show_json
 from sysenv_ns.environment import config, links
 from sysenv_ns.environment.description import Environment
@@ -152,9 +152,10 @@ def _tell_manager() -> None:
 
     try:
         tell_manager(os.environ)
-    except SysenvError as error:
-        failure(error.message)
-        hint(error.hint)
+    except (SysenvError, OSError) as error:
+        said = failures.described(error)
+        failure(said.message)
+        hint(said.hint)
 
 
 def _is_nearly_full(path: Path) -> bool:

@@ -9,7 +9,20 @@ import signal
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Environment, Tool, describe, end, finish, line, refused, sleeper, succeeded, wait_for
+from .support import (
+    BASE_LIMIT,
+    Environment,
+    Tool,
+    describe,
+    end,
+    finish,
+    line,
+    ran,
+    refused,
+    sleeper,
+    succeeded,
+    wait_for,
+)
 
 _LOOK = """
 echo "$SYSENV_NS $(cat /etc/debian_chroot)"
@@ -116,6 +129,36 @@ def test_on_top_of_another(machine: Machine) -> None:
     _assert_stays_what_it_is(source)
     succeeded(machine.tool.run("remove", "--purge", source.name))
     _assert_nothing_is_left(machine.tool)
+
+
+# The tool where file systems in memory have no user attributes, as before Linux 6.6.
+_WITHOUT_ATTRIBUTES = """
+from sysenv_ns import memory
+from sysenv_ns.__main__ import main
+
+memory._mount = lambda place: False
+main()
+"""
+
+
+@pytest.mark.modes("full", "idmap", more=("root", "single"))
+def test_on_top_of_another_without_attributes_in_memory(new_environment: Environment) -> None:
+    """The changes go to the disk, with a notice; nothing is left then, either."""
+    source, tool = new_environment, new_environment.tool
+    _make_changes(source)
+    succeeded(tool.run("snapshot", source.name))
+    script = (
+        '[ "$(cat /etc/debian_chroot)" = "$SYSENV_NS" ]; stat -c %a / /usr /etc; cat /usr/own/file; rm /usr/own/file'
+    )
+    python = tool.launcher.parents[1] / ".venv" / "bin" / "python"
+    command = ("exec", "--ephemeral", source.name, "--", "sh", "-ec", f"{script}; touch /usr/new")
+    old = [*tool.prefix, str(python), "-I", "-c", _WITHOUT_ATTRIBUTES]
+    result = ran([*old, *command], env=tool.variables(), cwd="/", **({} if tool.prefix else tool.account.become()))
+    assert (result.returncode, result.stdout) == (0, "755\n755\n755\nsource\n"), describe(result)
+    assert "changes are kept on the disk" in result.stderr
+    assert source.sh("cat /usr/own/file") == "source\n"
+    assert _names(tool) == [source.name]
+    assert os.listdir(tool.store / "envs") == [source.name]
 
 
 @pytest.mark.modes("fuse")

@@ -96,3 +96,14 @@ def test_what_fails_here_is_told_and_ends_the_child() -> None:
         children.drained(lambda stream: stream.write(bytes(1 << 24)), int, "test-child", fail)
     tasks = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert "test-child\n" not in {Path(f"/proc/{pid}/comm").read_text() for pid in tasks}
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+@pytest.mark.parametrize(("script", "said"), [("echo why; exit 3", "why"), ("exit 0", None)])
+def test_what_a_program_complains_of(script: str, said: str | None, ignored: bool) -> None:
+    """Also for who ignores SIGCHLD, as some servers do: nobody learns a status then."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert children.complaint("/bin/sh", ["sh", "-c", script], {}) == said
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -112,3 +112,9 @@ def test_a_base_is_looked_at_when_the_environment_does_not_run(runs: bool, layer
         seen = glance.read(look())
         assert seen is not None
         assert len(seen.unchanged) == 1
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{}", b"[]", b'{"at": 1', b'{"at": "", "signs": {}, "unchanged": {}}'])
+def test_what_says_nothing(data: bytes | None) -> None:
+    """As from a supervisor whose look has failed, or had more to say than one message holds."""
+    assert glance.read(data) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.home import services
+from sysenv_ns.verbs import remove
 
 
 def _settings(monkeypatch: pytest.MonkeyPatch, python: str, store: str) -> dict[str, str]:
@@ -44,3 +47,14 @@ def test_names() -> None:
     for wrong in ("", "a/b", "-x", ".x", "a b", "a%b", "a@b@c"):
         with pytest.raises(SysenvError):
             services.full_name(wrong)
+
+
+def test_a_manager_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is removed is removed: that is said, and the others follow."""
+
+    def fail(variables: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(services, "tell_manager", fail)
+    remove._tell_manager()
+    assert "Too many open files" in capsys.readouterr().err

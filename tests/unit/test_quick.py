@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sysenv_ns
-from sysenv_ns import cli, notices, quick, quick_verbs
+from sysenv_ns import cli, creation, notices, quick, quick_verbs
+from sysenv_ns.environment.store import Store
 from sysenv_ns.quick import PlainCall
+from sysenv_ns.reporter import Reporter
 from sysenv_ns.verbs import entry, exec, shell
 
 _PLACE = os.path.dirname(os.path.dirname(sysenv_ns.__file__))
@@ -90,6 +93,19 @@ def test_which_calls_of_other_verbs_are_plain(arguments: str, plain: bool, monke
     assert (quick_verbs.planned(arguments.split()) is not None) is plain
     monkeypatch.setattr(notices, "on_terminal", lambda: True)
     assert quick_verbs.planned(["list"]) is None  # it would have colours
+
+
+def test_questions_are_left_to_click(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only root can go on after one, it would be asked twice."""
+
+    def create(store: Store, name: str, driver: str, id_map: str, reporter: Reporter) -> None:
+        assert reporter.ask is not None
+        reporter.ask("Shall this be done?")
+
+    monkeypatch.setenv("SYSENV_NS_HOME", str(tmp_path))
+    monkeypatch.setattr(notices, "can_ask", lambda: True)
+    monkeypatch.setattr(creation, "create", create)
+    assert quick_verbs.run(["create", "p"]) is None
 
 
 def test_the_options_are_those_of_the_verbs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from sysenv_ns import policy
 from sysenv_ns.files import marks
 from sysenv_ns.files.marks import OF_FUSE, OF_USERS
 from sysenv_ns.files.upper import Upper
+
+from .forks import in_a_child
 
 _NAMES = st.sampled_from(["a", "b", "c"])
 # A directory is a mapping; a text is a file; None is a whiteout; a mapping with the key "" is opaque.
@@ -95,3 +98,14 @@ def test_which_attributes_are_notes_of_an_overlay() -> None:
     notes = ("user.overlay.opaque", "trusted.overlay.origin", "user.fuseoverlayfs.opaque")
     others = ("user.overlay.overlay.opaque", "user.my.overlay.note", "user.note", "security.capability")
     assert [marks.is_of_overlay(name) for name in (*notes, *others)] == [True] * 3 + [False] * 4
+
+
+def test_deep_directories_do_not_need_as_many_descriptors(tmp_path: Path) -> None:
+    deepest = tmp_path / "upper" / "/".join("d" * 150)
+    deepest.mkdir(parents=True)
+
+    def walk_with_few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        assert len(Upper([("", str(tmp_path / "upper"))], OF_USERS).entries) == 150
+
+    assert in_a_child(walk_with_few) == 0
