@@ -6,6 +6,7 @@ import os
 import sys
 
 from sysenv_ns import TYPE_CHECKING, launcher, policy, sudo
+from sysenv_ns.basics import suppress
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, removed, transaction
 from sysenv_ns.environment.description import Environment, Ephemeral, timestamp
@@ -38,7 +39,16 @@ def create(
         return _create(store, name, (driver_name, id_map_kind), reporter, throwaway, staging)
     finally:
         if os.path.lexists(staging):
-            transaction.discard([staging], idmap.widest())
+            _discard(staging)
+
+
+def _discard(staging: Path) -> None:
+    """Without a namespace first: perhaps there are none, and all is the user's own."""
+    from sysenv_ns.files import removal
+
+    with suppress(OSError):
+        removal.delete(staging)
+    transaction.discard([staging], idmap.widest())
 
 
 def created(name: str) -> str:

@@ -50,7 +50,7 @@ def _is_inside() -> bool:
 def _done(action: Callable[[Store], None]) -> int | None:
     try:
         action(rootstore.of_user())
-    except (NeedsRoot, _Question):
+    except (NeedsRoot, _MustAsk):
         return None
     return 0
 
@@ -115,11 +115,11 @@ def _no_bar() -> Iterator[Callable[[float], None]]:
     yield lambda fraction: None
 
 
-class _Question(Exception):
+class _MustAsk(Exception):
     """Something has to be asked, which comes before anything that is not undone: not here, or it would be asked twice
     where only root can go on after it.
     """
 
 
 def _asked(question: str) -> bool:
-    raise _Question
+    raise _MustAsk

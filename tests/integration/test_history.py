@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .support import Environment, Tool, end, finish, refused, sleeper, succeeded
+from .support import Environment, Tool, end, finish, refused, sleeper, succeeded, wait_for
 
 # Everything that programs see of what the scripts below change, and of the directories above.
 _PICTURE = r"""
@@ -119,6 +119,7 @@ def test_states_come_back_exactly(environment: Environment) -> None:
     assert _rollback(environment, "before-rollback") is None
     assert _picture(environment) == third
     assert _labels(environment) == ["first", "second", "before-rollback"]
+    wait_for(lambda: environment.tool.status(environment.name)["running"] is False)  # or layers are not merged
     _delete(environment, "second", "before-rollback", "first")
     assert _picture(environment) == third
     assert len(_frozen(environment.tool)) == 1  # those that only the present state needs are one

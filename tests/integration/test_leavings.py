@@ -146,6 +146,8 @@ def test_job_control(environment: Environment) -> None:
     shell.sendline("fg")
     shell.sendline("words")
     shell.expect_exact("got words")
+    shell.sendline("for cat")
+    shell.expect_exact("for cat\r\nfor cat")  # by now it is there: between fork(2) and execve(2) dash loses a signal
     shell.sendcontrol("c")
     shell.expect_exact("PROMPT> ")
     shell.sendline("echo status=$?")
