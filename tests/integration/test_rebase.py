@@ -30,7 +30,7 @@ from .upgrades import (
 )
 
 
-@pytest.mark.modes("full", more=("single", "root"))
+@pytest.mark.modes("full", "idmap", more=("single", "root"))
 def test_added_packages_stay_and_the_host_moves_below(machine: Machine, packages: Path) -> None:
     environment = first(machine, packages)
     install(environment, packages, *ADDED, DIVERTER)
