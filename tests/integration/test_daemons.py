@@ -425,7 +425,9 @@ def test_uuidd_by_its_socket(servers: Environment) -> None:
     first, second = (servers.sh("uuidd -t").strip() for _ in range(2))
     assert len(first) == len(second) == 36
     assert first != second
-    pid = servers.sh("systemctl is-active uuidd > /dev/null; systemctl show -p MainPID --value uuidd").strip()
+    # It has answered, perhaps before whoever has started it says that it is there.
+    wait_for(lambda: servers.exec("systemctl", "is-active", "uuidd").returncode == 0)
+    pid = servers.sh("systemctl show -p MainPID --value uuidd").strip()
     assert servers.sh(_OWNER_OF_PROCESS, pid).strip() == _owner(servers, "uuidd")
     # The service requires its socket, which is there before it.
     servers.sh("systemctl stop uuidd.socket; systemctl start uuidd; systemctl is-active uuidd.socket")

@@ -56,10 +56,13 @@ def test_a_source_without_changes_stays_what_it_is(store: Store, source: Environ
 
 
 def test_layers_are_freed_after_the_last_that_needs_them(store: Store, source: Environment) -> None:
-    history.clone(store, "source", "ephemeral-4194305", "disk")  # no process can have that number
+    brief = f"ephemeral-{os.getpid()}"
+    for name in (brief, "ephemeral-4194305"):  # no process can have that number
+        history.clone(store, "source", name, "disk")
     lifecycle.remove(store, "source")
+    assert store.names() == [brief]  # the other one has ended
     assert len(_layers(store)) == 1
-    remains.remove(store)
+    lifecycle.remove(store, brief)
     assert store.names() == _layers(store) == []
 
 
