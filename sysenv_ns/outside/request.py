@@ -7,6 +7,7 @@ are messages of one JSON object each; with the first answer comes the command's 
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -22,6 +23,7 @@ VARIABLES = ("TERM", "COLORTERM")
 _STREAMS = (0, 1, 2)
 _LIMIT = 8 << 20  # bytes; what execve(2) takes is less
 _MESSAGE = 4096  # bytes
+_GONE = (BrokenPipeError, ConnectionResetError)
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,17 @@ def asked(connection: socket.socket) -> tuple[HostCommand, list[int]]:
 
 
 def tell(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
-    """Send a message. Raises OSError."""
-    socket.send_fds(connection, [_encoded(message)], descriptors)
+    """Send a message. What is sent to who has gone is lost, which `told` says. Raises OSError."""
+    with contextlib.suppress(*_GONE):
+        socket.send_fds(connection, [_encoded(message)], descriptors)
 
 
 def told(connection: socket.socket) -> tuple[Message | None, list[int]]:
     """The next message and its descriptors; None when there will be no more. Raises OSError, ValueError."""
-    text, descriptors = _received(connection, 1)
+    try:
+        text, descriptors = _received(connection, 1)
+    except _GONE:  # it was killed before it had read all
+        return None, []
     return decoding.from_data(Message, documents.parse_json(text)) if text else None, descriptors
 
 
