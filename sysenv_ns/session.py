@@ -163,10 +163,8 @@ def start(
 
     `emulated`: not loaded yet; its supervisor has looked at the base, and makes the user namespace meanwhile.
     """
-    id_map = environment.id_map
-    helper = emulated if id_map is not None and id_map.kind == "full" else None
-    if helper is not None and id_map is not None:
-        helper.make_namespace(id_map)
+    if emulated is not None:
+        emulated.make_namespace()
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
     from sysenv_ns.inside import tmpfiles, units
@@ -185,7 +183,7 @@ def start(
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
         services_inside = units.names(environment.uppers())
-        namespace.enter(id_map, helper.made_namespace() if helper is not None else None)
+        namespace.enter(environment.id_map, emulated.made_namespace() if emulated is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
             from sysenv_ns import memory

@@ -8,6 +8,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.environment import state
+from sysenv_ns.kernel.duties import Duties
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.processes import started_at
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from sysenv_ns.environment.description import Environment
     from sysenv_ns.environment.store import Store
-    from sysenv_ns.kernel.supervision import Watch
+    from sysenv_ns.kernel.duties import Watch
 
 
 def emulation_of(store: Store, environment: Environment) -> Emulation | None:
@@ -43,7 +44,7 @@ def emulation_of(store: Store, environment: Environment) -> Emulation | None:
 
         service.serve(connection, command.as_given(os.environ), is_allowed)
 
-    return Emulation(id_map.kind, changes, watch, serve_visitor, _look(store, environment))
+    return Emulation(id_map, Duties(changes, watch, serve_visitor, _look(store, environment)))
 
 
 def _look(store: Store, environment: Environment) -> Callable[[], bytes] | None:

@@ -143,7 +143,7 @@ def stop(environment: Environment) -> str | None:
     """Stop all services of a running environment, each as its unit says; the error, or None."""
     try:
         id_map = environment.id_map
-        emulated = Emulation(id_map.kind) if id_map else None
+        emulated = Emulation(id_map) if id_map else None
         return _joined(environment, lambda: _order(environment.name, "stop-all"), str, _PATIENCE, emulated) or None
     except (SysenvError, OSError) as error:
         return str(error)

@@ -75,7 +75,7 @@ def try_emulation(id_map: IdMap) -> None:
     """Load the filter of the single map. Raises SysenvError."""
     from sysenv_ns.kernel import emulation
 
-    emulated = emulation.Emulation("single")
+    emulated = emulation.Emulation(id_map)
 
     def inside() -> None:
         namespace.enter(id_map)

@@ -14,15 +14,14 @@ import stat
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
+from sysenv_ns.kernel.duties import NOTHING_ELSE, Duties
 from sysenv_ns.kernel.idmap import IdMap, Kind
 from sysenv_ns.kernel.supervisor import Supervisor
-from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from sysenv_ns.kernel.answers import Calls, Serve
-    from sysenv_ns.kernel.supervision import Watch
+    from sysenv_ns.kernel.answers import Calls
 
 # In the single id map: calls that need ids which nobody has.
 _FAKED = (
@@ -72,36 +71,26 @@ class _Compare(ctypes.Structure):
 class Emulation:
     """The emulation of calls that a user namespace refuses; prepared on the host's side, loaded inside."""
 
-    def __init__(
-        self,
-        kind: Kind,
-        changes: Path | None = None,
-        watch: Callable[[], Watch] | None = None,
-        visitors: Serve | None = None,
-        look: Callable[[], bytes] | None = None,
-    ) -> None:
-        """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
-
-        `watch` gives, in the supervisor's process, what else that watches; `visitors`: what it lets the user's own
-        programs ask for; `look`: what it does first of all, meanwhile.
-        """
-        self._kind = kind
-        self._filter = Filter(kind)
-        self._supervisor = Supervisor(self._filter.calls, changes, watch, visitors, look)
+    def __init__(self, id_map: IdMap, duties: Duties = NOTHING_ELSE) -> None:
+        """In a user namespace with this id map."""
+        self._id_map = id_map
+        self._filter = Filter(id_map.kind)
+        self._supervisor = Supervisor(self._filter.calls, duties)
 
     def looked(self) -> bytes | None:
-        """What `look` has given in the supervisor's process; None without it. Raises SysenvError."""
+        """See Supervisor."""
         return self._supervisor.looked()
 
-    def make_namespace(self, id_map: IdMap) -> None:
-        """Let its supervisor make a user namespace with this full id map meanwhile, which takes as long as all mounts
-        together; a session that starts may use that. Raises SysenvError.
+    def make_namespace(self) -> None:
+        """Let its supervisor make a user namespace with the full id map meanwhile, which takes as long as all mounts
+        together, for a session that starts; that makes one with the single map itself. Raises SysenvError.
         """
-        self._supervisor.make_namespace(id_map)
+        if self._id_map.kind == "full":
+            self._supervisor.make_namespace(self._id_map)
 
-    def made_namespace(self) -> int:
-        """The descriptor of that namespace. Raises SysenvError, OSError: why it could not be made."""
-        return self._supervisor.made_namespace()
+    def made_namespace(self) -> int | None:
+        """The descriptor of that namespace, if any. Raises SysenvError, OSError: why it could not be made."""
+        return self._supervisor.made_namespace() if self._id_map.kind == "full" else None
 
     def load(self) -> None:
         """Load it for this process and all its descendants. Raises SysenvError."""
@@ -113,9 +102,9 @@ class Emulation:
                 raise SysenvError(f"the kernel refused the system call filter: {reason(error)}", HINT) from error
             # A container's manager supervises this process already, and the kernel allows one: devices are refused
             # here as it wants it, and what the single map needs is pretended.
-            if self._kind == "single":
-                Filter(self._kind, supervised=False).load()
-        if self._kind == "single":
+            if self._id_map.kind == "single":
+                Filter(self._id_map.kind, supervised=False).load()
+        if self._id_map.kind == "single":
             _prove()
 
 

@@ -13,44 +13,30 @@ import select
 import struct
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import Protocol, signal, suppress
+from sysenv_ns.basics import signal, suppress
 from sysenv_ns.kernel import answers, children, idmap, namespace, outcome, syscalls
-from sysenv_ns.kernel.answers import Action, Answer, Calls, Serve
+from sysenv_ns.kernel.answers import Action, Answer, Calls
 from sysenv_ns.kernel.caller import CallingThread
 from sysenv_ns.kernel.syscalls import Notification
 from sysenv_ns.kernel.writeback import INTERVAL, Writeback
-from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
+
+    from sysenv_ns.kernel.duties import Duties
 
     _T = TypeVar("_T")
 
 _MESSAGE = 1 << 16  # bytes, more than any has
 
 
-class Watch(Protocol):
-    """Something else that the process watches, on the host's side, as long as it lives."""
-
-    def open(self) -> int | None:
-        """A descriptor that is readable when there is something to do; None for never. Raises OSError."""
-
-    def handle(self) -> None:
-        """Do it, quickly. Raises OSError."""
-
-
-def serve(
-    connection: _socket.socket,
-    calls: Calls,
-    changes: Path | None,
-    watched_by: Callable[[], Watch] | None,
-    visitors: Serve | None,
-) -> None:
+def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
     """Be the supervisor: see supervisor.py for what the other end of the connection sends."""
     gc.freeze()  # what it shares with the session shall stay shared
     gc.enable()
-    watch = watched_by() if watched_by is not None else None  # with what it imports
+    changes, visitors = duties.changes, duties.visitors
+    watch = duties.watch() if duties.watch is not None else None  # with what it imports
     message, rights = _receive(connection)
     if message and not rights:
         _make_namespace(connection, message)

@@ -18,14 +18,11 @@ from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.basics import NoneType
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children, outcome
+from sysenv_ns.kernel.duties import NOTHING_ELSE, Duties
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sysenv_ns.kernel.answers import Calls, Serve
-    from sysenv_ns.kernel.supervision import Watch
+    from sysenv_ns.kernel.answers import Calls
 
 _ANSWER = 1 << 16  # bytes, more than any has
 _ENDED = "the system call supervisor has ended"
@@ -34,31 +31,19 @@ _ENDED = "the system call supervisor has ended"
 class Supervisor:
     """The process, waiting for the listener of a filter; without one it ends together with this object's process."""
 
-    def __init__(
-        self,
-        calls: Calls,
-        changes: Path | None = None,
-        watch: Callable[[], Watch] | None = None,
-        visitors: Serve | None = None,
-        look: Callable[[], bytes] | None = None,
-    ) -> None:
-        """`changes`: the upper directory of the overlay over /, if changes are to survive a power cut.
-
-        `watch` gives, in its process, what else it watches.
-        `look`: what it does first of all, see `looked`.
-        `visitors`: serves, in a process of its own, programs inside that run as the user (visits.py).
-        """
+    def __init__(self, calls: Calls, duties: Duties = NOTHING_ELSE) -> None:
+        """It answers these calls."""
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
         def serve() -> None:
             children.leave_session({theirs.fileno()}, "sysenv-ns-calls")
-            if look is not None:
-                theirs.send(look())
+            if duties.look is not None:
+                theirs.send(duties.look())
             from sysenv_ns.kernel import supervision  # in its process, while this one goes on
 
-            supervision.serve(theirs, calls, changes, watch, visitors)
+            supervision.serve(theirs, calls, duties)
 
-        self._looks = look is not None
+        self._looks = duties.look is not None
         self._starter = children.start_detached(serve)
         theirs.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import answers, looker, namespace, syscalls
+from sysenv_ns.kernel.duties import Duties
 from sysenv_ns.kernel.emulation import Filter
 from sysenv_ns.kernel.idmap import IdMap, Kind
 from sysenv_ns.kernel.supervisor import Supervisor
@@ -74,7 +75,7 @@ def test_calls_that_are_left_to_the_supervisor(kind: Kind, names: set[str]) -> N
 @pytest.fixture
 def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
     """One that looks as the test wants it to, and has nothing to supervise."""
-    supervisor = Supervisor({}, look=request.param)
+    supervisor = Supervisor({}, Duties(look=request.param))
     yield supervisor
     supervisor._socket.close()
     supervisor.wait()
@@ -95,7 +96,7 @@ def test_a_namespace_that_cannot_be_made_says_why(
     look: Callable[[], bytes] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespace, "make_full", _refuse)
-    supervisor = Supervisor({}, look=look)
+    supervisor = Supervisor({}, Duties(look=look))
     supervisor.make_namespace(FULL)
     with pytest.raises(SysenvError, match="newuidmap refused the id map: no") as raised:
         supervisor.made_namespace()
