@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sysenv_ns import remains
 from sysenv_ns.drivers import driver
-from sysenv_ns.environment import directory, ephemeral, layers, links, removed, running, shims, transaction, uppers
+from sysenv_ns.environment import directory, layers, links, removed, running, shims, transaction, uppers
 from sysenv_ns.environment.description import Environment, read_description
 from sysenv_ns.environment.links import Link
 from sysenv_ns.environment.removed import Removed
@@ -179,8 +179,7 @@ def tidy(store: Store) -> None:
 
 def _delete_with_all_they_needed(store: Store, trashed: Sequence[tuple[Path, IdMap | None]]) -> None:
     """Delete former environments, and what no other one needs. Raises SysenvError after everything else is done."""
-    if any(ephemeral.ended(store)):  # which need nothing any more
-        remains.remove(store)
+    remains.remove(store)  # these need nothing any more
     origin.collect(store)
     try:
         layers.collect(store)

@@ -99,9 +99,6 @@ def _ready(store: Store, call: PlainCall) -> Environment | None:
 
 
 def _progress() -> AbstractContextManager[Callable[[float], None]]:
-    from sysenv_ns import libraries
+    from sysenv_ns import quick_verbs  # rarely there is anything to show
 
-    libraries.find()
-    from sysenv_ns import console
-
-    return console.progress("Reading the host")
+    return quick_verbs.bar("Reading the host")

@@ -12,7 +12,7 @@ from sysenv_ns import TYPE_CHECKING, failures, notices
 from sysenv_ns.basics import contextmanager
 from sysenv_ns.environment import rootstore, running
 from sysenv_ns.errors import EXIT_FAILURE, NeedsRoot
-from sysenv_ns.reporter import Reporter
+from sysenv_ns.reporter import Reporter, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,16 +90,17 @@ def show_rebase(store: Store, name: str) -> None:
     reporter = _reporter()
     with units.paused(store, name, reporter):
         options = rebase.RebaseOptions(dry_run=True)
-        result = rebase.run(store, name, options, lambda said: False, reporter, lambda: _bar(f"Rebasing {name}"))
+        result = rebase.run(store, name, options, lambda said: False, reporter, lambda: bar(f"Rebasing {name}"))
     notices.result(shown.text(result))
 
 
 def _reporter() -> Reporter:
     ask = _asked if notices.can_ask() else None
-    return Reporter(notices.notice, lambda message: None, lambda: _bar("Reading the host"), ask)
+    return Reporter(notices.notice, lambda message: None, lambda: bar("Reading the host"), ask)
 
 
-def _bar(label: str) -> AbstractContextManager[Callable[[float], None]]:
+def bar(label: str) -> AbstractContextManager[Callable[[float], None]]:
+    """See console.progress, which needs click: it is loaded where a bar can be drawn alone."""
     if not notices.can_draw():
         return _no_bar()
     from sysenv_ns import libraries
@@ -112,7 +113,7 @@ def _bar(label: str) -> AbstractContextManager[Callable[[float], None]]:
 
 @contextmanager
 def _no_bar() -> Iterator[Callable[[float], None]]:
-    yield lambda fraction: None
+    yield unseen
 
 
 class _MustAsk(Exception):

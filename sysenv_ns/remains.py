@@ -27,6 +27,8 @@ def remove(store: Store, wait: bool = True) -> None:
 
     Of processes that begin together one does it, and the others go on; with `wait` it is done when this returns.
     """
+    if not any(ephemeral.ended(store)):
+        return
     with transaction.turn(store.trash, wait) as is_ours:
         ended = list(ephemeral.ended(store)) if is_ours else []
         # What cannot be deleted is told by `remove` and `doctor`: it is not what the user has called for.

@@ -14,7 +14,7 @@ from sysenv_ns.files.replacement import write_json
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.paths import Path
-from sysenv_ns.records import asdict, dataclass
+from sysenv_ns.records import asdict, dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -238,6 +238,18 @@ def _decode_shared(data: Any) -> Path | None:
     if not documents.text(data, "shared").startswith("/") or "\0" in data:
         raise ValueError("shared is not an absolute path")
     return Path(data)
+
+
+def like(model: Environment, name: str, envs: Path, store: Path) -> Environment:
+    """A new one like another, made now, without its history; in a directory of that name in `envs`."""
+    return replace(
+        model, name=name, ident=new_ident(), created=timestamp(), path=envs / name, store=store, snapshots=()
+    )
+
+
+def new_ident() -> str:
+    """What no other environment is known by."""
+    return os.urandom(16).hex()
 
 
 def timestamp() -> float:

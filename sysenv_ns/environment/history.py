@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from sysenv_ns.environment.description import (
     Environment,
     Ephemeral,
     Snapshot,
+    like,
     read_description,
     timestamp,
     write_description,
@@ -130,17 +130,11 @@ def clone(
         chain, snapshots = _present(store, environment) if label is None else _past(store, environment, label)
         if place == "memory" and chain:
             return throwaway.add(store, replace(environment, layers=chain), name)
-        path = store.envs / name
-        snapshots = snapshots if place is None else ()
         new = replace(
-            environment,
-            name=name,
+            like(environment, name, store.envs, environment.store),
             driver=driver or environment.driver,
-            ident=uuid.uuid4().hex,
-            created=timestamp(),
-            path=path,
             layers=chain,
-            snapshots=snapshots,
+            snapshots=snapshots if place is None else (),
             ephemeral=place,
         )
         with transaction.staging(store.trash, f"{transaction.NEW}{name}", new.id_map) as staging:

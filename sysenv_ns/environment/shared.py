@@ -11,7 +11,7 @@ import stat
 
 from sysenv_ns.basics import suppress
 from sysenv_ns.environment import directory, ephemeral, throwaway, transaction, uppers
-from sysenv_ns.environment.description import Environment, Ephemeral, timestamp
+from sysenv_ns.environment.description import Environment, Ephemeral, like
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.kernel import ownership, remedies
@@ -59,21 +59,10 @@ def on_top(own: Store, shared: Store, source: str, name: str, place: Ephemeral) 
 def _on_disk(own: Store, shared: Store, model: Environment, name: str, place: Ephemeral) -> Environment:
     """One whose upper directories are made now."""
     import shutil
-    import uuid
 
     from sysenv_ns.environment import layers
 
-    new = replace(
-        model,
-        name=name,
-        ident=uuid.uuid4().hex,
-        created=timestamp(),
-        path=own.envs / name,
-        store=own.path,
-        shared=shared.path,
-        snapshots=(),
-        ephemeral=place,
-    )
+    new = replace(like(model, name, own.envs, own.path), shared=shared.path, ephemeral=place)
     try:
         with transaction.staging(own.trash, f"{transaction.NEW}{name}", new.id_map) as staging:
             below = [shared.layers / ident for ident in new.layers]

@@ -6,11 +6,9 @@ and nothing has to reach the disk: after a power cut there is nothing that anybo
 
 from __future__ import annotations
 
-import os
-
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.environment import directory, ephemeral, transaction, uppers
-from sysenv_ns.environment.description import Environment, timestamp
+from sysenv_ns.environment.description import Environment, like
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader
@@ -41,16 +39,7 @@ def add(store: Store, model: Environment, name: str, files: Sequence[str] = _FIL
 
     The lock of all layers must be held, if they are this store's. Raises SysenvError; then nothing is left.
     """
-    new = replace(
-        model,
-        name=name,
-        ident=os.urandom(16).hex(),
-        created=timestamp(),
-        path=store.envs / name,
-        store=store.path,
-        snapshots=(),
-        ephemeral="memory",
-    )
+    new = replace(like(model, name, store.envs, store.path), ephemeral="memory")
     try:
         with transaction.staging(store.trash, f"{transaction.NEW}{name}", None) as staging:
             directory.make(staging)

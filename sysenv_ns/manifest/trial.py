@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import signal
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType
@@ -18,7 +17,7 @@ from types import NoneType
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction, uppers
-from sysenv_ns.environment.description import Environment, read_description, write_description
+from sysenv_ns.environment.description import Environment, new_ident, read_description, write_description
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import steps
@@ -44,7 +43,7 @@ def begun(store: Store, name: str) -> Iterator[Trial]:
     _end_others(store, name)
     environment = _frozen(store, store.load(name))
     with transaction.staging(store.trash, _title(name), environment.id_map) as staging:
-        copy = replace(environment, ident=uuid.uuid4().hex, path=staging)
+        copy = replace(environment, ident=new_ident(), path=staging)
         try:
             below = [store.layers / ident for ident in environment.layers]
             layers.prepare(staging, copy, below, environment.path)

@@ -10,46 +10,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sysenv_ns.environment import rest
-from sysenv_ns.environment.store import Store
-from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import remedies
 from sysenv_ns.oci import image
 from sysenv_ns.oci.archive import Blob
 from sysenv_ns.oci.image import ImageWish, PackedImage
 from sysenv_ns.registry import artifact, known
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
 from sysenv_ns.registry.layer_index import LayerIndex
-from sysenv_ns.registry.push import Pushed, check_tag
-from sysenv_ns.registry.reference import Reference
-from sysenv_ns.registry.skopeo import BlobMissing, Skopeo
-from sysenv_ns.reporter import ProgressBar, Reporter
+from sysenv_ns.registry.push import Push, Pushed, check_tag
+from sysenv_ns.registry.skopeo import BlobMissing
 
 
 @dataclass(frozen=True)
-class ImagePush:
-    """What is to be pushed where, and by what."""
+class ImagePush(Push):
+    """Of an environment, as an image."""
 
-    store: Store
-    name: str
-    reference: Reference
     wish: ImageWish
-    skopeo: Skopeo
-    reporter: Reporter
-    bar: ProgressBar
 
     def run(self, force: bool) -> Pushed:
         """Make and send it. Raises SysenvError; then the tag is unchanged.
 
         `force`: replace what somebody else has put there.
         """
-        environment = self.store.load(self.name)
-        environment.require_root()
+        environment = self.environment()
         if not force:
             tagged = self.skopeo.manifest(self.reference)
             earlier = known.digests(environment, self.reference)
             check_tag(self.name, self.reference, tagged, earlier, as_image=True)
         cache, index = BlobCache(self.store), LayerIndex(self.store)
-        try:
+        with self.failing():
             cache.prepare()
             try:
                 made, new = self._sent(cache, index)
@@ -59,9 +47,6 @@ class ImagePush:
             index.note(made.layers, self.reference)
             cache.remove(map(_descriptor, new))  # they are as large as the system
             known.note_digest(environment, self.reference, made.manifest.digest)
-        except OSError as error:
-            hint = remedies.storage(error, self.store.path)
-            raise SysenvError(f"pushing {self.name} failed: {located(error)}", hint) from error
         told = image.told(made, str(self.reference))
         for path in told.withheld:
             self.reporter.operation(f"empty in the image, as it is not world-readable here: {path}")
@@ -87,8 +72,7 @@ class ImagePush:
                 lambda key, layer: index.note({key: layer}),  # should this be interrupted, the next push has it
             )
         new = {layer.blob for key, layer in made.layers.items() if key not in there}
-        for blob in new:
-            self.reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
+        self.announce(map(_descriptor, new))
         with cache.layout() as layout:
             artifact.write_layout(layout, _descriptor(made.manifest), self.skopeo.tag)
             self.skopeo.send(layout, cache.path, self.reference)

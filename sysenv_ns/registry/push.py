@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class EnvironmentPush:
+class Push:
     """What is to be pushed where, and by what."""
 
     store: Store
@@ -52,20 +52,43 @@ class EnvironmentPush:
     reporter: Reporter
     bar: ProgressBar
 
+    def environment(self) -> Environment:
+        """The environment, if the caller may push it. Raises SysenvError."""
+        environment = self.store.load(self.name)
+        environment.require_root()
+        return environment
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """What fails within, fails as this push. Raises SysenvError."""
+        try:
+            yield
+        except OSError as error:
+            hint = remedies.storage(error, self.store.path)
+            raise SysenvError(f"pushing {self.name} failed: {located(error)}", hint) from error
+
+    def announce(self, new: Iterable[Descriptor]) -> None:
+        """Say which blobs will be sent."""
+        for blob in new:
+            self.reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
+
+
+class EnvironmentPush(Push):
+    """Of an environment, as an artifact."""
+
     def run(self, force: bool) -> Pushed:
         """Freeze the changes of the environment and send it. Raises SysenvError; then the tag is unchanged.
 
         `force`: replace what somebody else has put there.
         """
-        environment = self.store.load(self.name)
-        environment.require_root()
+        environment = self.environment()
         tagged = self.skopeo.manifest(self.reference)
         earlier = known.digests(environment, self.reference)
         if not force:
             check_tag(self.name, self.reference, tagged, earlier, as_image=False)
         last = self.skopeo.manifest(self.reference.at(earlier[-1])) if earlier else None
         cache = BlobCache(self.store)
-        try:
+        with self.failing():
             cache.prepare()
             try:
                 sent = self._sent(cache, tagged, _blobs_of(tagged) | _blobs_of(last))
@@ -73,9 +96,6 @@ class EnvironmentPush:
                 sent = self._sent(cache, tagged, set())
             cache.remove(sent.new)
             known.note_digest(environment, self.reference, sent.described.digest)
-        except OSError as error:
-            hint = remedies.storage(error, self.store.path)
-            raise SysenvError(f"pushing {self.name} failed: {located(error)}", hint) from error
         return self._told(sent)
 
     def _sent(self, cache: BlobCache, tagged: bytes | None, there: set[Descriptor]) -> _Sent:
@@ -84,8 +104,7 @@ class EnvironmentPush:
         described = cache.add(made.encode())
         new = {tree.blob for tree in made.trees} - there
         if tagged is None or blobs.of_bytes(tagged) != described:
-            for blob in new:
-                self.reporter.operation(f"sending {blob.digest} ({blob.size} bytes)")
+            self.announce(new)
             with cache.layout() as layout:
                 artifact.write_layout(layout, described, self.skopeo.tag)
                 self.skopeo.send(layout, cache.path, self.reference)

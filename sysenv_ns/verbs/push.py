@@ -52,7 +52,7 @@ def command(context: Context, name: str, where: str, as_image: bool, squash: boo
     with units.paused(store, name, reporter):
         if as_image:
             wish = ImageWish(os.environ.get("SHELL", ""), squash)
-            result = ImagePush(store, name, target, wish, program, reporter, bar).run(force)
+            result = ImagePush(store, name, target, program, reporter, bar, wish).run(force)
         else:
             result = EnvironmentPush(store, name, target, program, reporter, bar).run(force)
     for note in result.notes:

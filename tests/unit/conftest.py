@@ -18,3 +18,11 @@ settings.load_profile("everywhere")
 def store(tmp_path: Path) -> Store:
     """A store that is not made yet."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def host_file(tmp_path: Path) -> Path:
+    """A file that a base watches."""
+    path = tmp_path / "host-file"
+    path.write_text("as it was")
+    return path

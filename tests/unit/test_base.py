@@ -40,13 +40,6 @@ def tree(path: str, policy: TreePolicy = POLICY) -> Tree:
 
 
 @pytest.fixture
-def host_file(tmp_path: Path) -> Path:
-    path = tmp_path / "host-file"
-    path.write_text("as it was")
-    return path
-
-
-@pytest.fixture
 def layer(tmp_path: Path) -> Path:
     path = tmp_path / "stubs-1"
     path.mkdir()

@@ -23,13 +23,6 @@ from .test_base import describe, tree
 
 
 @pytest.fixture
-def host_file(tmp_path: Path) -> Path:
-    path = tmp_path / "host-file"
-    path.write_text("as it was")
-    return path
-
-
-@pytest.fixture
 def layer(tmp_path: Path, host_file: Path) -> Path:
     """A layer with one tree, which watches the file."""
     path = tmp_path / "stubs-1"
