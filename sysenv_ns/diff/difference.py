@@ -224,17 +224,14 @@ def _ordered(groups: Sequence[ComparedGroup]) -> list[Row]:
 
 def _changes(rows: Iterable[Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
     for path, before, after, alike in rows:
-        package = packages.get(path, "")
         old, new = alike.old, alike.new
         if new is not None and (old is not None or after):
             new = Facts(new.type, new.mode, new.uid, new.gid, after)
-        if old is None and new is not None:  # as changes.compare has it: of these there can be 100,000s
-            yield Change(path, "added", None, new, (), package, changes.fold(path))
-            continue
         if old is not None:
             old = old._replace(size=before)
             if alike.of_host:
                 old = _owned(old, new, path, id_map)
+        package = packages.get(path, "")
         if change := changes.compare(path, old, new, alike.same_content, alike.same_attributes, package):
             yield change
 
