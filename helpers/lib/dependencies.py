@@ -89,9 +89,16 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     place.show(checkout, place.packaged)
-    compileall.compile_dir(place.packaged, quiet=2)  # other users of the checkout cannot write there
+    _compile(place.packaged, checkout / "sysenv_ns")
     print(_report(taken, wheels))
     return 0
+
+
+def _compile(*directories: Path) -> None:
+    """Do what Python would do at each start for other users of the checkout, who cannot write there."""
+    for directory in directories:
+        if os.access(directory, os.W_OK):
+            compileall.compile_dir(directory, quiet=2)
 
 
 def _name(requirement: str) -> str:

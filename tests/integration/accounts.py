@@ -184,8 +184,8 @@ def copy_checkout(directory: Path) -> None:
             shutil.copy(source, directory / name)
     _run("chmod", "-R", "u=rwX,go=rX", str(directory))
     _run(str(launcher(directory)), "--version")
-    # The users cannot write there: without this each of their commands would compile what it imports.
-    _run(str(directory / ".venv" / "bin" / "python"), "-m", "compileall", "-q", str(directory / "sysenv_ns"))
+    modules, compiled = (list((directory / "sysenv_ns").rglob(f"*.{suffix}")) for suffix in ("py", "pyc"))
+    assert len(compiled) == len(modules), "users who cannot write there compile it at each command"
 
 
 def _run(*command: str) -> None:

@@ -80,3 +80,11 @@ def test_a_package_that_is_too_old_or_for_another_python_will_not_do(tmp_path: P
         assert dependencies._will_do(packaged, tmp_path) is will_do
     module.write_text("raise ImportError('another Python')")
     assert not dependencies._will_do(dependencies.Packaged("", "madeup", "madeup", (0, 1)), tmp_path)
+
+
+def test_modules_are_compiled_for_users_who_cannot_write_there(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    package.joinpath("module.py").write_text("")
+    dependencies._compile(tmp_path / "missing", package)
+    assert [path.name for path in package.rglob("*.pyc")] == [f"module.{sys.implementation.cache_tag}.pyc"]
