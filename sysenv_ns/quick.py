@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 
-from sysenv_ns import TYPE_CHECKING, failures, notices, supervised
-from sysenv_ns.environment import ephemeral, rootstore, running, throwaway, transaction
+from sysenv_ns import TYPE_CHECKING, failures, supervised
+from sysenv_ns.environment import rootstore
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.packages import origin
 from sysenv_ns.records import dataclass
-from sysenv_ns.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,13 +45,20 @@ def run(arguments: Sequence[str]) -> int | None:
 def _become(call: PlainCall) -> None:
     """Become the command. Returns if anything has to be done, asked or told before."""
     store = rootstore.of_user()
-    if (environment := _ready(store, call)) is not None:
-        emulated = supervised.emulation_of(store, environment)
-        from sysenv_ns import session  # while the supervisor begins
-        from sysenv_ns.command import Command
+    if (environment := _loaded(store, call)) is None:
+        return
+    # What comes next is imported while its supervisor begins; a throwaway one is still to be made.
+    emulated = None if call.ephemeral else supervised.emulation_of(store, environment)
+    from sysenv_ns import notices, session
+    from sysenv_ns.command import Command
+    from sysenv_ns.reporter import Reporter
 
-        reporter = Reporter(notices.notice, lambda message: None, _progress)
-        session.run(store, environment, Command(call.arguments, call.identity), reporter, emulated)
+    if (ready := _ready(store, environment, call)) is None:
+        if emulated is not None:
+            emulated.dismiss()
+        return
+    reporter = Reporter(notices.notice, lambda message: None, _progress)
+    session.run(store, ready, Command(call.arguments, call.identity), reporter, emulated)
 
 
 def parsed(arguments: Sequence[str]) -> PlainCall | None:
@@ -82,17 +87,30 @@ def parsed(arguments: Sequence[str]) -> PlainCall | None:
     return PlainCall(name, identity, tuple(command), is_ephemeral) if command else None
 
 
-def _ready(store: Store, call: PlainCall) -> Environment | None:
-    """The environment; None if anything has to be done, asked or told before it is entered."""
+def _loaded(store: Store, call: PlainCall) -> Environment | None:
+    """The environment that is named; None where there is none that could be entered."""
     try:
-        if os.environ.get("SYSENV_NS") or running.inside() or not store.exists(call.name):
+        if os.environ.get("SYSENV_NS") or not store.exists(call.name):
             return None
-        if ephemeral.are_in_the_way(store) or transaction.abandoned(store.trash):
-            return None
-        if call.ephemeral:
-            return throwaway.on_top(store, call.name, ephemeral.new_name(store))
         environment = store.load(call.name)
         environment.require_root()
+    except SysenvError:
+        return None
+    return environment
+
+
+def _ready(store: Store, environment: Environment, call: PlainCall) -> Environment | None:
+    """The environment to enter; None if anything has to be done, asked or told before."""
+    from sysenv_ns.environment import ephemeral, running, transaction
+    from sysenv_ns.packages import origin
+
+    try:
+        if running.inside() or ephemeral.are_in_the_way(store) or transaction.abandoned(store.trash):
+            return None
+        if call.ephemeral:
+            from sysenv_ns.environment import throwaway
+
+            return throwaway.on_top(store, call.name, ephemeral.new_name(store))
         return None if origin.may_be_drifted(environment) else environment
     except SysenvError:
         return None

@@ -92,6 +92,10 @@ class Emulation:
         """The descriptor of that namespace, if any. Raises SysenvError, OSError: why it could not be made."""
         return self._supervisor.made_namespace() if self._id_map.kind == "full" else None
 
+    def dismiss(self) -> None:
+        """Let its supervisor end, as there will be no session. Raises SysenvError."""
+        self._supervisor.dismiss()
+
     def load(self) -> None:
         """Load it for this process and all its descendants. Raises SysenvError."""
         self._supervisor.wait()

@@ -52,6 +52,11 @@ class Supervisor:
         if children.reap(self._starter):
             raise SysenvError("the system call supervisor cannot be started", "end some of your processes")
 
+    def dismiss(self) -> None:
+        """Let it end, and leave no child behind: what this process becomes may wait for all. Raises SysenvError."""
+        self._socket.close()
+        self.wait()
+
     def looked(self) -> bytes | None:
         """What `look` has given, once; None without it. Raises SysenvError."""
         if not self._looks:
