@@ -8,12 +8,13 @@ from sysenv_ns.host.run import EntryKind, RunEntry
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.kernel.operations import Bind, Directory, Operation, Symlink, Tmpfs
-from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.policy import TreePolicy
 from sysenv_ns.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sysenv_ns.kernel.overlay import UnionMount
 
 
 @dataclass(frozen=True)
@@ -248,15 +249,6 @@ def copy_limit(path: str) -> int:
     return next((policy.COPY_LIMITS[p] for p in chain if p in policy.COPY_LIMITS), policy.BLOCK)
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Where the changes to one file system are."""
-
-    upper: str
-    work: str
-    frozen: tuple[str, ...] = ()  # the frozen ones below, uppermost first
-
-
 def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) -> tuple[Operation, ...]:
     """Everything that is mounted or created for a session, in order; the first of the overlays is the root itself.
 
@@ -275,32 +267,6 @@ def further_mounts(host: Host) -> tuple[Mount, ...]:
         for mount in sorted(inside, key=lambda m: m.point)
         if is_system_data(mount, host) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
     )
-
-
-def overlays_of_disks(host: Host, source: str, changes: Mapping[str, Changes], apart: str) -> tuple[Overlay, ...]:
-    """For real root, an overlay over / and one over each further disk of the system, outer ones first.
-
-    `changes` has the paths of the changes to "/" and to each disk. `apart` is an empty directory, where the host's
-    directory is mounted separately if it contains frozen layers.
-    """
-    return tuple(
-        Overlay(
-            point,
-            source,
-            lowers=(*changes[point].frozen, point),
-            upper=changes[point].upper,
-            work=changes[point].work,
-            unprivileged=False,
-            apart=apart if any(_lies_in(path, point, host) for path in changes[point].frozen) else "",
-        )
-        for point in ("/", *(mount.point for mount in host.disks))
-    )
-
-
-def _lies_in(path: str, outer: str, host: Host) -> bool:
-    """Whether a directory is inside another one on their disk, wherever that is mounted."""
-    (disk, place), (outer_disk, outer_place) = disk_place(path, host), disk_place(outer, host)
-    return disk == outer_disk and (place == outer_place or is_below(place, outer_place))
 
 
 def disk_place(path: str, host: Host) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sysenv_ns import policy
+from sysenv_ns.drivers.root import Changes, overlays_of_disks
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Host, HostEntry, LayerPlan
 from sysenv_ns.kernel import mountinfo
@@ -413,9 +414,8 @@ def test_what_a_start_needs_is_worked_out_once(monkeypatch: pytest.MonkeyPatch, 
     system = host("lvm", stores=("/var/tmp", "/var/log/journal"))
     assert layout.layers(system)
     changes = {
-        point: layout.Changes(f"/e{point}/upper", f"/e{point}/work")
-        for point in ("/", *(m.point for m in system.disks))
+        point: Changes(f"/e{point}/upper", f"/e{point}/work") for point in ("/", *(m.point for m in system.disks))
     }
-    assert layout.plan(system, layout.overlays_of_disks(system, "x", changes, "/e/root"), protected)
+    assert layout.plan(system, overlays_of_disks(system, "x", changes, "/e/root"), protected)
     assert system.shown
     assert counted == {"overlaid_directories": 1, "bound_paths": 1, "further_mounts": 1}

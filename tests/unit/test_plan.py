@@ -10,10 +10,11 @@ import pytest
 
 from sysenv_ns.drivers import driver
 from sysenv_ns.drivers.layered import Layered
+from sysenv_ns.drivers.root import Changes, overlays_of_disks
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.host import layout
-from sysenv_ns.host.layout import Changes, Host, HostEntry
+from sysenv_ns.host.layout import Host, HostEntry
 from sysenv_ns.host.run import RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
@@ -55,7 +56,7 @@ def environment(name: str, store: Path = Path(ENVIRONMENT).parent.parent, layers
 def plan(system: Host, name: str, frozen: Mapping[str, tuple[str, ...]] = _NONE) -> tuple[Operation, ...]:
     """What an environment of the driver of that name mounts; `frozen` is for the driver root."""
     if name == ROOT:
-        overlays = layout.overlays_of_disks(system, SOURCE, changes(frozen), APART)
+        overlays = overlays_of_disks(system, SOURCE, changes(frozen), APART)
         return layout.plan(system, overlays, protected=True)
     return layout.plan(system, [layered(name).overlay(environment(name), LAYERS)])
 
