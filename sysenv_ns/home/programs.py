@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns.command import root_path
-from sysenv_ns.environment import ephemeral, links, shims
+from sysenv_ns.environment import ephemeral, links, shims, wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
 from sysenv_ns.environment.store import Store
@@ -112,7 +112,7 @@ def link(
         raise _not_found(name, missing[0])
     new = []
     for key, found in seen.items():
-        wrapper = NewFile(str(links.directory() / key), links.wrapper(store, environment, found.target), 0o755)
+        wrapper = NewFile(str(links.directory() / key), wrappers.script(store, environment, found.target), 0o755)
         others = (NewFile(str(links.data_directory() / path), data) for path, data in found.files.items())
         new.append(NewLink(key, found.target, (wrapper, *others)))
     with store.lock(name), written():
@@ -154,7 +154,7 @@ def _directories() -> list[str]:
 
 def _is_wrapper(path: str) -> bool:
     """The user's directory of wrappers is the same inside; they lead into environments."""
-    return links.wrapped(path) is not None
+    return wrappers.environment_of(path) is not None
 
 
 def _name(command: str) -> str:
