@@ -21,11 +21,11 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files.upper import Upper
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors
-from sysenv_ns.manifest import plans, selection, state, sync
+from sysenv_ns.manifest import inspection, plans, selection, sync
 from sysenv_ns.manifest.document import AddedFile, Manifest, is_key, split
+from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.manifest.plans import Record
 from sysenv_ns.manifest.selection import MADE_BY_PACKAGES, Left
-from sysenv_ns.manifest.state import InstalledState
 from sysenv_ns.packages import dpkg
 from sysenv_ns.text import quoted
 
@@ -57,9 +57,9 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
     found = difference.find(store, name)
     with store.reading().lock(name):
         environment = store.load(name)
-        record = plans.decode(state.record_of(environment))
+        record = plans.decode(inspection.record_of(environment))
         remembered = record.manifest if record else Manifest()
-        now = state.read(store, environment, remembered.placed, remembered.keys)
+        now = inspection.read(store, environment, remembered.placed, remembered.keys)
         sync.require_dpkg(now.own)
         files, left = _files(environment, found, now, record)
     packages, versions = _packages(now, found.packages, remembered, exact)
@@ -173,9 +173,9 @@ def _files(
         *now.own.sources,
         *now.host.sources,
         *_known_keys(now),
-        state.RECORD,
+        inspection.RECORD,
         policy.VARIABLES_INSIDE,
-        os.path.dirname(state.RECORD),
+        os.path.dirname(inspection.RECORD),
     }
     packages = {change.name for change in found.packages}
     scripts = [c for c in found.changes if c.path.startswith(f"{dpkg.INFO}/") and c.path.endswith(_SCRIPTS)]

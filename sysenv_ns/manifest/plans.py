@@ -13,7 +13,7 @@ from sysenv_ns import decoding, documents
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import parser, writer
 from sysenv_ns.manifest.document import AddedFile, Manifest, digest, split
-from sysenv_ns.manifest.state import InstalledState
+from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.packages.dpkg import Package
 
 Kind = Literal[

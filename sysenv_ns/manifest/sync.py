@@ -14,10 +14,10 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_INTERRUPTED, SysenvError, located
 from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import remedies
-from sysenv_ns.manifest import parser, plans, state, steps, trial
+from sysenv_ns.manifest import inspection, parser, plans, steps, trial
 from sysenv_ns.manifest.document import AddedFile, Manifest
+from sysenv_ns.manifest.installed import InstalledState, Side
 from sysenv_ns.manifest.plans import Action, Record
-from sysenv_ns.manifest.state import InstalledState
 from sysenv_ns.manifest.steps import Put, Step
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.text import quoted
@@ -110,19 +110,19 @@ def release() -> str:
 
 
 def _check_system(manifest: Manifest, force: bool) -> None:
-    host = state.of_host(single=False).host
+    host = inspection.of_host(single=False).host
     require_dpkg(host)
     plans.check_system(manifest, release(), host.architecture, force)
 
 
-def require_dpkg(host: state.Side) -> None:
+def require_dpkg(host: Side) -> None:
     """Raise SysenvError on a system with another package manager."""
     if not host.packages:
         raise SysenvError("freeze and sync work with dpkg and apt only", "this system has neither")
 
 
 def _new(manifest: Manifest) -> _Inspection:
-    found = state.of_host(single=False)
+    found = inspection.of_host(single=False)
     actions = (Action("pull", manifest.base),) if manifest.base else plans.make(manifest, found, None)
     return _Inspection(found, None, actions)
 
@@ -137,10 +137,10 @@ def _look(store: Store, name: str, manifest: Manifest, pulled: bool = False) -> 
 
 
 def _found(store: Store, environment: Environment, manifest: Manifest, pulled: bool) -> _Inspection:
-    record = None if pulled else plans.decode(state.record_of(environment))
+    record = None if pulled else plans.decode(inspection.record_of(environment))
     paths = [*manifest.placed, *(record.manifest.placed if record else ())]
     keys = [*manifest.keys, *(record.manifest.keys if record else ())]
-    found = state.read(store, environment, paths, keys)
+    found = inspection.read(store, environment, paths, keys)
     if pulled:
         record = plans.pulled(manifest.base, found)
     plans.check_base(environment.name, manifest, record)
@@ -164,13 +164,15 @@ def _apply(
             if now.actions:
                 trial.carry_out(begun, _steps(begun.copy, manifest, now, Path(agreed.file)), reporter)
             ended = trial.end(store, begun.copy)
-            after = state.read(store, begun.copy, manifest.placed, manifest.keys)
+            after = inspection.read(store, begun.copy, manifest.placed, manifest.keys)
             base = now.record.base if now.record and manifest.base else None
             known = plans.remaining(manifest, after, base)
             _check_packages(known, manifest)
             content = plans.encode(agreed.file, manifest, (action.ident for action in known), base)
             trial.carry_out(
-                begun, [Put(state.RECORD, AddedFile(content), "the record of what this environment matches")], reporter
+                begun,
+                [Put(inspection.RECORD, AddedFile(content), "the record of what this environment matches")],
+                reporter,
             )
             trial.keep(begun, ending)
     notes = [f"{action.kind} {quoted(action.subject)}: packages or scripts made it differ again" for action in known]
@@ -202,7 +204,7 @@ def _restored(action: Action, manifest: Manifest, copy: Environment) -> Action:
     """Files that the manifest no longer adds become as on the host."""
     if action.kind != "file" or action.subject in manifest.placed:
         return action
-    found = state.host_file(action.subject, copy.id_map)
+    found = inspection.host_file(action.subject, copy.id_map)
     if found is None:
         return action
     file, (uid, gid) = found

@@ -11,9 +11,9 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import release as host_release
 from sysenv_ns.manifest import plans, selection, steps, sync
 from sysenv_ns.manifest.document import SOURCES, AddedFile, Manifest, Script, digest
+from sysenv_ns.manifest.installed import InstalledState, Look, Side
 from sysenv_ns.manifest.plans import Action, Record
 from sysenv_ns.manifest.selection import Left
-from sysenv_ns.manifest.state import InstalledState, Look, Side
 from sysenv_ns.manifest.steps import Delete, Put, Run
 
 _LIST = f"{SOURCES}/local.list"
