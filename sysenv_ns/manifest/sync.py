@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import lifecycle
-from sysenv_ns.environment import ephemeral
+from sysenv_ns.environment import ephemeral, termination
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_INTERRUPTED, SysenvError, located
@@ -163,7 +163,7 @@ def _apply(
         with trial.begun(store, agreed.name) as begun:
             if now.actions:
                 trial.carry_out(begun, _steps(begun.copy, manifest, now, Path(agreed.file)), reporter)
-            ended = trial.end(store, begun.copy)
+            ended = termination.end(begun.copy)
             after = inspection.read(store, begun.copy, manifest.placed, manifest.keys)
             base = now.record.base if now.record and manifest.base else None
             known = plans.remaining(manifest, after, base)
@@ -176,7 +176,7 @@ def _apply(
             )
             trial.keep(begun, ending)
     notes = [f"{action.kind} {quoted(action.subject)}: packages or scripts made it differ again" for action in known]
-    return (*notes, *(f"ended a process that was left running: {quoted(command)}" for command in ended))
+    return (*notes, *(f"ended a process that was left running: {quoted(process.command)}" for process in ended))
 
 
 def _check_packages(left: Sequence[Action], manifest: Manifest) -> None:
