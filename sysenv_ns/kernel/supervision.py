@@ -14,10 +14,10 @@ import struct
 
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.basics import signal, suppress
-from sysenv_ns.kernel import answers, children, idmap, namespace, outcome, syscalls
+from sysenv_ns.kernel import answers, children, idmap, namespace, outcome, unotify
 from sysenv_ns.kernel.answers import Action, Answer, Calls
 from sysenv_ns.kernel.caller import CallingThread
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel.unotify import Notification
 from sysenv_ns.kernel.writeback import INTERVAL, Writeback
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
         if not ready[listener] & select.POLLIN:  # POLLHUP: no process is under the filter any more
             return
         try:
-            call = syscalls.seccomp_receive(listener)
+            call = unotify.receive(listener)
             action = answers.plan(call, calls, names, visit)
             if action is None:
-                syscalls.seccomp_respond(listener, call.ident, None)
+                unotify.respond(listener, call.ident, None)
             else:
                 _act(listener, call, action)
         except OSError:  # its thread was killed meanwhile
@@ -123,7 +123,7 @@ def _act(listener: int, call: Notification, action: Action) -> None:
         pass
     finally:
         try:
-            syscalls.seccomp_respond(listener, call.ident, answer if isinstance(answer, int) else None)
+            unotify.respond(listener, call.ident, answer if isinstance(answer, int) else None)
             if callable(answer):
                 os.close(listener)
                 answer()

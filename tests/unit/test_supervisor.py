@@ -10,12 +10,12 @@ from typing import NoReturn
 import pytest
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.kernel import answers, looker, namespace, syscalls
+from sysenv_ns.kernel import answers, looker, namespace, unotify
 from sysenv_ns.kernel.duties import Duties
 from sysenv_ns.kernel.emulation import Filter
 from sysenv_ns.kernel.idmap import IdMap, Kind
 from sysenv_ns.kernel.supervisor import Supervisor
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel.unotify import Notification
 
 from .samples import FULL
 
@@ -51,7 +51,7 @@ def test_nothing_is_looked_at_for_who_made_a_namespace_inside(name: str, monkeyp
         raise AssertionError(arguments)
 
     monkeypatch.setattr(namespace, "is_of_a_session", lambda thread: False)
-    monkeypatch.setattr(syscalls, "process_vm_readv", look)
+    monkeypatch.setattr(unotify, "process_vm_readv", look)
     names = answers.UpperNames(-1, looker.Looker(-1, -1))
     call = Notification(1, os.getpid(), 2, 3, (1, 2, 3, 4, 5, 6))
     assert answers.plan(call, {(2, 3): name}, names) is None
