@@ -91,12 +91,12 @@ def _hand_over(environment: Environment, command: Command, directory: str) -> Ca
     """A call that puts a process above this one, which gives the user what the command leaves in the home; or None."""
     if command.arguments is None or environment.root_only:  # whose root is the user
         return None
-    from sysenv_ns import leavings  # before the pivot
+    from sysenv_ns import root_files  # before the pivot
     from sysenv_ns.kernel import waiting
 
     home = (os.environ if command.caller is None else command.caller.variables).get("HOME", "")
-    begun = leavings.Begun(home, os.path.join(directory, command.directory), command.arguments)
-    work = leavings.of_session(environment, command.caller, begun)
+    begun = root_files.Begun(home, os.path.join(directory, command.directory), command.arguments)
+    work = root_files.of_session(environment, command.caller, begun)
     return None if work is None else lambda: waiting.in_child(work.hand_over)
 
 
@@ -140,11 +140,11 @@ def enter(
     mounts = running.find(environment)
     if mounts is not None:
         # While the host's own files are in sight.
-        from sysenv_ns.host import run as run_of_host
+        from sysenv_ns.host import run_directory
         from sysenv_ns.inside import sockets
 
         changed = state.host_changed(environment.path)
-        made_meanwhile = run_of_host.sockets(environment.id_map)
+        made_meanwhile = run_directory.sockets(environment.id_map)
         _join(environment, mounts)
         sockets.show(made_meanwhile)
         return changed
@@ -167,7 +167,7 @@ def start(
         emulated.make_namespace()
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
-    from sysenv_ns.inside import tmpfiles, units
+    from sysenv_ns.inside import runtime_directories, tmpfiles
     from sysenv_ns.kernel import operations
     from sysenv_ns.lower import glance
 
@@ -182,7 +182,7 @@ def start(
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
-        services_inside = units.names(environment.uppers())
+        services_inside = runtime_directories.services(environment.uppers())
         namespace.enter(environment.id_map, emulated.made_namespace() if emulated is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
@@ -196,7 +196,7 @@ def start(
             accounts_of_host.follow(store, environment, reporter.notice)
         namespace.pivot(root)
         os.close(root)
-    tmpfiles.apply(not environment.root_only, tuple(units.directories(services_inside)))
+    tmpfiles.apply(not environment.root_only, tuple(runtime_directories.wanted(services_inside)))
 
 
 def _join(environment: Environment, mounts: Mounts) -> None:

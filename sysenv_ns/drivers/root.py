@@ -13,8 +13,8 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NeedsRoot, UnfitStore
 from sysenv_ns.host import layout, standins, survey
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.host.layout import Host
-from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel import remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import is_below

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import cached_property
-from sysenv_ns.host.run import EntryKind, RunEntry
+from sysenv_ns.host.run_directory import EntryKind, RunEntry
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.kernel.operations import Bind, Directory, Operation, Symlink, Tmpfs

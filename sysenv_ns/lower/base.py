@@ -26,8 +26,8 @@ from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.host import layout, signs, standins
+from sysenv_ns.host.base_files import Addition, Data
 from sysenv_ns.host.layout import Host, LayerPlan
-from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel import idmap, remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import books, places

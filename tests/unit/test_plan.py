@@ -15,7 +15,7 @@ from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Host, HostEntry
-from sysenv_ns.host.run import RunEntry
+from sysenv_ns.host.run_directory import RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
 from sysenv_ns.kernel.overlay import Overlay

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
+from sysenv_ns.host_commands import request
+from sysenv_ns.host_commands.request import HostCommand, Message
 from sysenv_ns.kernel import children, syscalls, visits
-from sysenv_ns.outside import request
-from sysenv_ns.outside.request import HostCommand, Message
 from sysenv_ns.reporter import Reporter
 
 _INPUT, _OUTPUT = 0, 1
