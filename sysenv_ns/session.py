@@ -164,7 +164,7 @@ def start(
     `emulated`: not loaded yet; its supervisor has looked at the base, and makes the user namespace meanwhile.
     """
     if emulated is not None:
-        emulated.make_namespace()
+        emulated.supervisor.make_namespace()
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
     from sysenv_ns.inside import runtime_directories, tmpfiles
@@ -176,14 +176,14 @@ def start(
     own = driver.of(environment)
     own.agree(store, reporter.ask, by_name=True)
     host = config.host(store, environment, settings)
-    seen = glance.read(emulated.looked()) if emulated is not None else None
+    seen = glance.read(emulated.supervisor.looked()) if emulated is not None else None
     before = signs.of_programs() if seen is None else seen.signs  # before the base is compared with the host
     with own.prepare(store, environment, host, reporter, None if seen is None else seen.holds) as prepared:
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
         services_inside = runtime_directories.services(environment.uppers())
-        namespace.enter(environment.id_map, emulated.made_namespace() if emulated is not None else None)
+        namespace.enter(environment.id_map, emulated.supervisor.made_namespace() if emulated is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
             from sysenv_ns import memory

@@ -12,9 +12,9 @@ import os
 import select
 import struct
 
-from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import signal, suppress
-from sysenv_ns.kernel import answers, children, idmap, namespace, outcome, unotify
+from sysenv_ns.kernel import answers, children, namespace, outcome, unotify
 from sysenv_ns.kernel.answers import Action, Answer, Calls
 from sysenv_ns.kernel.caller import CallingThread
 from sysenv_ns.kernel.unotify import Notification
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from sysenv_ns.kernel.duties import Duties
+    from sysenv_ns.kernel.idmap import IdMap
 
     _T = TypeVar("_T")
 
 _MESSAGE = 1 << 16  # bytes, more than any has
 
 
-def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
+def serve(connection: _socket.socket, id_map: IdMap, calls: Calls, duties: Duties) -> None:
     """Be the supervisor: see supervisor.py for what the other end of the connection sends."""
     gc.freeze()  # what it shares with the session shall stay shared
     gc.enable()
@@ -39,7 +40,7 @@ def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
     watch = duties.watch() if duties.watch is not None else None  # with what it imports
     message, rights = _receive(connection)
     if message and not rights:
-        _make_namespace(connection, message)
+        _make_namespace(connection, id_map)
         message, rights = _receive(connection)
     connection.close()
     if not rights:  # the session failed before it came to its command
@@ -82,16 +83,10 @@ def _receive(connection: _socket.socket) -> tuple[bytes, bytes]:
     return message, ancillary[0][2] if ancillary else b""
 
 
-def _make_namespace(connection: _socket.socket, wanted: bytes) -> None:
-    """Send a user namespace with the full id map that is given as JSON, or why there is none."""
+def _make_namespace(connection: _socket.socket, id_map: IdMap) -> None:
+    """Send a user namespace with this full id map, or why there is none."""
     made: list[int] = []
-
-    def make() -> None:
-        id_map = idmap.from_data(documents.parse_json(wanted), "it")
-        assert id_map is not None
-        made.append(namespace.make_full(id_map))
-
-    report, _ = outcome.told(make)
+    report, _ = outcome.told(lambda: made.append(namespace.make_full(id_map)))
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", descriptor)) for descriptor in made]
     with suppress(BrokenPipeError):  # the session has ended
         connection.sendmsg([report], rights)

@@ -75,7 +75,7 @@ def test_calls_that_are_left_to_the_supervisor(kind: Kind, names: set[str]) -> N
 @pytest.fixture
 def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
     """One that looks as the test wants it to, and has nothing to supervise."""
-    supervisor = Supervisor({}, Duties(look=request.param))
+    supervisor = Supervisor(FULL, {}, Duties(look=request.param))
     yield supervisor
     supervisor._socket.close()
     supervisor.wait()
@@ -96,8 +96,8 @@ def test_a_namespace_that_cannot_be_made_says_why(
     look: Callable[[], bytes] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespace, "make_full", _refuse)
-    supervisor = Supervisor({}, Duties(look=look))
-    supervisor.make_namespace(FULL)
+    supervisor = Supervisor(FULL, {}, Duties(look=look))
+    supervisor.make_namespace()
     with pytest.raises(SysenvError, match="newuidmap refused the id map: no") as raised:
         supervisor.made_namespace()
     assert raised.value.hint == "give yourself a range"
