@@ -104,7 +104,7 @@ def _began_with(store: Store, environment: Environment) -> dict[str, bytes]:
     known = origin.read(environment.path)
     if known is None:
         return {}
-    old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
+    old = Old.of(store, known)
     own = (path for path in DATABASES if origin.own(environment, path) is not None)
     try:
         return {path: data for path in own if (data := old.read(path)) is not None}
