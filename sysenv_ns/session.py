@@ -21,6 +21,7 @@ from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.namespace import Mounts
 from sysenv_ns.packages import origin
+from sysenv_ns.paths import current_directory
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.supervised import emulation_of
@@ -42,7 +43,7 @@ def run(
     environment.require_root()
     identity = identity_of(environment, command)
     of_host = os.getgroups()  # with their numbers there
-    directory = _current_directory()
+    directory = current_directory()
     finish = _hand_over(environment, command, directory) if identity == "root" else None
     emulated = emulated or emulation_of(store, environment)
     interactive = command.arguments is None
@@ -234,13 +235,6 @@ def call_as_root(
         return function()
 
     return children.call(inside, kind, name)
-
-
-def _current_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it has been removed
-        return ""
 
 
 def _change_directory(directory: str, variables: Mapping[str, str], reporter: Reporter) -> None:
