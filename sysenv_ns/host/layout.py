@@ -50,18 +50,29 @@ class Host:
 
     @cached_property
     def system_directories(self) -> tuple[str, ...]:
-        """What `overlaid_directories` finds."""
-        return overlaid_directories(self)
+        """The real directories in / in which writes belong to the environment."""
+        entries = (entry for entry in self.top if entry.kind == "directory" and _is_overlaid(entry, self))
+        return tuple(f"/{entry.path}" for entry in entries)
 
     @cached_property
     def bound_paths(self) -> tuple[str, ...]:
-        """What `bound_paths` finds."""
-        return bound_paths(self)
+        """The paths that show the host's own content inside: outermost only, in order."""
+        paths = [f"/{entry.path}" for entry in self.top if _bound_at_top(entry, self)]
+        paths += (*self.stores, *self.bound)
+        paths += [m.point for m in self.visible if _is_foreign(m, self)]
+        paths.append(self.home)
+        return outermost(path for path in paths if path != "/")
 
     @cached_property
     def disks(self) -> tuple[Mount, ...]:
-        """What `further_mounts` finds."""
-        return further_mounts(self)
+        """The disks of the system below / that each need an overlay if no base layer merges them: outer ones first."""
+        directories, bound = self.system_directories, self.bound_paths
+        inside = [m for m in self.visible if any(m.point == d or is_below(m.point, d) for d in directories)]
+        return tuple(
+            mount
+            for mount in sorted(inside, key=lambda m: m.point)
+            if is_system_data(mount, self) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
+        )
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
@@ -107,22 +118,8 @@ class LayerPlan:
     trees: tuple[Tree, ...]
 
 
-def overlaid_directories(host: Host) -> tuple[str, ...]:
-    """The real directories in / in which writes belong to the environment."""
-    return tuple(f"/{entry.path}" for entry in host.top if entry.kind == "directory" and _is_overlaid(entry, host))
-
-
 def _is_overlaid(entry: HostEntry, host: Host) -> bool:
     return entry.path in policy.OVERLAID or f"/{entry.path}" in host.overlaid
-
-
-def bound_paths(host: Host) -> tuple[str, ...]:
-    """The paths that show the host's own content inside: outermost only, in order."""
-    paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry, host)]
-    paths += (*host.stores, *host.bound)
-    paths += [m.point for m in host.visible if _is_foreign(m, host)]
-    paths.append(host.home)
-    return outermost(path for path in paths if path != "/")
 
 
 def _bound_at_top(entry: HostEntry, host: Host) -> bool:
@@ -256,17 +253,6 @@ def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) ->
     """
     etc = _etc_binds(host) if protected else ()
     return (*overlays, *_binds(host, protected), *etc, *_run(host.run))
-
-
-def further_mounts(host: Host) -> tuple[Mount, ...]:
-    """The disks of the system below / that each need an overlay if no base layer merges them: outer ones first."""
-    directories, bound = host.system_directories, host.bound_paths
-    inside = [m for m in host.visible if any(m.point == d or is_below(m.point, d) for d in directories)]
-    return tuple(
-        mount
-        for mount in sorted(inside, key=lambda m: m.point)
-        if is_system_data(mount, host) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
-    )
 
 
 def disk_place(path: str, host: Host) -> tuple[str, str]:

@@ -158,7 +158,7 @@ def test_home_on_a_foreign_mount_stays_writable_for_root(point: str, home: str) 
 @pytest.mark.parametrize("merged", [True, False])
 def test_no_system_directory_is_bound(merged: bool) -> None:
     system = host(merged=merged)
-    assert not set(layout.overlaid_directories(system)) & binds(system, STUB).keys()
+    assert not set(system.system_directories) & binds(system, STUB).keys()
 
 
 def test_run_is_the_environments_own() -> None:
@@ -228,7 +228,7 @@ def test_frozen_layers_of_a_disk() -> None:
 )
 def test_a_disk_that_layers_lie_in_is_mounted_apart(name: str, layers: str, apart: list[str]) -> None:
     system = host(name)
-    points = ["/", *(mount.point for mount in layout.further_mounts(system))]
+    points = ["/", *(mount.point for mount in system.disks)]
     frozen = dict.fromkeys(points, (f"{layers}/1/upper",))
     found = overlays(system, ROOT, frozen)
     assert [overlay.target for overlay in found if overlay.apart] == apart

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.host import layout, run_directory, survey
+from sysenv_ns.host import run_directory, survey
 from sysenv_ns.host.base_files import COPY
 from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import Tree
@@ -145,7 +145,7 @@ def shallow_walk(path: str) -> Iterator[Batch]:
 @pytest.mark.parametrize("home", ["/no-such-home", "/nonexistent/you", "/", "/usr/share", "relative"])
 def test_all_that_would_be_bound_exists(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     monkeypatch.setenv("HOME", home)
-    bound = layout.bound_paths(survey.host(SINGLE))
+    bound = survey.host(SINGLE).bound_paths
     assert [path for path in bound if not os.path.lexists(path)] == []
 
 
