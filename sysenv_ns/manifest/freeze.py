@@ -21,7 +21,7 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files.upper import Upper
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors
-from sysenv_ns.manifest import inspection, plans, selection, sync
+from sysenv_ns.manifest import inspection, plans, selection
 from sysenv_ns.manifest.document import AddedFile, Manifest, is_key, split
 from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.manifest.plans import Record
@@ -60,7 +60,7 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
         record = plans.decode(inspection.record_of(environment))
         remembered = record.manifest if record else Manifest()
         now = inspection.read(store, environment, remembered.placed, remembered.keys)
-        sync.require_dpkg(now.own)
+        now.own.require_dpkg()
         files, left = _files(environment, found, now, record)
     packages, versions = _packages(now, found.packages, remembered, exact)
     debconf, unanswered = _debconf(now, remembered)
@@ -68,7 +68,7 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
     keys, secret = _keys(now)
     manifest = Manifest(
         name=name,
-        release=sync.release(),
+        release=inspection.release(),
         architecture=now.host.architecture if exact or any(":" in entry for entry in packages) else "",
         architectures=tuple(a for a in now.own.architectures if a not in now.host.architectures),
         packages=packages,

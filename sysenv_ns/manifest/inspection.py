@@ -24,6 +24,7 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader, upper, view
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
+from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
@@ -33,9 +34,15 @@ from sysenv_ns.packages import origin
 from sysenv_ns.packages.old import Old
 
 RECORD = "/var/lib/sysenv-ns/manifest.json"  # what an environment was last made to match; in it, so that it goes along
-KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")
+_KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")
 _SIGNED_BY = re.compile(rb"(?im)^Signed-By:[ \t]*(/[^\s,]+)|[\[ ]signed-by=(/[^\s,\]]+)")
 _PROCESS = "sysenv-ns-read"
+
+
+def release() -> str:
+    """The release of this system, in the form of a manifest; "" where it does not tell."""
+    fields = host_release.fields()
+    return host_release.codename(fields) if fields else ""
 
 
 def of_host(single: bool) -> InstalledState:
@@ -91,7 +98,7 @@ def _host() -> Side:
     databases = {path: origin.content(path) or b"" for path in DATABASES}
     root = View("/")
     sources = _present(_source_paths(root.names(SOURCES)))
-    found = (f"{directory}/{name}" for directory in KEYS for name in root.names(directory))
+    found = (f"{directory}/{name}" for directory in _KEYS for name in root.names(directory))
     keys = [*_signed_by(sources.values()), *found]
     return Side(databases, sources, _present(keys))
 
@@ -194,7 +201,7 @@ def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _E
     sources = read_all(_source_paths(inside.names(SOURCES)))
     signing = _signed_by(sources.values())
     found = read_all(
-        {*keys, *signing, *(f"{directory}/{name}" for directory in KEYS for name in inside.names(directory))}
+        {*keys, *signing, *(f"{directory}/{name}" for directory in _KEYS for name in inside.names(directory))}
     )
     files, below = {}, {}
     for path in paths:

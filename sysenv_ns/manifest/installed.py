@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sysenv_ns import documents
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import accounts
 from sysenv_ns.host.accounts import Accounts
 from sysenv_ns.manifest.document import AddedFile, digest
@@ -92,6 +93,11 @@ class Side:
                 seen = "seen" in fields.get("Flags", "")
                 found[name] = Answer(min(entry.owners), kind, fields["Value"], default, seen)
         return found
+
+    def require_dpkg(self) -> None:
+        """Raise SysenvError on a system with another package manager."""
+        if not self.packages:
+            raise SysenvError("freeze and sync work with dpkg and apt only", "this system has neither")
 
     def name_of(self, uid: int, gid: int) -> str:
         """USER:GROUP, numbers if there is no name."""
