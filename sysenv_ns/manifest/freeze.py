@@ -57,7 +57,7 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
     found = difference.find(store, name)
     with store.reading().lock(name):
         environment = store.load(name)
-        record = plans.decode(inspection.record_of(environment))
+        record = inspection.record_of(environment)
         remembered = record.manifest if record else Manifest()
         now = inspection.read(store, environment, remembered.placed, remembered.keys)
         now.own.require_dpkg()

@@ -28,8 +28,10 @@ from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
+from sysenv_ns.manifest import plans
 from sysenv_ns.manifest.document import FILE_LIMIT, SOURCES, SOURCES_LIST, AddedFile, digest
 from sysenv_ns.manifest.installed import DATABASES, InstalledState, Look, Side
+from sysenv_ns.manifest.plans import Record
 from sysenv_ns.packages import origin
 from sysenv_ns.packages.old import Old
 
@@ -66,9 +68,9 @@ def host_file(path: str, id_map: IdMap | None) -> tuple[AddedFile, tuple[int, in
     return None if content is None else (AddedFile(content, mode=facts.mode), numbers)
 
 
-def record_of(environment: Environment) -> bytes | None:
-    """The file RECORD, whether the environment runs or not; None if there is none."""
-    return origin.own_content(environment, RECORD)
+def record_of(environment: Environment) -> Record | None:
+    """What an environment was last synced from, whether it runs or not; None if no readable file tells."""
+    return plans.decode(origin.own_content(environment, RECORD))
 
 
 def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> InstalledState:

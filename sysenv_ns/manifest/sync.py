@@ -124,7 +124,7 @@ def _look(store: Store, name: str, manifest: Manifest, pulled: bool = False) -> 
 
 
 def _found(store: Store, environment: Environment, manifest: Manifest, pulled: bool) -> _Differences:
-    record = None if pulled else plans.decode(inspection.record_of(environment))
+    record = None if pulled else inspection.record_of(environment)
     paths = [*manifest.placed, *(record.manifest.placed if record else ())]
     keys = [*manifest.keys, *(record.manifest.keys if record else ())]
     found = inspection.read(store, environment, paths, keys)
