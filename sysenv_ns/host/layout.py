@@ -161,7 +161,7 @@ def is_system_data(mount: Mount, host: Host) -> bool:
     return mount.fstype in policy.DISK_FILESYSTEMS and (whole or mount.point[1:] in policy.OVERLAID)
 
 
-def layers(host: Host) -> tuple[LayerPlan, ...]:
+def layer_plans(host: Host) -> tuple[LayerPlan, ...]:
     """The base layers with their trees, uppermost first."""
     directories = host.system_directories
     possible = (path for path in policy.TREES if path not in host.missing_trees)

@@ -37,7 +37,7 @@ HOSTS = {
 
 
 def stubs(system: Host) -> LayerPlan:
-    return layout.layers(system)[-1]
+    return layout.layer_plans(system)[-1]
 
 
 def blocked(system: Host, path: str) -> frozenset[str]:
@@ -200,7 +200,7 @@ def test_a_mount_that_the_user_cannot_reach_is_not_bound_but_splits_the_data_roo
 def test_second_sights_of_a_disk(lines: list[str], seconds: set[str]) -> None:
     system = with_mounts(*lines)
     assert layout.second_sights(system) == seconds
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
     assert all(trees[point].copied == {point} for point in seconds)
 
 
@@ -224,8 +224,8 @@ def test_the_directory_of_the_upper_is_in_no_data_root(home: str, stores: tuple[
 def test_what_the_user_wants_bound() -> None:
     system = replace(host(), bound=("/etc/vendor", "/usr/local/share/models", "/home/x"))
     assert {"/etc/vendor", "/usr/local/share/models"} <= set(system.bound_paths)
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
-    plain = {tree.path: tree for plan in layout.layers(host()) for tree in plan.trees}
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
+    plain = {tree.path: tree for plan in layout.layer_plans(host()) for tree in plan.trees}
     changed = {path for path in trees if trees[path] != plain[path]}
     assert changed == {"/", "/etc", "/usr/local"}
     assert layout.data_root("/usr/local/share", trees["/usr/local"].blocked) == "/usr"
@@ -271,7 +271,7 @@ def test_the_disks_below_the_root() -> None:
 
 
 def test_layers_hold_every_tree_once_outer_before_inner() -> None:
-    plans = layout.layers(host())
+    plans = layout.layer_plans(host())
     assert [plan.name for plan in plans] == ["top", "etc", "stubs"]
     assert [tree.path for plan in plans for tree in plan.trees] == [
         *("/", "/etc", "/usr", "/usr/local", "/boot", "/opt", "/root", "/srv", "/var")
@@ -281,7 +281,7 @@ def test_layers_hold_every_tree_once_outer_before_inner() -> None:
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_tree_stops_at_what_others_provide(name: str) -> None:
     system = HOSTS[name]
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
     elsewhere = {*system.bound_paths, *trees} - {"/"}
     assert elsewhere <= trees["/"].stops
     assert {f"/{entry.path}" for entry in system.top if entry.kind == "directory"} <= trees["/"].stops
@@ -332,7 +332,7 @@ def test_a_store_counts_as_a_mount_before_it_has_one() -> None:
 
 def test_an_inner_tree_that_is_no_directory_is_left_to_the_outer_one() -> None:
     # /usr/local as a symbolic link into /var, as on image-based systems
-    plans = layout.layers(replace(host("plain"), missing_trees=frozenset({"/usr/local"})))
+    plans = layout.layer_plans(replace(host("plain"), missing_trees=frozenset({"/usr/local"})))
     trees = {tree.path: tree for plan in plans for tree in plan.trees}
     assert "/usr/local" not in trees
     assert "/usr/local" not in trees["/usr"].stops
@@ -411,7 +411,7 @@ def test_what_a_start_needs_is_worked_out_once(monkeypatch: pytest.MonkeyPatch, 
     for name in ("system_directories", "bound_paths", "disks"):
         monkeypatch.setattr(Host, name, Counting(name))
     system = host("lvm", stores=("/var/tmp", "/var/log/journal"))
-    assert layout.layers(system)
+    assert layout.layer_plans(system)
     changes = {
         point: Changes(f"/e{point}/upper", f"/e{point}/work") for point in ("/", *(m.point for m in system.disks))
     }
