@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import click
 
 from sysenv_ns import session
@@ -17,37 +14,22 @@ from sysenv_ns.notices import notice
 from sysenv_ns.packages import origin
 from sysenv_ns.verbs.context import Context, is_here, refuse_inside
 from sysenv_ns.verbs.create import New, make, meant
-from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP
 
 ROOT = click.option("--root", "identity", flag_value="root", help="Run as root of the environment.")
 ME = click.option("--me", "identity", flag_value="me", help="Run as yourself.")
-_EPHEMERAL = click.option(
+EPHEMERAL = click.option(
     "--ephemeral", "throwaway", is_flag=True, help="In a throwaway environment, on top of NAME or of none."
 )
-_ON_DISK = click.option("--on-disk", is_flag=True, help="Keep its changes on disk, not in memory.")
+ON_DISK = click.option("--on-disk", is_flag=True, help="Keep its changes on disk, not in memory.")
 
 
-def with_new(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options for an environment that has to be made first: one argument, `new`."""
-
-    @functools.wraps(command)
-    def verb(
-        *arguments: object,
-        driver: str | None,
-        id_map: str | None,
-        sure: bool,
-        throwaway: bool,
-        on_disk: bool,
-        **others: object,
-    ) -> None:
-        if on_disk and not throwaway:
-            raise click.UsageError("--on-disk needs --ephemeral.")
-        place: Ephemeral | None = ("disk" if on_disk else "memory") if throwaway else None
-        command(*arguments, new=New(driver, id_map, place, sure), **others)
-
-    for option in (_ON_DISK, _EPHEMERAL, CREATE, ID_MAP, DRIVER):
-        verb = option(verb)
-    return verb
+def place(throwaway: bool, on_disk: bool) -> Ephemeral | None:
+    """Where to keep the changes of a throwaway environment; None for one that stays."""
+    if on_disk and not throwaway:
+        raise click.UsageError("--on-disk needs --ephemeral.")
+    if not throwaway:
+        return None
+    return "disk" if on_disk else "memory"
 
 
 def enter(context: Context, name: str | None, command: Command, new: New) -> None:

@@ -8,7 +8,7 @@ from sysenv_ns.command import Asked, Command
 from sysenv_ns.verbs import entry
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.create import New
-from sysenv_ns.verbs.options import NAME, examples
+from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, NAME, examples
 
 
 class _Exec(click.Command):
@@ -39,7 +39,11 @@ class _Exec(click.Command):
 @entry.ROOT
 @entry.ME
 @click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
-@entry.with_new
+@DRIVER
+@ID_MAP
+@CREATE
+@entry.EPHEMERAL
+@entry.ON_DISK
 @click.option("--env", "pairs", metavar="NAME=VALUE", multiple=True, help="Set a variable for the command; repeatable.")
 @click.option("--workdir", metavar="DIR", default="", help="Run it in this directory of the environment.")
 @NAME
@@ -50,7 +54,11 @@ def command(
     name: str | None,
     arguments: tuple[str, ...],
     identity: Asked | None,
-    new: New,
+    driver: str | None,
+    id_map: str | None,
+    sure: bool,
+    throwaway: bool,
+    on_disk: bool,
     pairs: tuple[str, ...],
     workdir: str,
 ) -> None:
@@ -59,6 +67,7 @@ def command(
     The network is the host's: a server listens on a port below 1024 only if the host lets every user do that, with
     `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`.
     """
+    new = New(driver, id_map, entry.place(throwaway, on_disk), sure)
     if arguments[0] == "--" and name is not None:
         arguments = arguments[1:]
     elif name is not None and arguments[0].startswith("-"):

@@ -8,7 +8,7 @@ from sysenv_ns.command import Asked, Command
 from sysenv_ns.verbs import entry
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.create import New
-from sysenv_ns.verbs.options import examples
+from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, examples
 
 
 @click.command(
@@ -22,21 +22,30 @@ from sysenv_ns.verbs.options import examples
 )
 @entry.ROOT
 @entry.ME
-@entry.with_new
+@DRIVER
+@ID_MAP
+@CREATE
+@entry.EPHEMERAL
+@entry.ON_DISK
 @click.argument("name", required=False)
 @click.pass_obj
 def command(
     context: Context,
     name: str | None,
     identity: Asked | None,
-    new: New,
+    driver: str | None,
+    id_map: str | None,
+    sure: bool,
+    throwaway: bool,
+    on_disk: bool,
 ) -> None:
     """Start a shell in an environment. It is created if it does not exist.
 
     Without NAME it uses the environment of the sysenv.toml in this directory, or in the nearest one above (see sync),
     else the `default` of your config.toml.
     """
-    if name is None and new.throwaway is None:
+    new = New(driver, id_map, entry.place(throwaway, on_disk), sure)
+    if name is None and not throwaway:
         from sysenv_ns.verbs import sync
 
         name = sync.environment_here(context, new)
