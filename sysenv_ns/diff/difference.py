@@ -110,8 +110,7 @@ def _no_collection() -> Iterator[None]:
 def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Difference:
     sides = sides_of(store, environment)
     status = origin.content(dpkg.STATUS)
-    known = origin.read(environment.path)
-    old = None if known is None else Old.of(store, known).read(dpkg.STATUS)  # of the host that it comes from
+    old = _old_packages(store, environment)
     try:
         seen, there = namespace.look_inside_while(
             environment.id_map,
@@ -159,6 +158,15 @@ def sides_of(store: Store, environment: Environment) -> Sides:
     return Sides(
         environment, layers, HostSide((*added, standins.prompt(environment.name)), not environment.by_root, shadowed)
     )
+
+
+def _old_packages(store: Store, environment: Environment) -> bytes | None:
+    """The status file of the host that the environment comes from; None if unknown or today's."""
+    known = origin.read(environment.path)
+    if known is None:
+        return None
+    path = origin.path_of(store, known.packages)
+    return Old(path, path).read(dpkg.STATUS)
 
 
 def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> _SeenInside:

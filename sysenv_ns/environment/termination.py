@@ -19,8 +19,9 @@ _KILL_PATIENCE = 10.0  # seconds that the kernel may take to end a killed proces
 def end(environment: Environment, grace: float = 0) -> list[Process]:
     """End all of them, by SIGTERM and after `grace` seconds by SIGKILL; returns those it ended.
 
-    Raises SysenvError if one cannot be ended.
+    Raises SysenvError if one cannot be ended, or only by root.
     """
+    environment.require_root()
     ended: dict[int, Process] = {}
     deadline = time.monotonic() + grace
     signalled: set[int] = set()

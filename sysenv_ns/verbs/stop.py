@@ -10,7 +10,6 @@ import click
 from sysenv_ns import status, units
 from sysenv_ns.console import show_json
 from sysenv_ns.environment import termination
-from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.notices import notice
@@ -52,12 +51,10 @@ def command(context: Context, name: str | None, everything: bool, grace: float, 
 
 def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     """End an environment, and tell what has ended; the same for --json."""
-    environment = store.load(name)
-    environment.require_root()
-    stopped = stop_services(environment) if grace else []
+    stopped = stop_services(store, name) if grace else []
     for service in stopped:
         notice(f"stopped {quoted(service)}")
-    ended = termination.end(environment, grace)
+    ended = termination.end(store.load(name), grace)
     for process in ended:
         notice(f"ended {process_line(process)}")
     if not ended and not stopped:
@@ -65,12 +62,14 @@ def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     return {"name": name, "services": stopped, "processes": [asdict(process) for process in ended]}
 
 
-def stop_services(environment: Environment) -> list[str]:
+def stop_services(store: Store, name: str) -> list[str]:
     """Stop the services of an environment, within their units' time-outs; returns their names. Raises SysenvError."""
+    environment = store.load(name)
+    environment.require_root()
     try:
         running_ones = [service.name for service in units.of(environment) if service.runs]
     except SysenvError as error:  # that is the environment's doing, which must not keep it running
-        notice(f"the services of {environment.name} cannot be listed: {line(error.message)}")
+        notice(f"the services of {name} cannot be listed: {line(error.message)}")
         return []
     if running_ones and (said := units.stop(environment)):
         notice(f"not all services have stopped by themselves: {line(said)}")
