@@ -12,7 +12,7 @@ From the bottom to the top, and depending on each other in that order only:
     packages    the databases of package managers, and how an environment's differ from the host's
     home        programs of an environment as commands of its user: which, link, unlink
     inside      what a session does in its environment between the pivot and its command
-    outside     commands of the host for who is inside: asked for there, run by a process outside
+    host_commands   commands of the host for who is inside: asked for there, run by a process outside
     diff        what an environment changed
     rebase      updates an environment to today's host
     archive     export and import;  oci: images;  registry: push and pull
@@ -24,12 +24,12 @@ From the bottom to the top, and depending on each other in that order only:
 Kernel, files and host know no environments. Beside them, shared by all: quick (plain calls of exec and shell, which
 need no verb), quick_verbs (of some other verbs), session (start, join), supervised (what a session's supervisor is
 told), libraries (finds other projects' modules, which a start leaves out), command (who runs it, with which variables,
-and becoming it), prompt, leavings (files that a command leaves in the home), livefiles (files of the host's /etc that
-are kept up to date), status (the present state of an environment), listing (its lines), creation (makes environments),
-lifecycle (deletes them), launcher (the start by way of a file that AppArmor lets have namespaces), memory (changes of a
-throwaway one), completion (of shells), sudo, text (made safe for a terminal), records, paths and basics (what a start
-needs of dataclasses, pathlib, contextlib and others, at next to no cost), decoding (values from JSON, by their types),
-reporter, notices, errors, failures (their end).
+and becoming it), prompt, root_files (what a command of root leaves in the home), livefiles (files of the host's /etc
+that are kept up to date), status (the present state of an environment), listing (its lines), creation (makes
+environments), lifecycle (deletes them), launcher (the start by way of a file that AppArmor lets have namespaces),
+memory (changes of a throwaway one), completion (of shells), sudo, text (made safe for a terminal), records, paths and
+basics (what a start needs of dataclasses, pathlib, contextlib and others, at next to no cost), decoding (values from
+JSON, by their types), reporter, notices, errors, failures (their end).
 """
 
 __version__ = "0.1.0"

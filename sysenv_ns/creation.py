@@ -9,7 +9,7 @@ from sysenv_ns import TYPE_CHECKING, launcher, policy, sudo
 from sysenv_ns.basics import suppress
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, removed, transaction
-from sysenv_ns.environment.description import Environment, Ephemeral, new_ident, timestamp
+from sysenv_ns.environment.description import Environment, Ephemeral, new_ident, now
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Exhausted, SysenvError, reason
 from sysenv_ns.host import standins
@@ -90,7 +90,7 @@ def _create(
     if id_map is not None and id_map.kind == "single" != wanted[1] and not store.all_names():
         _recommend_full(driver_name, reporter)
     path, ident = store.envs / name, new_ident()
-    environment = Environment(name, ident, driver_name, id_map, timestamp(), path, store.path, ephemeral=throwaway)
+    environment = Environment(name, ident, driver_name, id_map, now(), path, store.path, ephemeral=throwaway)
     driver.of(environment).build_base(store, environment, config.host(store, environment), reporter)
     try:
         key = origin.remember(store)

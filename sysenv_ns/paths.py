@@ -154,4 +154,12 @@ def _of_pathlib(path):  # type: ignore[no-untyped-def]
     return pathlib.Path(path)
 
 
-__all__ = ["Path"]
+def current_directory() -> str:
+    """The current directory; "" where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+__all__ = ["Path", "current_directory"]

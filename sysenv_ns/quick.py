@@ -55,7 +55,7 @@ def _become(call: PlainCall) -> None:
 
     if (ready := _ready(store, environment, call)) is None:
         if emulated is not None:
-            emulated.dismiss()
+            emulated.supervisor.dismiss()
         return
     reporter = Reporter(notices.notice, lambda message: None, _progress)
     session.run(store, ready, Command(call.arguments, call.identity), reporter, emulated)

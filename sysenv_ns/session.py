@@ -21,6 +21,7 @@ from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.namespace import Mounts
 from sysenv_ns.packages import origin
+from sysenv_ns.paths import current_directory
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.supervised import emulation_of
@@ -42,7 +43,7 @@ def run(
     environment.require_root()
     identity = identity_of(environment, command)
     of_host = os.getgroups()  # with their numbers there
-    directory = _current_directory()
+    directory = current_directory()
     finish = _hand_over(environment, command, directory) if identity == "root" else None
     emulated = emulated or emulation_of(store, environment)
     interactive = command.arguments is None
@@ -91,12 +92,12 @@ def _hand_over(environment: Environment, command: Command, directory: str) -> Ca
     """A call that puts a process above this one, which gives the user what the command leaves in the home; or None."""
     if command.arguments is None or environment.root_only:  # whose root is the user
         return None
-    from sysenv_ns import leavings  # before the pivot
+    from sysenv_ns import root_files  # before the pivot
     from sysenv_ns.kernel import waiting
 
     home = (os.environ if command.caller is None else command.caller.variables).get("HOME", "")
-    begun = leavings.Begun(home, os.path.join(directory, command.directory), command.arguments)
-    work = leavings.of_session(environment, command.caller, begun)
+    begun = root_files.Begun(home, os.path.join(directory, command.directory), command.arguments)
+    work = root_files.of_session(environment, command.caller, begun)
     return None if work is None else lambda: waiting.in_child(work.hand_over)
 
 
@@ -140,11 +141,11 @@ def enter(
     mounts = running.find(environment)
     if mounts is not None:
         # While the host's own files are in sight.
-        from sysenv_ns.host import run as run_of_host
+        from sysenv_ns.host import run_directory
         from sysenv_ns.inside import sockets
 
         changed = state.host_changed(environment.path)
-        made_meanwhile = run_of_host.sockets(environment.id_map)
+        made_meanwhile = run_directory.sockets(environment.id_map)
         _join(environment, mounts)
         sockets.show(made_meanwhile)
         return changed
@@ -164,10 +165,10 @@ def start(
     `emulated`: not loaded yet; its supervisor has looked at the base, and makes the user namespace meanwhile.
     """
     if emulated is not None:
-        emulated.make_namespace()
+        emulated.supervisor.make_namespace()
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
-    from sysenv_ns.inside import tmpfiles, units
+    from sysenv_ns.inside import runtime_directories, tmpfiles
     from sysenv_ns.kernel import operations
     from sysenv_ns.lower import glance
 
@@ -176,14 +177,14 @@ def start(
     own = driver.of(environment)
     own.agree(store, reporter.ask, by_name=True)
     host = config.host(store, environment, settings)
-    seen = glance.read(emulated.looked()) if emulated is not None else None
+    seen = glance.read(emulated.supervisor.looked()) if emulated is not None else None
     before = signs.of_programs() if seen is None else seen.signs  # before the base is compared with the host
     with own.prepare(store, environment, host, reporter, None if seen is None else seen.holds) as prepared:
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
-        services_inside = units.names(environment.uppers())
-        namespace.enter(environment.id_map, emulated.made_namespace() if emulated is not None else None)
+        services_inside = runtime_directories.services(environment.uppers())
+        namespace.enter(environment.id_map, emulated.supervisor.made_namespace() if emulated is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
             from sysenv_ns import memory
@@ -196,7 +197,7 @@ def start(
             accounts_of_host.follow(store, environment, reporter.notice)
         namespace.pivot(root)
         os.close(root)
-    tmpfiles.apply(not environment.root_only, tuple(units.directories(services_inside)))
+    tmpfiles.apply(not environment.root_only, tuple(runtime_directories.wanted(services_inside)))
 
 
 def _join(environment: Environment, mounts: Mounts) -> None:
@@ -234,13 +235,6 @@ def call_as_root(
         return function()
 
     return children.call(inside, kind, name)
-
-
-def _current_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it has been removed
-        return ""
 
 
 def _change_directory(directory: str, variables: Mapping[str, str], reporter: Reporter) -> None:

@@ -15,7 +15,8 @@ from sysenv_ns.records import dataclass, replace
 
 if TYPE_CHECKING:
     from sysenv_ns.environment.links import Shown
-    from sysenv_ns.environment.running import Process, Scan
+    from sysenv_ns.environment.running import Scan
+    from sysenv_ns.kernel.processes import Process
     from sysenv_ns.packages.drift import Drift
     from sysenv_ns.paths import Path
     from sysenv_ns.units import Service

@@ -37,7 +37,7 @@ def emulation_of(store: Store, environment: Environment) -> Emulation | None:
     def serve_visitor(connection: int) -> None:
         from sysenv_ns import command  # in a process of its own, on the host's side
         from sysenv_ns.environment import config
-        from sysenv_ns.outside import service
+        from sysenv_ns.host_commands import service
 
         def is_allowed() -> bool:
             return config.of_environment(store, environment).host_commands

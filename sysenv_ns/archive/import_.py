@@ -23,7 +23,7 @@ from sysenv_ns.archive.tarball import Damaged, Reader
 from sysenv_ns.archive.unpacker import Target, unpack
 from sysenv_ns.drivers import choose, driver
 from sysenv_ns.environment import config, directory, ephemeral, layers, transaction, uppers
-from sysenv_ns.environment.description import Environment, new_ident, timestamp, write_description
+from sysenv_ns.environment.description import Environment, new_ident, now, write_description
 from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files.reader import is_directory
@@ -118,7 +118,7 @@ def import_from(
         check_free(store, name, wish)
         manifest.check_machine(found.machine, wish.file, wish.force)
         driver, id_map = chosen or choose_for(store, wish, reporter)
-        new = Environment(name, new_ident(), driver, id_map, timestamp(), store.envs / name, store.path)
+        new = Environment(name, new_ident(), driver, id_map, now(), store.envs / name, store.path)
         return _import(store, source, found, new, reporter, bar)
     except (Damaged, compression.Error, EOFError) as error:
         raise _damaged(wish, source, error) from error

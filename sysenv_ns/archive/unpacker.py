@@ -18,7 +18,7 @@ from sysenv_ns.archive.names import Names
 from sysenv_ns.archive.placement import Placer
 from sysenv_ns.archive.tarball import Damaged, Member, Reader, shown
 from sysenv_ns.files.marks import Marks
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel.idmap import IdMap
 
 _OF_ORIGINS = ("file", "directory")

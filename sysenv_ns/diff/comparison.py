@@ -18,7 +18,7 @@ from sysenv_ns.diff.compared import ComparedGroups, ComparedPath
 from sysenv_ns.files import reader, view
 from sysenv_ns.files.upper import Listing, Own, Upper, UpperEntry
 from sysenv_ns.host import layout, standins
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.records import dataclass
 

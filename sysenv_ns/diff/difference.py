@@ -165,8 +165,7 @@ def _old_packages(store: Store, environment: Environment) -> bytes | None:
     known = origin.read(environment.path)
     if known is None:
         return None
-    path = origin.path_of(store, known.packages)
-    return Old(path, path).read(dpkg.STATUS)
+    return Old.of(store, known).read(dpkg.STATUS)
 
 
 def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> _SeenInside:

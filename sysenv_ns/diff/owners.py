@@ -45,7 +45,7 @@ class Lists:
 
 def of_host(read_status: bytes | None) -> Lists:
     """The host's side."""
-    found = (name for name in _names(dpkg.INFO) if name.endswith(_LIST))
+    found = (name for name in reader.names(dpkg.INFO) if name.endswith(_LIST))
     contents = {name.removesuffix(_LIST): partial(_read, f"{dpkg.INFO}/{name}") for name in found}
     return Lists(dpkg.parse_status(read_status or b""), _diversions(_read(dpkg.DIVERSIONS)), contents)
 
@@ -149,13 +149,6 @@ def links() -> dict[str, str]:
             if target != "/" and os.path.isdir(target):
                 found[entry.path] = target
     return found
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 def _read(place: str) -> bytes | None:

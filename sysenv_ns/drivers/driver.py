@@ -11,8 +11,8 @@ from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.environment import config
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.host.layout import Host
-from sysenv_ns.host.records import Addition
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.lower.base import Base, Wishes

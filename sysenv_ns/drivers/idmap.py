@@ -18,8 +18,8 @@ from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Declined, SysenvError
+from sysenv_ns.host.base_files import Data
 from sysenv_ns.host.layout import Host
-from sysenv_ns.host.records import Data
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
 from sysenv_ns.kernel.overlay import Overlay, UnionMount

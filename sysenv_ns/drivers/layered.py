@@ -10,8 +10,8 @@ from sysenv_ns.drivers.driver import Driver, Prepared
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.host import layout
+from sysenv_ns.host.base_files import Addition, Data
 from sysenv_ns.host.layout import Host
-from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.lower import base

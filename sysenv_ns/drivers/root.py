@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sysenv_ns.drivers.driver import Driver, Prepared
@@ -13,15 +13,26 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NeedsRoot, UnfitStore
 from sysenv_ns.host import layout, standins, survey
-from sysenv_ns.host.layout import Changes, Host
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
+from sysenv_ns.host.layout import Host
 from sysenv_ns.kernel import remedies
 from sysenv_ns.kernel.idmap import IdMap
+from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.kernel.overlay import Overlay
 from sysenv_ns.lower.books import Seen
+from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
 
 _HOST_DATABASE = "etc/passwd"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Where the changes to one file system are."""
+
+    upper: str
+    work: str
+    frozen: tuple[str, ...] = ()  # the frozen ones below, uppermost first
 
 
 class RootDriver(Driver):
@@ -38,7 +49,7 @@ class RootDriver(Driver):
             for place in (directory.upper(mount.point), directory.work(mount.point)):
                 (environment.path / place).mkdir(parents=True, exist_ok=True)
         changes = {point or "/": _changes(environment, point) for point in self.points(host)}
-        overlays = layout.overlays_of_disks(host, environment.source, changes, str(environment.root))
+        overlays = overlays_of_disks(host, environment.source, changes, str(environment.root))
         yield Prepared(layout.plan(host, overlays, protected=True))
 
     def additions(self, id_map: IdMap | None, host: Host) -> tuple[Addition, ...]:
@@ -88,6 +99,32 @@ def _changes(environment: Environment, point: str) -> Changes:
     upper, *frozen = environment.uppers(directory.upper(point))
     work = environment.path / directory.work(point)
     return Changes(str(upper), str(work), tuple(map(os.path.realpath, frozen)))
+
+
+def overlays_of_disks(host: Host, source: str, changes: Mapping[str, Changes], apart: str) -> tuple[Overlay, ...]:
+    """For real root, an overlay over / and one over each further disk of the system, outer ones first.
+
+    `changes` has the paths of the changes to "/" and to each disk. `apart` is an empty directory, where the host's
+    directory is mounted separately if it contains frozen layers.
+    """
+    return tuple(
+        Overlay(
+            point,
+            source,
+            lowers=(*changes[point].frozen, point),
+            upper=changes[point].upper,
+            work=changes[point].work,
+            unprivileged=False,
+            apart=apart if any(_lies_in(path, point, host) for path in changes[point].frozen) else "",
+        )
+        for point in ("/", *(mount.point for mount in host.disks))
+    )
+
+
+def _lies_in(path: str, outer: str, host: Host) -> bool:
+    """Whether a directory is inside another one on their disk, wherever that is mounted."""
+    (disk, place), (outer_disk, outer_place) = layout.disk_place(path, host), layout.disk_place(outer, host)
+    return disk == outer_disk and (place == outer_place or is_below(place, outer_place))
 
 
 DRIVER = RootDriver()

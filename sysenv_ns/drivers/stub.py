@@ -16,7 +16,7 @@ class StubDriver(Layered):
     def probe(self, path: Path) -> None:
         """See Driver."""
         from sysenv_ns.drivers import probe
-        from sysenv_ns.host.records import DIRECTORY, STUB
+        from sysenv_ns.host.base_files import DIRECTORY, STUB
         from sysenv_ns.lower import mirror
 
         (path / "data").mkdir()

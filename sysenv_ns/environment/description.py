@@ -242,9 +242,7 @@ def _decode_shared(data: Any) -> Path | None:
 
 def like(model: Environment, name: str, envs: Path, store: Path) -> Environment:
     """A new one like another, made now, without its history; in a directory of that name in `envs`."""
-    return replace(
-        model, name=name, ident=new_ident(), created=timestamp(), path=envs / name, store=store, snapshots=()
-    )
+    return replace(model, name=name, ident=new_ident(), created=now(), path=envs / name, store=store, snapshots=())
 
 
 def new_ident() -> str:
@@ -252,6 +250,6 @@ def new_ident() -> str:
     return os.urandom(16).hex()
 
 
-def timestamp() -> float:
+def now() -> float:
     """Seconds since the epoch, for env.json."""
     return time.time()

@@ -32,8 +32,8 @@ from sysenv_ns.environment.description import (
     Ephemeral,
     Snapshot,
     like,
+    now,
     read_description,
-    timestamp,
     write_description,
 )
 from sysenv_ns.environment.removed import Removed
@@ -85,7 +85,7 @@ def snapshot(store: Store, name: str, label: str | None) -> Snapshot:
                 f"choose another label, or delete that one: sysenv-ns snapshot --delete {name} {label}",
             )
         ident, chain = freeze(store, environment)
-        made = Snapshot(label, timestamp(), chain, name)
+        made = Snapshot(label, now(), chain, name)
         new = replace(environment, layers=chain, snapshots=(*environment.snapshots, made))
         if chain == environment.layers:
             _describe(new)
@@ -101,7 +101,7 @@ def rollback(store: Store, name: str, label: str) -> Rollback:
         ident, chain = freeze(store, environment)
         kept: tuple[Snapshot, ...] = ()
         if chain not in [snapshot.layers for snapshot in environment.snapshots]:
-            kept = (Snapshot(_free(environment, _BEFORE), timestamp(), chain, name, automatic=True),)
+            kept = (Snapshot(_free(environment, _BEFORE), now(), chain, name, automatic=True),)
         new = replace(environment, layers=target.layers, snapshots=(*environment.snapshots, *kept))
         layers.succeed(store, environment, new, ident, renamed=target.environment != name)
     return Rollback(label, kept[0].label if kept else None)

@@ -9,18 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import sysenv_ns
 from sysenv_ns import documents
+from sysenv_ns.environment import wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import LINKS
-from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.replacement import write_json, write_new
@@ -28,21 +25,6 @@ from sysenv_ns.kernel import children
 from sysenv_ns.sudo import Caller
 
 FORMAT_VERSION = 1
-
-# The shortest way: without what -m sysenv_ns does, and, unless the package has moved, without looking for all else that
-# is installed (-S), which libraries.py does when it is needed.
-_START = """\
-import sys
-sys.path.append(sys.argv.pop(1))
-try:
-    from sysenv_ns.__main__ import main
-except ModuleNotFoundError:
-    import site; site.main()
-    from sysenv_ns.__main__ import main
-main()"""
-_MARKER = "# Made by sysenv-ns: a program of the environment "
-_MARKED = re.compile(rf"#!/bin/sh\n{re.escape(_MARKER)}([^ \n]+)\n".encode())
-_MARKED_LIMIT = 4096  # bytes
 
 # Runs a function as the user whose home it is.
 As = Callable[[Callable[[], None]], None]
@@ -125,49 +107,6 @@ def data_directory() -> Path:
     """Where desktop entries and icons of the user lie."""
     configured = os.environ.get("XDG_DATA_HOME", "")
     return Path(configured if configured.startswith("/") else os.path.expanduser("~/.local/share"))
-
-
-def wrapper(store: Store, environment: Environment, target: str, in_any: bool = False) -> bytes:
-    """The shell script that runs a program of the environment, from the host or in the environment itself.
-
-    `in_any`: in another environment it runs what has that path there.
-    """
-    outside = '[ -z "${SYSENV_NS-}" ]' if in_any else f'[ "${{SYSENV_NS-}}" != {environment.name} ]'
-    # sys.executable and not a script found on some PATH: it is what runs now.
-    tool = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        _START,
-        os.path.dirname(*sysenv_ns.__path__),
-        "exec",
-        "--linked",
-        environment.name,
-        "--",
-        target,
-    ]
-    lines = (
-        "#!/bin/sh",
-        f"{_MARKER}{environment.name}",
-        f'{outside} || exec {shlex.quote(target)} "$@"',
-        f"[ -x {shlex.quote(tool[0])} ] || {{",
-        f'    echo "${{0##*/}} is of the environment {environment.name}, and sysenv-ns is no longer where it was" >&2',
-        '    echo "hint: install and link it again, or delete it: rm $0" >&2',
-        "    exit 127",
-        "}",
-        f"export SYSENV_NS_HOME={shlex.quote(str(store.named))}",
-        f'exec {shlex.join(tool)} "$@"',
-    )
-    return os.fsencode("".join(f"{line}\n" for line in lines))
-
-
-def wrapped(path: str) -> str | None:
-    """The environment of the wrapper at a path; None when there is no wrapper, or nothing that can be read."""
-    with contextlib.suppress(OSError):
-        found = _MARKED.match(_beginning(path, _MARKED_LIMIT))
-        return os.fsdecode(found[1]) if found else None
-    return None
 
 
 def read(environment_path: Path) -> tuple[Link, ...]:
@@ -313,7 +252,7 @@ def _check(environment: Environment, file: NewFile, own: Iterable[LinkedFile]) -
         return
     if any(old.path == file.path and is_intact(old) for old in own):
         return
-    other = wrapped(file.path)
+    other = wrappers.environment_of(file.path)
     if other is None or other == environment.name:
         what = "is not a link made by sysenv-ns" if other is None else "was changed after sysenv-ns wrote it"
         raise SysenvError(f"{file.path} already exists and {what}", "move it away, or delete it")
@@ -352,9 +291,3 @@ def _remove(file: LinkedFile) -> None:
         _temporary(Path(file.path)).unlink()
     if is_intact(file):
         os.unlink(file.path)
-
-
-def _beginning(path: str, limit: int) -> bytes:
-    """So many bytes of a file. Raises OSError."""
-    with reader.stream(path) as stream:
-        return stream.read(limit)

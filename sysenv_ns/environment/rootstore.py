@@ -26,7 +26,7 @@ from sysenv_ns.paths import Path
 if TYPE_CHECKING:
     from sysenv_ns.sudo import Caller
 
-# Not what is above it: an environment has a file of its own there (manifest/state.py), and sees this from the host.
+# Not what is above it: an environment has a file of its own there (manifest/inspection.py), and this is the host's.
 PLACE = Path("/var/lib/sysenv-ns/users")
 
 # What an environment needs comes before it; whose the directories are in a user's store.

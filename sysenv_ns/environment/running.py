@@ -1,4 +1,4 @@
-"""Finds the processes of an environment, and signals them; starts and joins none.
+"""Finds the processes of an environment; starts, joins and ends none.
 
 There is no daemon: an environment runs while a process lives in its mount namespace, and the state file is only a
 hint where to look first.
@@ -12,31 +12,23 @@ import sys
 import time
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager, signal, suppress
+from sysenv_ns.basics import contextmanager, suppress
 from sysenv_ns.environment import ephemeral
 from sysenv_ns.environment.description import SOURCE_PREFIX, Environment
 from sysenv_ns.environment.state import State, read_state
 from sysenv_ns.errors import OutOfReach, SysenvError
 from sysenv_ns.kernel import children, mountinfo
 from sysenv_ns.kernel.namespace import Kin, Mounts
-from sysenv_ns.kernel.processes import started_at
+from sysenv_ns.kernel.processes import Process, described, numbers, started_at
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 from sysenv_ns.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _FUSE, _OF_ROOT = "fuse.fuse-overlayfs", "user_id=0"
 _END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process of an environment, as /proc shows it."""
-
-    pid: int
-    command: str
 
 
 def find(environment: Environment) -> Mounts | None:
@@ -65,7 +57,7 @@ def find(environment: Environment) -> Mounts | None:
         if joinable:
             # A namespace made later has copies of the mounts, with greater ids.
             return min(joinable, key=lambda group: _root_mount(group.pids[0], environment)).keep()
-        left = _described(pid for group in held for pid in group.pids)
+        left = described(pid for group in held for pid in group.pids)
     raise OutOfReach(
         f"{environment.name} cannot be entered: only a sandbox that was started inside still runs: {_listed(left)}",
         f"end it: sysenv-ns stop {environment.name}",
@@ -170,14 +162,14 @@ class Scan:
             own = _uid_map("self")
             tables = ((pid, _mount_table(pid)) for pid in self.hidden if _uid_map(pid) == own)
             pids += [pid for pid, table in tables if environment.source in _sources(table)]
-        return _described(pids)
+        return described(pids)
 
     def of_damaged(self, environment_path: Path) -> tuple[Process, ...]:
         """The processes of an environment whose name in mount tables is lost: those where its state file says."""
         state = read_state(environment_path)
         groups = [group for group in self.groups if state is not None and group.mounts.identity == state.namespace]
         ours = [group for group in groups if group.mounts.kin in ("own", "child") and group.sources(thorough=True)]
-        return _described([pid for group in ours for pid in group.pids])
+        return described([pid for group in ours for pid in group.pids])
 
     def groups_of(self, environment: Environment) -> list[_Group]:
         """The mount namespaces that have an environment's overlay."""
@@ -241,7 +233,7 @@ def scan() -> Iterator[Scan]:
     leaving: list[int] = []
     hidden: list[int] = []
     try:
-        for pid in _pids():
+        for pid in numbers():
             try:
                 inode = os.stat(f"/proc/{pid}/ns/mnt").st_ino
                 if inode == own:
@@ -266,32 +258,6 @@ def processes(environment: Environment) -> tuple[Process, ...]:
     """The processes of one environment; for several, `scan` once."""
     with scan() as seen:
         return seen.of(environment)
-
-
-def send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
-    """Send signals to processes of an environment; not to what has got the number of one that is gone meanwhile."""
-    descriptors: dict[int, int] = {}
-    try:
-        for pid in pids:
-            with suppress(OSError):
-                descriptors[pid] = os.pidfd_open(pid)
-        # Held by descriptors, they are what this finds under their numbers.
-        living = {process.pid for process in processes(environment)}
-        for pid in descriptors.keys() & living:
-            with suppress(ProcessLookupError):
-                for number in numbers:
-                    signal.pidfd_send_signal(descriptors[pid], number)
-    finally:
-        for descriptor in descriptors.values():
-            os.close(descriptor)
-
-
-def _described(pids: Iterable[int]) -> tuple[Process, ...]:
-    return tuple(Process(pid, _command(pid)) for pid in pids)
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
 def _uid_map(pid: int | str) -> bytes:
@@ -344,26 +310,18 @@ def neighbours() -> tuple[Process, ...]:
     """The processes in this one's own mount namespace, as far as they are this user's to look at."""
     own = os.stat("/proc/self/ns/mnt").st_ino
     found = []
-    for pid in _pids():
+    for pid in numbers():
         with suppress(OSError):
             if os.stat(f"/proc/{pid}/ns/mnt").st_ino == own:
                 found.append(pid)
-    return _described(found)
+    return described(found)
 
 
 def first(environment: Environment) -> tuple[Process, ...]:
     """The process that has started an environment, if it lives: all that can be seen of it from inside another one."""
     state = read_state(environment.path)
     alive = state is not None and started_at(state.pid) == state.start_time
-    return _described([state.pid]) if state is not None and alive else ()
-
-
-def _command(pid: int) -> str:
-    try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").strip()
-        return text.decode(errors="replace") or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return ""
+    return described([state.pid]) if state is not None and alive else ()
 
 
 def refuse(name: str, processes: tuple[Process, ...], hint: str) -> None:

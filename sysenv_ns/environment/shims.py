@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sysenv_ns.environment import directory, links
+from sysenv_ns.environment import directory, wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import reader, replacement
@@ -47,7 +47,7 @@ def place(store: Store, name: str) -> Path:
 
 def signature(store: Store, environment: Environment) -> bytes:
     """What is another one when the programs may be others, or the scripts. Raises OSError."""
-    digest = hashlib.sha256(repr((links.wrapper(store, environment, ""), sys.version_info)).encode())
+    digest = hashlib.sha256(repr((wrappers.script(store, environment, ""), sys.version_info)).encode())
     for point, changes in environment.changes():
         with Root(changes) as root:
             for searched in (*DIRECTORIES, _ALTERNATIVES):
@@ -90,7 +90,7 @@ def write(store: Store, environment: Environment, programs: Mapping[str, str], c
         with contextlib.suppress(FileExistsError):
             part.mkdir(mode=mode)
     scripts = {
-        name: links.wrapper(store, environment, target, in_any=True)
+        name: wrappers.script(store, environment, target, in_any=True)
         for name, target in programs.items()
         if _NAME.fullmatch(name) and name not in _OF_THE_HOST
     }

@@ -302,6 +302,14 @@ class _Descent:
             self._up()
 
 
+def names(directory: str) -> list[str]:
+    """The names in a directory; none where there is none that can be read."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
 def is_directory(path: Path) -> bool:
     """Whether a path is a directory and not a link to one: root must not follow links out of a user's store."""
     try:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sysenv_ns.command import root_path
-from sysenv_ns.environment import ephemeral, links, shims
+from sysenv_ns.environment import ephemeral, links, shims, wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError, reason
-from sysenv_ns.home import desktop, inside
-from sysenv_ns.home.inside import Inside, Program
+from sysenv_ns.home import desktop, lookup
+from sysenv_ns.home.lookup import Inside, Program
 from sysenv_ns.kernel import remedies
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.sudo import Caller
@@ -65,7 +65,7 @@ def which(store: Store, name: str, command: str, reporter: Reporter) -> Which:
         found = root.find(command, directories, _is_wrapper)
         return () if found is None else (found,)
 
-    for found in inside.look(store, environment, see, tuple[Program, ...], reporter):
+    for found in lookup.look(store, environment, see, tuple[Program, ...], reporter):
         return Which(command, found.path, found.real, found.own)
     raise _not_found(name, command)
 
@@ -79,7 +79,7 @@ def path(store: Store, name: str, reporter: Reporter) -> Path:
         current = shims.signature(store, environment)  # first: what changes meanwhile, the next call sees
         if not shims.is_current(store, name, current):
             environment.require_root()
-            found = inside.look(
+            found = lookup.look(
                 store, environment, lambda root: root.programs(shims.DIRECTORIES), dict[str, str], reporter
             )
             with store.lock(name):
@@ -107,12 +107,12 @@ def link(
         search = _Search(root, environment, program, str(links.directory() / key), directories)
         return _Linkable(program.path, search.files() if with_entries else {})
 
-    seen = inside.look(store, environment, see, dict[str, _Linkable], reporter)
+    seen = lookup.look(store, environment, see, dict[str, _Linkable], reporter)
     if missing := [command for key, command in names.items() if key not in seen]:
         raise _not_found(name, missing[0])
     new = []
     for key, found in seen.items():
-        wrapper = NewFile(str(links.directory() / key), links.wrapper(store, environment, found.target), 0o755)
+        wrapper = NewFile(str(links.directory() / key), wrappers.script(store, environment, found.target), 0o755)
         others = (NewFile(str(links.data_directory() / path), data) for path, data in found.files.items())
         new.append(NewLink(key, found.target, (wrapper, *others)))
     with store.lock(name), written():
@@ -154,7 +154,7 @@ def _directories() -> list[str]:
 
 def _is_wrapper(path: str) -> bool:
     """The user's directory of wrappers is the same inside; they lead into environments."""
-    return links.wrapped(path) is not None
+    return wrappers.environment_of(path) is not None
 
 
 def _name(command: str) -> str:

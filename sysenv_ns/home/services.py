@@ -14,8 +14,8 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError
-from sysenv_ns.home import inside, programs
-from sysenv_ns.home.inside import Inside
+from sysenv_ns.home import lookup, programs
+from sysenv_ns.home.lookup import Inside
 from sysenv_ns.host import services
 from sysenv_ns.kernel import children
 from sysenv_ns.reporter import Reporter
@@ -60,7 +60,7 @@ def link(store: Store, name: str, names: Sequence[str], reporter: Reporter, call
     def see(root: Inside) -> tuple[str, ...]:
         return tuple(unit for unit in wanted if _exists(unit))
 
-    found = inside.look(store, environment, see, tuple[str, ...], reporter)
+    found = lookup.look(store, environment, see, tuple[str, ...], reporter)
     if missing := [unit for unit in wanted if unit not in found]:
         raise SysenvError(
             f"there is no unit {missing[0]} in the environment {name}",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import cached_property
-from sysenv_ns.host.run import EntryKind, RunEntry
+from sysenv_ns.host.run_directory import EntryKind, RunEntry
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount, ancestors, is_below
 from sysenv_ns.kernel.operations import Bind, Directory, Operation, Symlink, Tmpfs
-from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.policy import TreePolicy
 from sysenv_ns.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sysenv_ns.kernel.overlay import UnionMount
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,29 @@ class Host:
 
     @cached_property
     def system_directories(self) -> tuple[str, ...]:
-        """What `overlaid_directories` finds."""
-        return overlaid_directories(self)
+        """The real directories in / in which writes belong to the environment."""
+        entries = (entry for entry in self.top if entry.kind == "directory" and _is_overlaid(entry, self))
+        return tuple(f"/{entry.path}" for entry in entries)
 
     @cached_property
     def bound_paths(self) -> tuple[str, ...]:
-        """What `bound_paths` finds."""
-        return bound_paths(self)
+        """The paths that show the host's own content inside: outermost only, in order."""
+        paths = [f"/{entry.path}" for entry in self.top if _bound_at_top(entry, self)]
+        paths += (*self.stores, *self.bound)
+        paths += [m.point for m in self.visible if _is_foreign(m, self)]
+        paths.append(self.home)
+        return outermost(path for path in paths if path != "/")
 
     @cached_property
     def disks(self) -> tuple[Mount, ...]:
-        """What `further_mounts` finds."""
-        return further_mounts(self)
+        """The disks of the system below / that each need an overlay if no base layer merges them: outer ones first."""
+        directories, bound = self.system_directories, self.bound_paths
+        inside = [m for m in self.visible if any(m.point == d or is_below(m.point, d) for d in directories)]
+        return tuple(
+            mount
+            for mount in sorted(inside, key=lambda m: m.point)
+            if is_system_data(mount, self) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
+        )
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
@@ -106,22 +118,8 @@ class LayerPlan:
     trees: tuple[Tree, ...]
 
 
-def overlaid_directories(host: Host) -> tuple[str, ...]:
-    """The real directories in / in which writes belong to the environment."""
-    return tuple(f"/{entry.path}" for entry in host.top if entry.kind == "directory" and _is_overlaid(entry, host))
-
-
 def _is_overlaid(entry: HostEntry, host: Host) -> bool:
     return entry.path in policy.OVERLAID or f"/{entry.path}" in host.overlaid
-
-
-def bound_paths(host: Host) -> tuple[str, ...]:
-    """The paths that show the host's own content inside: outermost only, in order."""
-    paths = [f"/{entry.path}" for entry in host.top if _bound_at_top(entry, host)]
-    paths += (*host.stores, *host.bound)
-    paths += [m.point for m in host.visible if _is_foreign(m, host)]
-    paths.append(host.home)
-    return outermost(path for path in paths if path != "/")
 
 
 def _bound_at_top(entry: HostEntry, host: Host) -> bool:
@@ -163,7 +161,7 @@ def is_system_data(mount: Mount, host: Host) -> bool:
     return mount.fstype in policy.DISK_FILESYSTEMS and (whole or mount.point[1:] in policy.OVERLAID)
 
 
-def layers(host: Host) -> tuple[LayerPlan, ...]:
+def layer_plans(host: Host) -> tuple[LayerPlan, ...]:
     """The base layers with their trees, uppermost first."""
     directories = host.system_directories
     possible = (path for path in policy.TREES if path not in host.missing_trees)
@@ -248,15 +246,6 @@ def copy_limit(path: str) -> int:
     return next((policy.COPY_LIMITS[p] for p in chain if p in policy.COPY_LIMITS), policy.BLOCK)
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Where the changes to one file system are."""
-
-    upper: str
-    work: str
-    frozen: tuple[str, ...] = ()  # the frozen ones below, uppermost first
-
-
 def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) -> tuple[Operation, ...]:
     """Everything that is mounted or created for a session, in order; the first of the overlays is the root itself.
 
@@ -264,43 +253,6 @@ def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) ->
     """
     etc = _etc_binds(host) if protected else ()
     return (*overlays, *_binds(host, protected), *etc, *_run(host.run))
-
-
-def further_mounts(host: Host) -> tuple[Mount, ...]:
-    """The disks of the system below / that each need an overlay if no base layer merges them: outer ones first."""
-    directories, bound = host.system_directories, host.bound_paths
-    inside = [m for m in host.visible if any(m.point == d or is_below(m.point, d) for d in directories)]
-    return tuple(
-        mount
-        for mount in sorted(inside, key=lambda m: m.point)
-        if is_system_data(mount, host) and not any(mount.point == b or is_below(mount.point, b) for b in bound)
-    )
-
-
-def overlays_of_disks(host: Host, source: str, changes: Mapping[str, Changes], apart: str) -> tuple[Overlay, ...]:
-    """For real root, an overlay over / and one over each further disk of the system, outer ones first.
-
-    `changes` has the paths of the changes to "/" and to each disk. `apart` is an empty directory, where the host's
-    directory is mounted separately if it contains frozen layers.
-    """
-    return tuple(
-        Overlay(
-            point,
-            source,
-            lowers=(*changes[point].frozen, point),
-            upper=changes[point].upper,
-            work=changes[point].work,
-            unprivileged=False,
-            apart=apart if any(_lies_in(path, point, host) for path in changes[point].frozen) else "",
-        )
-        for point in ("/", *(mount.point for mount in host.disks))
-    )
-
-
-def _lies_in(path: str, outer: str, host: Host) -> bool:
-    """Whether a directory is inside another one on their disk, wherever that is mounted."""
-    (disk, place), (outer_disk, outer_place) = disk_place(path, host), disk_place(outer, host)
-    return disk == outer_disk and (place == outer_place or is_below(place, outer_place))
 
 
 def disk_place(path: str, host: Host) -> tuple[str, str]:

@@ -7,7 +7,7 @@ the user's own files, and put the name before what those have made, unless it is
 from __future__ import annotations
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

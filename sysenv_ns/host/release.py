@@ -24,6 +24,12 @@ def name(found: Mapping[str, str]) -> str:
     return f"{found.get('ID', 'an unknown system')} {found.get('VERSION_ID', '')}".strip()
 
 
+def codename(found: Mapping[str, str]) -> str:
+    """The same in the form of a manifest: debian/bookworm."""
+    version = found.get("VERSION_CODENAME") or found.get("VERSION_ID", "")
+    return "/".join(part for part in (found.get("ID", "linux"), version) if part)
+
+
 def parsed(text: str) -> Mapping[str, str]:
     """Assignments of a shell: values may be quoted, and there may be comments."""
     rows = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))

@@ -12,7 +12,7 @@ import sysenv_ns
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import suppress
 from sysenv_ns.files import reader
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.paths import Path
 

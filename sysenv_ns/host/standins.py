@@ -7,7 +7,7 @@ import os
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
 from sysenv_ns.host import services
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel.idmap import find_program
 
 if TYPE_CHECKING:

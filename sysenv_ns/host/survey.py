@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING, policy
-from sysenv_ns.host import run as of_host
+from sysenv_ns.host import run_directory
 from sysenv_ns.host.layout import Host, HostEntry, Places
-from sysenv_ns.host.run import EntryKind
+from sysenv_ns.host.run_directory import EntryKind
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import Mount
@@ -36,7 +36,7 @@ def host(id_map: IdMap | None, places: Places = _POLICY_ALONE, run: bool = True)
         top=tuple(_entries("/")),
         home=_home(),
         stores=tuple(path for path in stores if os.path.isdir(path) and not os.path.islink(path)),
-        run=tuple(of_host.entries("", points, id_map)) if run else (),
+        run=tuple(run_directory.entries("", points, id_map)) if run else (),
         mounted_files=frozenset((*files, *(point for point, kind in kinds.items() if kind == "file"))),
         unreachable=frozenset(point for point, kind in kinds.items() if kind is None),
         missing_trees=frozenset(p for p in policy.TREES if os.path.islink(p) or not os.path.isdir(p)),
@@ -74,4 +74,4 @@ def _entries(directory: str) -> Iterator[HostEntry]:
         except OSError:  # gone, or a mounted file system that refuses: then a directory can be bound all the same
             yield HostEntry(entry.name, "directory" if entry.is_dir(follow_symlinks=False) else "other")
         else:
-            yield HostEntry(entry.name, of_host.kind_of(status.st_mode), status.st_size)
+            yield HostEntry(entry.name, run_directory.kind_of(status.st_mode), status.st_size)

@@ -14,9 +14,7 @@ from typing import NamedTuple
 from sysenv_ns import policy
 from sysenv_ns.files import reader
 from sysenv_ns.host import attributes, layout, standins
-from sysenv_ns.host.index import Again, Index, holder
-from sysenv_ns.host.layout import Tree
-from sysenv_ns.host.records import (
+from sysenv_ns.host.base_files import (
     ATTRIBUTES,
     BIG,
     COPY,
@@ -29,6 +27,8 @@ from sysenv_ns.host.records import (
     Kind,
     Record,
 )
+from sysenv_ns.host.index import Again, Index, holder
+from sysenv_ns.host.layout import Tree
 from sysenv_ns.host.signs import signature
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.idmap import IdMap

@@ -6,7 +6,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING, policy
 from sysenv_ns.basics import suppress
-from sysenv_ns.host.run import RunEntry
+from sysenv_ns.host.run_directory import RunEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

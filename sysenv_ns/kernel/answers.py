@@ -11,10 +11,10 @@ import stat
 import struct
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.kernel import moves, namespace, syscalls
+from sysenv_ns.kernel import moves, namespace, syscalls, unotify
 from sysenv_ns.kernel.caller import CallingThread
 from sysenv_ns.kernel.looker import Looker
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel.unotify import Notification
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
@@ -194,7 +194,7 @@ def _plan_acl(name: str, call: Notification) -> Action | None:
     attribute = _string(call.thread, attribute_at, _XATTR_NAME_MAX + 1)
     if attribute not in _ACL_NAMES or not 0 < size <= _XATTR_SIZE_MAX:
         return None
-    value = syscalls.process_vm_readv(call.thread, value_at, size)
+    value = unotify.process_vm_readv(call.thread, value_at, size)
     kept = possible_acl(value)
     if kept == value or len(value) < size:
         return None
@@ -214,7 +214,7 @@ def _plan_acl(name: str, call: Notification) -> Action | None:
 def _string(thread: int, address: int, limit: int) -> bytes:
     """The string at an address of a thread. Raises ValueError if it has no end, OSError."""
     for length in (min(_SHORT, limit), limit):
-        text, end, _ = syscalls.process_vm_readv(thread, address, length).partition(b"\0")
+        text, end, _ = unotify.process_vm_readv(thread, address, length).partition(b"\0")
         if end:
             return text
     raise ValueError(address)

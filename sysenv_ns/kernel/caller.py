@@ -6,8 +6,8 @@ import errno
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.kernel import syscalls
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel import syscalls, unotify
+from sysenv_ns.kernel.unotify import Notification
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CallingThread:
         proc = os.open(f"/proc/{call.thread}", _DIRECTORY)
 
         def check() -> None:
-            syscalls.seccomp_check(listener, call.ident)
+            unotify.check(listener, call.ident)
 
         check()  # both are the caller's from here on
         own = os.open("/proc/self", _DIRECTORY)
@@ -102,7 +102,7 @@ def _become(fields: Mapping[str, str]) -> None:
     gid, uid = int(fields["Gid"].split()[3]), int(fields["Uid"].split()[3])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    syscalls.capset(int(fields["CapEff"], 16))
+    unotify.capset(int(fields["CapEff"], 16))
 
 
 def _status(proc: int) -> dict[str, str]:

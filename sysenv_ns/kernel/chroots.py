@@ -21,7 +21,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 
-from sysenv_ns.kernel import children, syscalls
+from sysenv_ns.kernel import children, syscalls, unotify
 
 # By their numbers (Linux's Documentation/admin-guide/devices.txt). A ptmx works beside the pts that it belongs to only.
 _NODES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
@@ -51,7 +51,7 @@ def furnish(path: bytes, caller: int, processes: int) -> Callable[[], None] | No
             if _has_place(devices, name):
                 _bind(name, devices)
     with contextlib.suppress(OSError):  # somebody else traces it
-        syscalls.ptrace(syscalls.PTRACE_SEIZE, caller)
+        unotify.ptrace(unotify.PTRACE_SEIZE, caller)
         return lambda: _look_after(root, devices, processes, lambda: _await_traced(caller), caller)
     process = os.pidfd_open(caller)
     return lambda: _look_after(root, devices, processes, lambda: _await([process]), caller)
@@ -151,12 +151,12 @@ def _await_traced(pid: int) -> None:
         if told is None or told.si_code in _ENDED:
             return
         number, event = told.si_status & 0xFF, told.si_status >> 8
-        stopped = event == syscalls.PTRACE_EVENT_STOP and number != signal.SIGTRAP
+        stopped = event == unotify.PTRACE_EVENT_STOP and number != signal.SIGTRAP
         with contextlib.suppress(ProcessLookupError):  # it has been killed meanwhile
             if stopped:
-                syscalls.ptrace(syscalls.PTRACE_LISTEN, pid)
+                unotify.ptrace(unotify.PTRACE_LISTEN, pid)
             else:
-                syscalls.ptrace(syscalls.PTRACE_CONT, pid, 0 if event else number)
+                unotify.ptrace(unotify.PTRACE_CONT, pid, 0 if event else number)
 
 
 def _inhabitants(root: int, processes: int) -> Iterator[int]:

@@ -73,42 +73,23 @@ class Emulation:
 
     def __init__(self, id_map: IdMap, duties: Duties = NOTHING_ELSE) -> None:
         """In a user namespace with this id map."""
-        self._id_map = id_map
+        self._kind = id_map.kind
         self._filter = Filter(id_map.kind)
-        self._supervisor = Supervisor(self._filter.calls, duties)
-
-    def looked(self) -> bytes | None:
-        """See Supervisor."""
-        return self._supervisor.looked()
-
-    def make_namespace(self) -> None:
-        """Let its supervisor make a user namespace with the full id map meanwhile, which takes as long as all mounts
-        together, for a session that starts; that makes one with the single map itself. Raises SysenvError.
-        """
-        if self._id_map.kind == "full":
-            self._supervisor.make_namespace(self._id_map)
-
-    def made_namespace(self) -> int | None:
-        """The descriptor of that namespace, if any. Raises SysenvError, OSError: why it could not be made."""
-        return self._supervisor.made_namespace() if self._id_map.kind == "full" else None
-
-    def dismiss(self) -> None:
-        """Let its supervisor end, as there will be no session. Raises SysenvError."""
-        self._supervisor.dismiss()
+        self.supervisor = Supervisor(id_map, self._filter.calls, duties)
 
     def load(self) -> None:
         """Load it for this process and all its descendants. Raises SysenvError."""
-        self._supervisor.wait()
+        self.supervisor.wait()
         try:
-            self._supervisor.hand_over(self._filter.load())
+            self.supervisor.hand_over(self._filter.load())
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise SysenvError(f"the kernel refused the system call filter: {reason(error)}", HINT) from error
             # A container's manager supervises this process already, and the kernel allows one: devices are refused
             # here as it wants it, and what the single map needs is pretended.
-            if self._id_map.kind == "single":
-                Filter(self._id_map.kind, supervised=False).load()
-        if self._id_map.kind == "single":
+            if self._kind == "single":
+                Filter(self._kind, supervised=False).load()
+        if self._kind == "single":
             _prove()
 
 

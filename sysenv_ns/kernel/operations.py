@@ -41,8 +41,36 @@ class Operation(Protocol):
         """Carry out the step below the root with the descriptor `root`. Raises OSError."""
 
 
+class MountOperation:
+    """What operations that mount something have in common. Raises OSError."""
+
+    target: str
+    directory = True  # or a file is mounted
+
+    def attach(self, root: int, mount: int | None) -> None:
+        """See Operation; the mount point is created if it is missing."""
+        assert mount is not None
+        # Symbolic links of the environment are its own: resolved inside its root, not the host's.
+        try:
+            point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
+        except FileNotFoundError:
+            _make_mount_point(root, self.target, self.directory)
+            point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
+        try:
+            syscalls.move_mount(mount, point, self.target)
+        finally:
+            os.close(point)
+
+
+class EntryOperation:
+    """What operations that make something on top of a tmpfs of the plan have in common."""
+
+    def prepare(self) -> None:
+        """See Operation: there is nothing to mount."""
+
+
 @dataclass(frozen=True)
-class Bind:
+class Bind(MountOperation):
     """The host's own directory or file, with everything mounted below it."""
 
     source: str
@@ -60,12 +88,9 @@ class Bind:
             syscalls.mount_setattr_readonly(mount, self.source)
         return mount
 
-    def attach(self, root: int, mount: int | None) -> None:
-        attach_mount(root, self.target, mount, self.directory)
-
 
 @dataclass(frozen=True)
-class Tmpfs:
+class Tmpfs(MountOperation):
     """An empty file system in memory."""
 
     target: str
@@ -77,12 +102,9 @@ class Tmpfs:
     def prepare(self) -> int:
         return syscalls.new_tmpfs(self.mode)
 
-    def attach(self, root: int, mount: int | None) -> None:
-        attach_mount(root, self.target, mount, directory=True)
-
 
 @dataclass(frozen=True)
-class Directory:
+class Directory(EntryOperation):
     """A directory made on top of a tmpfs of the plan; uid and gid as inside."""
 
     target: str
@@ -93,9 +115,6 @@ class Directory:
     def describe(self) -> str:
         return f"mkdir {self.target} mode={self.mode:o} owner={self.uid}:{self.gid}"
 
-    def prepare(self) -> None:
-        return None
-
     def attach(self, root: int, mount: int | None) -> None:
         path = self.target[1:]
         os.mkdir(path, dir_fd=root)
@@ -104,7 +123,7 @@ class Directory:
 
 
 @dataclass(frozen=True)
-class Symlink:
+class Symlink(EntryOperation):
     """A symbolic link made on top of a tmpfs of the plan."""
 
     target: str
@@ -113,16 +132,13 @@ class Symlink:
     def describe(self) -> str:
         return f"symlink {self.target} to {self.destination}"
 
-    def prepare(self) -> None:
-        return None
-
     def attach(self, root: int, mount: int | None) -> None:
         os.symlink(self.destination, self.target[1:], dir_fd=root)
         os.chown(self.target[1:], 0, 0, dir_fd=root, follow_symlinks=False)
 
 
 @dataclass(frozen=True)
-class File:
+class File(EntryOperation):
     """A file with given content made on top of a tmpfs of the plan."""
 
     target: str
@@ -133,9 +149,6 @@ class File:
 
     def describe(self) -> str:
         return f"write {self.target} ({len(self.content)} bytes)"
-
-    def prepare(self) -> None:
-        return None
 
     def attach(self, root: int, mount: int | None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -175,21 +188,6 @@ def _named(operation: Operation, action: Callable[[], _T]) -> _T:
             f"{operation.describe().split(' lower=')[0]} failed: {reason(error)}",
             "run `sysenv-ns doctor` to see what this system allows",
         ) from error
-
-
-def attach_mount(root: int, target: str, mount: int | None, directory: bool) -> None:
-    """Attach a detached mount below a root, on a mount point that is created if missing. Raises OSError."""
-    assert mount is not None
-    # Symbolic links of the environment are its own: resolved inside its root, not the host's.
-    try:
-        point = syscalls.openat2(root, target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
-    except FileNotFoundError:
-        _make_mount_point(root, target, directory)
-        point = syscalls.openat2(root, target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
-    try:
-        syscalls.move_mount(mount, point, target)
-    finally:
-        os.close(point)
 
 
 def _make_mount_point(root: int, target: str, directory: bool) -> None:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager
 from sysenv_ns.kernel import syscalls
-from sysenv_ns.kernel.operations import attach_mount
+from sysenv_ns.kernel.operations import MountOperation
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
@@ -25,7 +25,7 @@ _NO_DESCRIPTORS = (errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 
 @dataclass(frozen=True)
-class UnionMount(ABC):
+class UnionMount(MountOperation, ABC):
     """Directories mounted over each other: changes go to `upper`, `lowers` are searched in order, uppermost first."""
 
     target: str
@@ -41,10 +41,6 @@ class UnionMount(ABC):
     @abstractmethod
     def prepare(self) -> int:
         """See Operation."""
-
-    def attach(self, root: int, mount: int | None) -> None:
-        """See Operation."""
-        attach_mount(root, self.target, mount, directory=True)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import os
 import select
 import struct
 
-from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import signal, suppress
-from sysenv_ns.kernel import answers, children, idmap, namespace, outcome, syscalls
+from sysenv_ns.kernel import answers, children, namespace, outcome, unotify
 from sysenv_ns.kernel.answers import Action, Answer, Calls
 from sysenv_ns.kernel.caller import CallingThread
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel.unotify import Notification
 from sysenv_ns.kernel.writeback import INTERVAL, Writeback
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from sysenv_ns.kernel.duties import Duties
+    from sysenv_ns.kernel.idmap import IdMap
 
     _T = TypeVar("_T")
 
 _MESSAGE = 1 << 16  # bytes, more than any has
 
 
-def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
+def serve(connection: _socket.socket, id_map: IdMap, calls: Calls, duties: Duties) -> None:
     """Be the supervisor: see supervisor.py for what the other end of the connection sends."""
     gc.freeze()  # what it shares with the session shall stay shared
     gc.enable()
@@ -39,7 +40,7 @@ def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
     watch = duties.watch() if duties.watch is not None else None  # with what it imports
     message, rights = _receive(connection)
     if message and not rights:
-        _make_namespace(connection, message)
+        _make_namespace(connection, id_map)
         message, rights = _receive(connection)
     connection.close()
     if not rights:  # the session failed before it came to its command
@@ -66,10 +67,10 @@ def serve(connection: _socket.socket, calls: Calls, duties: Duties) -> None:
         if not ready[listener] & select.POLLIN:  # POLLHUP: no process is under the filter any more
             return
         try:
-            call = syscalls.seccomp_receive(listener)
+            call = unotify.receive(listener)
             action = answers.plan(call, calls, names, visit)
             if action is None:
-                syscalls.seccomp_respond(listener, call.ident, None)
+                unotify.respond(listener, call.ident, None)
             else:
                 _act(listener, call, action)
         except OSError:  # its thread was killed meanwhile
@@ -82,16 +83,10 @@ def _receive(connection: _socket.socket) -> tuple[bytes, bytes]:
     return message, ancillary[0][2] if ancillary else b""
 
 
-def _make_namespace(connection: _socket.socket, wanted: bytes) -> None:
-    """Send a user namespace with the full id map that is given as JSON, or why there is none."""
+def _make_namespace(connection: _socket.socket, id_map: IdMap) -> None:
+    """Send a user namespace with this full id map, or why there is none."""
     made: list[int] = []
-
-    def make() -> None:
-        id_map = idmap.from_data(documents.parse_json(wanted), "it")
-        assert id_map is not None
-        made.append(namespace.make_full(id_map))
-
-    report, _ = outcome.told(make)
+    report, _ = outcome.told(lambda: made.append(namespace.make_full(id_map)))
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", descriptor)) for descriptor in made]
     with suppress(BrokenPipeError):  # the session has ended
         connection.sendmsg([report], rights)
@@ -123,7 +118,7 @@ def _act(listener: int, call: Notification, action: Action) -> None:
         pass
     finally:
         try:
-            syscalls.seccomp_respond(listener, call.ident, answer if isinstance(answer, int) else None)
+            unotify.respond(listener, call.ident, answer if isinstance(answer, int) else None)
             if callable(answer):
                 os.close(listener)
                 answer()

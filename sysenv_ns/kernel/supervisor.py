@@ -14,7 +14,7 @@ import errno
 import os
 import struct
 
-from sysenv_ns import TYPE_CHECKING, documents
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import NoneType
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children, outcome
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from sysenv_ns.kernel.answers import Calls
 
 _ANSWER = 1 << 16  # bytes, more than any has
+_MAKE_NAMESPACE = b"user namespace"  # the only message without a descriptor
 _ENDED = "the system call supervisor has ended"
 
 
 class Supervisor:
     """The process, waiting for the listener of a filter; without one it ends together with this object's process."""
 
-    def __init__(self, calls: Calls, duties: Duties = NOTHING_ELSE) -> None:
-        """It answers these calls."""
+    def __init__(self, id_map: IdMap, calls: Calls, duties: Duties = NOTHING_ELSE) -> None:
+        """It answers these calls, in a user namespace with this id map."""
+        self._makes_namespace = id_map.kind == "full"
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
         def serve() -> None:
@@ -41,7 +43,7 @@ class Supervisor:
                 theirs.send(duties.look())
             from sysenv_ns.kernel import supervision  # in its process, while this one goes on
 
-            supervision.serve(theirs, calls, duties)
+            supervision.serve(theirs, id_map, calls, duties)
 
         self._looks = duties.look is not None
         self._starter = children.start_detached(serve)
@@ -75,15 +77,21 @@ class Supervisor:
         self.wait()
         return SysenvError(f"{_ENDED}: {reason(why)}" if why else _ENDED, "try again")
 
-    def make_namespace(self, id_map: IdMap) -> None:
-        """Let it make a user namespace with this full id map, and do not wait for that. Raises SysenvError."""
-        try:
-            self._socket.send(documents.json_of(id_map, documents.as_data).encode())
-        except OSError as error:
-            raise self._ended(error) from error
+    def make_namespace(self) -> None:
+        """Let it make the user namespace of a session that starts; one with the single id map makes it itself.
 
-    def made_namespace(self) -> int:
-        """Its descriptor. Raises SysenvError, OSError: why it could not be made."""
+        It takes as long as all mounts together, and is not waited for. Raises SysenvError.
+        """
+        if self._makes_namespace:
+            try:
+                self._socket.send(_MAKE_NAMESPACE)
+            except OSError as error:
+                raise self._ended(error) from error
+
+    def made_namespace(self) -> int | None:
+        """The descriptor of that namespace, if any. Raises SysenvError, OSError: why it could not be made."""
+        if not self._makes_namespace:
+            return None
         self.looked()
         report, ancillary, _, _ = self._socket.recvmsg(_ANSWER, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         if not report:

@@ -10,10 +10,8 @@ import ctypes
 import errno
 import fcntl
 import os
-import struct
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,26 +78,11 @@ SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
 
-# ptrace(2)
-PTRACE_CONT = 7
-PTRACE_SEIZE = 0x4206
-PTRACE_LISTEN = 0x4208
-PTRACE_EVENT_STOP = 128
-
 # ioctl_ficlone(2)
 _FICLONE = 0x40049409
 
 # sendfile(2)
 _CHUNK = 1 << 24  # bytes
-
-# capset(2)
-_LINUX_CAPABILITY_VERSION_3 = 0x20080522
-
-# seccomp_unotify(2); the one for ID_VALID has the direction that all architectures accept (linux/seccomp.h)
-SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
-SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
-SECCOMP_IOCTL_NOTIF_ID_VALID = 0x80082102
-SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1
 
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
@@ -107,13 +90,10 @@ _NR_FSOPEN = 430
 _NR_FSCONFIG = 431
 _NR_FSMOUNT = 432
 _NR_OPENAT2 = 437
-_NR_PIDFD_GETFD = 438
 _NR_MOUNT_SETATTR = 442
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-_libc.process_vm_readv.restype = ctypes.c_ssize_t
-_libc.ptrace.restype = ctypes.c_long
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
 
 
 class _MountAttr(ctypes.Structure):
@@ -125,10 +105,6 @@ class _MountAttr(ctypes.Structure):
     ]
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
-
-
 class _SockFprog(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
@@ -137,47 +113,44 @@ class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
-def _check(result: int, path: str | None = None, path2: str | None = None) -> int:
+def checked(result: int, path: str | None = None, path2: str | None = None) -> int:
+    """The result of a function of the C library. Raises OSError for one below 0."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path, None, path2)
     return result
 
 
-def _syscall(number: int, *arguments: object, path: str | None = None, path2: str | None = None) -> int:
+def syscall(number: int, *arguments: object, path: str | None = None, path2: str | None = None) -> int:
+    """syscall(2): a call by its number."""
     # Variadic C functions get no conversion from a prototype: widen integers so that no upper half is garbage.
     words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    return _check(int(_libc.syscall(ctypes.c_long(number), *words)), path, path2)
+    return checked(int(libc.syscall(ctypes.c_long(number), *words)), path, path2)
 
 
 def unshare(flags: int) -> None:
     """unshare(2): leave the namespaces named by CLONE_* flags for new ones."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    checked(libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def setns(fd: int, flags: int) -> None:
     """setns(2): enter namespaces; with a pidfd several at once (Linux 5.8)."""
-    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
-
-
-def pidfd_getfd(pidfd: int, number: int) -> int:
-    """pidfd_getfd(2): a duplicate of another process's descriptor (Linux 5.6)."""
-    return _syscall(_NR_PIDFD_GETFD, pidfd, number, 0)
+    checked(libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
 
 
 def set_propagation(target: str, flags: int) -> None:
     """mount(2) with only propagation flags, for example MS_REC | MS_SLAVE."""
-    _check(_libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
+    checked(libc.mount(None, os.fsencode(target), None, ctypes.c_ulong(flags), None), target)
 
 
 def umount(target: str, flags: int) -> None:
     """umount2(2)."""
-    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
+    checked(libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root, put_old)
+    checked(libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root, put_old)
 
 
 def prctl(option: int, argument: int | str) -> None:
@@ -187,25 +160,25 @@ def prctl(option: int, argument: int | str) -> None:
         return
     value = argument.encode() if isinstance(argument, str) else ctypes.c_ulong(argument)
     rest = [ctypes.c_ulong(0)] * 3  # some options want the unused ones to be 0
-    _check(_libc.prctl(ctypes.c_int(option), value, *rest), "prctl")
+    checked(libc.prctl(ctypes.c_int(option), value, *rest), "prctl")
 
 
 def syncfs(fd: int) -> None:
     """syncfs(2): write out the whole file system that `fd` lies on."""
-    _check(_libc.syncfs(ctypes.c_int(fd)), f"descriptor {fd}")
+    checked(libc.syncfs(ctypes.c_int(fd)), f"descriptor {fd}")
 
 
 def exchange(one: str, other: str) -> None:
     """Swap what two paths of one file system name, at once: renameat2(2), RENAME_EXCHANGE."""
     encoded = os.fsencode(one), os.fsencode(other)
-    _check(_libc.renameat2(AT_FDCWD, encoded[0], AT_FDCWD, encoded[1], _RENAME_EXCHANGE), one, other)
+    checked(libc.renameat2(AT_FDCWD, encoded[0], AT_FDCWD, encoded[1], _RENAME_EXCHANGE), one, other)
 
 
 def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -> int:
     """open_tree(2) (Linux 5.2): with `clone` a detached bind mount of `path`, where an automount stays untriggered."""
     flags = OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
     flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
-    return _syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
+    return syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
 
 
 def clone_mount(directory: int, path: str, recursive: bool = False) -> int:
@@ -214,7 +187,7 @@ def clone_mount(directory: int, path: str, recursive: bool = False) -> int:
     `path` is only for the error message.
     """
     flags = OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    return _syscall(_NR_OPEN_TREE, directory, b"", flags, path=path)
+    return syscall(_NR_OPEN_TREE, directory, b"", flags, path=path)
 
 
 def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
@@ -223,7 +196,7 @@ def move_mount(mount_fd: int, target_fd: int, target: str) -> None:
     `target` is only for the error message.
     """
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    _syscall(_NR_MOVE_MOUNT, mount_fd, b"", target_fd, b"", flags, path=target)
+    syscall(_NR_MOVE_MOUNT, mount_fd, b"", target_fd, b"", flags, path=target)
 
 
 def mount_setattr_readonly(mount_fd: int, path: str) -> None:
@@ -249,57 +222,24 @@ def mount_setattr_idmapped(mount_fd: int, path: str, user_namespace: int, attrib
 
 def _mount_setattr(mount_fd: int, path: str, flags: int, attributes: _MountAttr) -> None:
     size = ctypes.sizeof(attributes)
-    _syscall(_NR_MOUNT_SETATTR, mount_fd, b"", AT_EMPTY_PATH | flags, ctypes.byref(attributes), size, path=path)
+    syscall(_NR_MOUNT_SETATTR, mount_fd, b"", AT_EMPTY_PATH | flags, ctypes.byref(attributes), size, path=path)
 
 
 def inotify_init() -> int:
     """inotify_init1(2): a queue of events, for `inotify_add_watch`."""
-    return _check(int(_libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))), "inotify")
+    return checked(int(libc.inotify_init1(ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))), "inotify")
 
 
 def inotify_add_watch(descriptor: int, path: str, events: int) -> int:
     """inotify_add_watch(2): the number that events of this file, or in this directory, have."""
-    watch = _libc.inotify_add_watch(ctypes.c_int(descriptor), os.fsencode(path), ctypes.c_uint32(events))
-    return _check(int(watch), path)
+    watch = libc.inotify_add_watch(ctypes.c_int(descriptor), os.fsencode(path), ctypes.c_uint32(events))
+    return checked(int(watch), path)
 
 
 def openat2(dir_fd: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2) (Linux 5.6)."""
     how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve)
-    return _syscall(_NR_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
-
-
-def process_vm_readv(pid: int, address: int, length: int) -> bytes:
-    """process_vm_readv(2): up to `length` bytes of another process's memory, fewer where it ends. EFAULT for none."""
-    buffer = ctypes.create_string_buffer(length)
-    local = _IoVec(ctypes.addressof(buffer), length)
-    # One element a page: the call does not split one.
-    page = os.sysconf("SC_PAGE_SIZE")
-    starts = [address, *range((address // page + 1) * page, address + length, page)]
-    remote = (_IoVec * len(starts))(
-        *(_IoVec(start, end - start) for start, end in zip(starts, [*starts[1:], address + length], strict=True))
-    )
-    count = _libc.process_vm_readv(
-        ctypes.c_int(pid),
-        ctypes.byref(local),
-        ctypes.c_ulong(1),
-        remote,
-        ctypes.c_ulong(len(starts)),
-        ctypes.c_ulong(0),
-    )
-    return buffer.raw[: _check(int(count), f"memory of process {pid}")]
-
-
-def ptrace(request: int, pid: int, data: int = 0) -> None:
-    """ptrace(2), without an address."""
-    _check(int(_libc.ptrace(ctypes.c_long(request), ctypes.c_int(pid), None, ctypes.c_void_p(data))), f"process {pid}")
-
-
-def capset(capabilities: int) -> None:
-    """capset(2): have these capabilities (a mask) effective and permitted, and none inheritable."""
-    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
-    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)), "capset")
+    return syscall(_NR_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
 
 
 def seccomp_set_filter(number: int, program: bytes, flags: int) -> int:
@@ -309,41 +249,7 @@ def seccomp_set_filter(number: int, program: bytes, flags: int) -> int:
     when a filter of this process has a listener already.
     """
     fprog = _SockFprog(len(program) // 8, program)
-    return _syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog), path="seccomp")
-
-
-@dataclass(frozen=True)
-class Notification:
-    """A system call that waits for its answer: struct seccomp_notif of seccomp_unotify(2)."""
-
-    ident: int
-    thread: int
-    architecture: int
-    number: int
-    arguments: tuple[int, ...]
-
-
-_NOTIFICATION = struct.Struct("=QII iIQ 6Q")
-_RESPONSE = struct.Struct("=Qqi I")
-
-
-def seccomp_receive(listener: int) -> Notification:
-    """The next system call that waits at a listener (Linux 5.0); ENOENT when its thread has been killed meanwhile."""
-    buffer = bytearray(_NOTIFICATION.size)
-    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, buffer)
-    ident, thread, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
-    return Notification(ident, thread, architecture, number, tuple(arguments))
-
-
-def seccomp_check(listener: int, ident: int) -> None:
-    """ENOENT unless the system call still waits: then its thread id has not been used again."""
-    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, struct.pack("=Q", ident))
-
-
-def seccomp_respond(listener: int, ident: int, error: int | None) -> None:
-    """End a waiting system call with success (0) or an errno, or let the kernel carry it out (None; Linux 5.5)."""
-    flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE if error is None else 0
-    fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, _RESPONSE.pack(ident, 0, -(error or 0), flags))
+    return syscall(number, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog), path="seccomp")
 
 
 def copy_data(source: int, target: int) -> None:
@@ -373,7 +279,7 @@ class FilesystemContext:
 
     def __init__(self, fstype: str) -> None:
         self._fstype = fstype
-        self._fd = _syscall(_NR_FSOPEN, fstype.encode(), FSOPEN_CLOEXEC, path=fstype)
+        self._fd = syscall(_NR_FSOPEN, fstype.encode(), FSOPEN_CLOEXEC, path=fstype)
 
     def __enter__(self) -> FilesystemContext:
         return self
@@ -396,11 +302,11 @@ class FilesystemContext:
     def mount(self) -> int:
         """Create the file system and return a detached mount of it."""
         self._configure(FSCONFIG_CMD_CREATE, None, None, 0)
-        return self._logged(lambda: _syscall(_NR_FSMOUNT, self._fd, FSMOUNT_CLOEXEC, 0, path=self._fstype))
+        return self._logged(lambda: syscall(_NR_FSMOUNT, self._fd, FSMOUNT_CLOEXEC, 0, path=self._fstype))
 
     def _configure(self, command: int, key: bytes | None, value: bytes | None, aux: int) -> None:
         name = key.decode() if key else self._fstype
-        self._logged(lambda: _syscall(_NR_FSCONFIG, self._fd, command, key, value, aux, path=name))
+        self._logged(lambda: syscall(_NR_FSCONFIG, self._fd, command, key, value, aux, path=name))
 
     def _logged(self, call: Callable[[], int]) -> int:
         try:

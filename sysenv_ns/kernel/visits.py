@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from sysenv_ns.kernel import children, syscalls
+from sysenv_ns.kernel import children, syscalls, unotify
 from sysenv_ns.records import dataclass
 
 NAME = "sysenv-ns-host"  # of the device node that is asked for, with the socket in place of a directory
@@ -61,7 +61,7 @@ def accept(
     own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
     if not may_call(Standing.of(proc), Standing.of(own), mounts):
         return errno.EPERM
-    descriptor = syscalls.pidfd_getfd(pidfd, number)
+    descriptor = unotify.pidfd_getfd(pidfd, number)
     still_waits()  # so all of this was the caller's, who can change nothing of itself meanwhile
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return errno.ENOTSOCK

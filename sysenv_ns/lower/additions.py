@@ -6,7 +6,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import reader
-from sysenv_ns.host.records import COPY, DIRECTORY, Addition, Record
+from sysenv_ns.host.base_files import COPY, DIRECTORY, Addition, Record
 from sysenv_ns.lower import mirror
 from sysenv_ns.paths import Path
 

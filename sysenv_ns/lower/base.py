@@ -4,7 +4,7 @@
         lock
         own-record.json         the id map; earlier versions have none, and delete what does not begin with "own-"
         own-DIGEST/           what every environment has on top of the host's files (standins.additions)
-        top-4/ etc-7/ stubs-3/   one directory per layer of layout.layers; a newer number replaces an older one
+        top-4/ etc-7/ stubs-3/   one directory per layer of layout.layer_plans; a newer number replaces an older one
             tree/             the layer, shaped like /
             usr.json, usr.index.json    for each of its trees, see books.py
 
@@ -26,8 +26,8 @@ from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.locks import file_lock
 from sysenv_ns.host import layout, signs, standins
+from sysenv_ns.host.base_files import Addition, Data
 from sysenv_ns.host.layout import Host, LayerPlan
-from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel import idmap, remedies
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import books, places
@@ -89,7 +89,7 @@ class Base:
         Missing or stale ones are built first, with progress; not while a package manager of the host
         is working. What was just `seen` to be as on the host is not looked at again. Raises SysenvError.
         """
-        plans, added = layout.layers(host), additions(self._id_map, host)
+        plans, added = layout.layer_plans(host), additions(self._id_map, host)
         with self._lock() as lock:
             watching = True
             while (found := self._found(plans, added, watching, seen)) is None:
@@ -107,12 +107,12 @@ class Base:
         """Compare every file with the host, and mirror again what differs. Raises SysenvError."""
         _await_package_managers(reporter)
         with self._lock() as lock:
-            return self._update(lock, layout.layers(host), additions(self._id_map, host), reporter, thorough=True)
+            return self._update(lock, layout.layer_plans(host), additions(self._id_map, host), reporter, thorough=True)
 
     def holds(self, host: Host) -> bool:
         """Whether all layers exist and match this host: a start checks this first."""
         with self._lock():
-            return self._found(layout.layers(host), additions(self._id_map, host), watching=True) is not None
+            return self._found(layout.layer_plans(host), additions(self._id_map, host), watching=True) is not None
 
     @contextmanager
     def _lock(self) -> Iterator[int]:

@@ -12,7 +12,7 @@ import os
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.files import copies, reader
-from sysenv_ns.host.records import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
+from sysenv_ns.host.base_files import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 from sysenv_ns.kernel import children, syscalls
 
 if TYPE_CHECKING:

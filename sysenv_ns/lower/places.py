@@ -6,8 +6,8 @@ import os
 import zlib
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.host.layout import LayerPlan
-from sysenv_ns.host.records import Addition
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import removal
 from sysenv_ns.files.replacement import write_json
+from sysenv_ns.host.base_files import Addition, Data
 from sysenv_ns.host.layout import LayerPlan
-from sysenv_ns.host.records import Addition, Data
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import additions, builder, places, upkeep
 from sysenv_ns.lower.upkeep import Job, Refreshed

@@ -16,9 +16,9 @@ from pathlib import Path
 from sysenv_ns import policy
 from sysenv_ns.environment import transaction
 from sysenv_ns.host import layout, refresh, roots
+from sysenv_ns.host.base_files import ATTRIBUTES, Data
 from sysenv_ns.host.index import Again, Index, holder
 from sysenv_ns.host.layout import LayerPlan, Tree
-from sysenv_ns.host.records import ATTRIBUTES, Data
 from sysenv_ns.host.signs import Signature, of_packages
 from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.kernel.idmap import IdMap

@@ -21,11 +21,11 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files.upper import Upper
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors
-from sysenv_ns.manifest import plans, selection, state, sync
+from sysenv_ns.manifest import inspection, plans, selection
 from sysenv_ns.manifest.document import AddedFile, Manifest, is_key, split
+from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.manifest.plans import Record
 from sysenv_ns.manifest.selection import MADE_BY_PACKAGES, Left
-from sysenv_ns.manifest.state import InstalledState
 from sysenv_ns.packages import dpkg
 from sysenv_ns.text import quoted
 
@@ -57,10 +57,10 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
     found = difference.find(store, name)
     with store.reading().lock(name):
         environment = store.load(name)
-        record = plans.decode(state.record_of(environment))
+        record = inspection.record_of(environment)
         remembered = record.manifest if record else Manifest()
-        now = state.read(store, environment, remembered.placed, remembered.keys)
-        sync.require_dpkg(now.own)
+        now = inspection.read(store, environment, remembered.placed, remembered.keys)
+        now.own.require_dpkg()
         files, left = _files(environment, found, now, record)
     packages, versions = _packages(now, found.packages, remembered, exact)
     debconf, unanswered = _debconf(now, remembered)
@@ -68,7 +68,7 @@ def freeze(store: Store, name: str, exact: bool) -> FrozenManifest:
     keys, secret = _keys(now)
     manifest = Manifest(
         name=name,
-        release=sync.release(),
+        release=inspection.release(),
         architecture=now.host.architecture if exact or any(":" in entry for entry in packages) else "",
         architectures=tuple(a for a in now.own.architectures if a not in now.host.architectures),
         packages=packages,
@@ -173,9 +173,9 @@ def _files(
         *now.own.sources,
         *now.host.sources,
         *_known_keys(now),
-        state.RECORD,
+        inspection.RECORD,
         policy.VARIABLES_INSIDE,
-        os.path.dirname(state.RECORD),
+        os.path.dirname(inspection.RECORD),
     }
     packages = {change.name for change in found.packages}
     scripts = [c for c in found.changes if c.path.startswith(f"{dpkg.INFO}/") and c.path.endswith(_SCRIPTS)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from sysenv_ns import decoding, documents
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.manifest import parser, writer
 from sysenv_ns.manifest.document import AddedFile, Manifest, digest, split
-from sysenv_ns.manifest.state import InstalledState
+from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.packages.dpkg import Package
 
 Kind = Literal[
@@ -268,12 +268,6 @@ def check_system(manifest: Manifest, release: str, architecture: str, force: boo
                 f"this sysenv.toml is for {what} {wanted}, this system is {here or 'another one'}",
                 "--force uses it anyway: packages may be missing, or have other versions",
             )
-
-
-def release_of(fields: Mapping[str, str]) -> str:
-    """The release in the form of a manifest, from the fields of os-release(5): debian/bookworm."""
-    version = fields.get("VERSION_CODENAME") or fields.get("VERSION_ID", "")
-    return "/".join(part for part in (fields.get("ID", "linux"), version) if part)
 
 
 def default_name(directory: str) -> str:

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sysenv_ns import lifecycle
-from sysenv_ns.environment import ephemeral
+from sysenv_ns.environment import ephemeral, termination
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_INTERRUPTED, SysenvError, located
-from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import remedies
-from sysenv_ns.manifest import parser, plans, state, steps, trial
+from sysenv_ns.manifest import inspection, parser, plans, steps, trial
 from sysenv_ns.manifest.document import AddedFile, Manifest
+from sysenv_ns.manifest.installed import InstalledState
 from sysenv_ns.manifest.plans import Action, Record
-from sysenv_ns.manifest.state import InstalledState
 from sysenv_ns.manifest.steps import Put, Step
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.text import quoted
@@ -57,7 +56,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class _Inspection:
+class _Differences:
     """The present state of an environment, and its differences."""
 
     state: InstalledState
@@ -103,31 +102,19 @@ def _require_consent(result: SyncResult, asking: Asking) -> None:
         raise SysenvError(f"{result.name} was not changed", "answer yes, or give --yes")
 
 
-def release() -> str:
-    """The release of this system, in the form of a manifest."""
-    fields = host_release.fields()
-    return plans.release_of(fields) if fields else ""
-
-
 def _check_system(manifest: Manifest, force: bool) -> None:
-    host = state.of_host(single=False).host
-    require_dpkg(host)
-    plans.check_system(manifest, release(), host.architecture, force)
+    host = inspection.of_host(single=False).host
+    host.require_dpkg()
+    plans.check_system(manifest, inspection.release(), host.architecture, force)
 
 
-def require_dpkg(host: state.Side) -> None:
-    """Raise SysenvError on a system with another package manager."""
-    if not host.packages:
-        raise SysenvError("freeze and sync work with dpkg and apt only", "this system has neither")
-
-
-def _new(manifest: Manifest) -> _Inspection:
-    found = state.of_host(single=False)
+def _new(manifest: Manifest) -> _Differences:
+    found = inspection.of_host(single=False)
     actions = (Action("pull", manifest.base),) if manifest.base else plans.make(manifest, found, None)
-    return _Inspection(found, None, actions)
+    return _Differences(found, None, actions)
 
 
-def _look(store: Store, name: str, manifest: Manifest, pulled: bool = False) -> _Inspection:
+def _look(store: Store, name: str, manifest: Manifest, pulled: bool = False) -> _Differences:
     """`pulled`: it has just been, and was not made to match anything yet."""
     environment = store.load(name)
     ephemeral.refuse(environment, "a sync")
@@ -136,15 +123,15 @@ def _look(store: Store, name: str, manifest: Manifest, pulled: bool = False) -> 
         return _found(store, store.load(name), manifest, pulled)
 
 
-def _found(store: Store, environment: Environment, manifest: Manifest, pulled: bool) -> _Inspection:
-    record = None if pulled else plans.decode(state.record_of(environment))
+def _found(store: Store, environment: Environment, manifest: Manifest, pulled: bool) -> _Differences:
+    record = None if pulled else inspection.record_of(environment)
     paths = [*manifest.placed, *(record.manifest.placed if record else ())]
     keys = [*manifest.keys, *(record.manifest.keys if record else ())]
-    found = state.read(store, environment, paths, keys)
+    found = inspection.read(store, environment, paths, keys)
     if pulled:
         record = plans.pulled(manifest.base, found)
     plans.check_base(environment.name, manifest, record)
-    return _Inspection(found, record, plans.make(manifest, found, record))
+    return _Differences(found, record, plans.make(manifest, found, record))
 
 
 def _apply(
@@ -163,18 +150,20 @@ def _apply(
         with trial.begun(store, agreed.name) as begun:
             if now.actions:
                 trial.carry_out(begun, _steps(begun.copy, manifest, now, Path(agreed.file)), reporter)
-            ended = trial.end(store, begun.copy)
-            after = state.read(store, begun.copy, manifest.placed, manifest.keys)
+            ended = termination.end(begun.copy)
+            after = inspection.read(store, begun.copy, manifest.placed, manifest.keys)
             base = now.record.base if now.record and manifest.base else None
             known = plans.remaining(manifest, after, base)
             _check_packages(known, manifest)
             content = plans.encode(agreed.file, manifest, (action.ident for action in known), base)
             trial.carry_out(
-                begun, [Put(state.RECORD, AddedFile(content), "the record of what this environment matches")], reporter
+                begun,
+                [Put(inspection.RECORD, AddedFile(content), "the record of what this environment matches")],
+                reporter,
             )
             trial.keep(begun, ending)
     notes = [f"{action.kind} {quoted(action.subject)}: packages or scripts made it differ again" for action in known]
-    return (*notes, *(f"ended a process that was left running: {quoted(command)}" for command in ended))
+    return (*notes, *(f"ended a process that was left running: {quoted(process.command)}" for process in ended))
 
 
 def _check_packages(left: Sequence[Action], manifest: Manifest) -> None:
@@ -187,7 +176,7 @@ def _check_packages(left: Sequence[Action], manifest: Manifest) -> None:
         )
 
 
-def _steps(copy: Environment, manifest: Manifest, found: _Inspection, file: Path) -> list[Step]:
+def _steps(copy: Environment, manifest: Manifest, found: _Differences, file: Path) -> list[Step]:
     actions = [_restored(action, manifest, copy) for action in found.actions]
     owners = {
         action.subject: owner
@@ -202,7 +191,7 @@ def _restored(action: Action, manifest: Manifest, copy: Environment) -> Action:
     """Files that the manifest no longer adds become as on the host."""
     if action.kind != "file" or action.subject in manifest.placed:
         return action
-    found = state.host_file(action.subject, copy.id_map)
+    found = inspection.host_file(action.subject, copy.id_map)
     if found is None:
         return action
     file, (uid, gid) = found

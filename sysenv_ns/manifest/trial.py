@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType
 
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
-from sysenv_ns.environment import config, directory, history, layers, rest, running, transaction, uppers
+from sysenv_ns.environment import config, directory, history, layers, rest, running, termination, transaction, uppers
 from sysenv_ns.environment.description import Environment, new_ident, read_description, write_description
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
@@ -24,7 +23,6 @@ from sysenv_ns.manifest import steps
 from sysenv_ns.manifest.steps import Step
 from sysenv_ns.reporter import Reporter
 
-_PATIENCE = 10.0  # seconds that the kernel may take to end killed processes
 _STDERR = 2
 
 
@@ -51,7 +49,7 @@ def begun(store: Store, name: str) -> Iterator[Trial]:
                 shutil.copy2(environment.path / directory.CONFIG, staging / directory.CONFIG)
             yield Trial(store, environment, copy)
         finally:
-            _end_all(store, copy)
+            _end_all(copy)
 
 
 def _title(name: str) -> str:
@@ -74,7 +72,7 @@ def _end_others(store: Store, name: str) -> None:
     for path in transaction.left(store.trash, _title(name)):
         with contextlib.suppress(SysenvError):  # it had hardly begun
             copy = read_description(path, name, store.path)
-            _end_all(store, copy)
+            _end_all(copy)
             transaction.discard([path], copy.id_map)
 
 
@@ -87,24 +85,11 @@ def end_left(store: Store) -> None:
                 _end_others(store, title.removeprefix(transaction.TRIAL))
 
 
-def _end_all(store: Store, copy: Environment) -> None:
+def _end_all(copy: Environment) -> None:
     # What lives on keeps the trial in the trash; it says nothing about whether the command has worked.
     with contextlib.suppress(OSError, SysenvError):
-        end(store, copy)
+        termination.end(copy)
         running.lives(copy)  # waits for what is ending
-
-
-def end(store: Store, copy: Environment) -> list[str]:
-    """Kill what still runs in a trial; returns the command lines. Raises SysenvError."""
-    ended: dict[int, str] = {}
-    deadline = time.monotonic() + _PATIENCE
-    while processes := running.processes(copy):
-        if time.monotonic() > deadline:
-            raise SysenvError(f"process {processes[0].pid} does not end", "look at it with ps -o stat,wchan")
-        ended |= {process.pid: process.command for process in processes}
-        running.send(copy, [process.pid for process in processes], signal.SIGKILL)
-        time.sleep(0.02)
-    return list(ended.values())
 
 
 def carry_out(trial: Trial, wanted: Sequence[Step], reporter: Reporter) -> None:

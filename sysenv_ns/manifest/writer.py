@@ -49,7 +49,7 @@ def _table(name: str, values: Mapping[str, str]) -> Iterator[str]:
     if values:
         yield f"[{name}]\n"
     for key, value in values.items():
-        yield f"{key if _BARE.fullmatch(key) else quoted(key)} = {value}\n"
+        yield f"{key if _BARE.fullmatch(key) else basic_string(key)} = {value}\n"
 
 
 def _repository(text: str | None) -> str:
@@ -69,7 +69,7 @@ def _files(files: Mapping[str, AddedFile]) -> Iterator[str]:
     yield "".join(_table("files", texts))
     for path, found in fields.items():
         if path not in texts:
-            yield "".join(_table(f"files.{quoted(path)}", found))
+            yield "".join(_table(f"files.{basic_string(path)}", found))
 
 
 def _fields(file: AddedFile) -> dict[str, str]:
@@ -114,14 +114,14 @@ def _base64(content: bytes) -> str:
 def string(text: str) -> str:
     """A TOML string: over several lines, literally if that is possible."""
     if "\n" not in text:
-        return quoted(text)
+        return basic_string(text)
     if "'''" in text or text.endswith("'") or visible(text) != text:
         return '"""\n' + "\n".join(map(_escaped, text.split("\n"))) + '"""'
     return f"'''\n{text}'''"
 
 
-def quoted(text: str) -> str:
-    """A TOML string on one line, also valid as a key."""
+def basic_string(text: str) -> str:
+    """A TOML string on one line (toml.io, "basic strings"), also valid as a key."""
     return f'"{_escaped(text)}"'
 
 

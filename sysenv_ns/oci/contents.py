@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sysenv_ns import policy
 from sysenv_ns.files import marks
 from sysenv_ns.host import layout, services
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel.mountinfo import is_below
 
 # machine-id(5): an image has an empty file, so that the next start makes an id. The others whoever runs it mounts over.

@@ -51,7 +51,7 @@ def measure(store: Store, environment: Environment) -> Drift:
         return Drift(known=not origin.has_databases(environment))
     if origin.is_current(known.packages) and origin.is_current(known.accounts):
         return Drift()
-    old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
+    old = Old.of(store, known)
     try:
         files, unmerged = _files(old, environment), _unmerged(old, environment)
         if not origin.has_packages(environment):
@@ -74,8 +74,7 @@ def glance(store: Store, environment: Environment) -> Drift:
     known = origin.read(environment.path)
     if known is None or origin.is_current(known.packages):
         return Drift()
-    path = origin.path_of(store, known.packages)
-    old = Old(path, path)
+    old = Old.of(store, known)
     try:
         if (unmerged := _unmerged(old, environment)) or not origin.has_packages(environment):
             return Drift(unmerged=unmerged)
@@ -90,10 +89,7 @@ def glance(store: Store, environment: Environment) -> Drift:
 def unmerged(store: Store, environment: Environment) -> tuple[str, ...]:
     """The databases of other package managers that both sides have changed. Raises OSError."""
     known = origin.read(environment.path)
-    if known is None:
-        return ()
-    path = origin.path_of(store, known.packages)
-    return _unmerged(Old(path, path), environment)
+    return () if known is None else _unmerged(Old.of(store, known), environment)
 
 
 def notice(store: Store, environment: Environment) -> str | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import cached_property, suppress
 from sysenv_ns.files.reader import Root
 from sysenv_ns.packages import origin
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
+
+if TYPE_CHECKING:
+    from sysenv_ns.environment.store import Store
+    from sysenv_ns.packages.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,11 @@ class Old:
 
     packages: Path
     accounts: Path
+
+    @classmethod
+    def of(cls, store: Store, known: Origin) -> Old:
+        """What it was for an environment of this origin."""
+        return cls(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
 
     def read(self, path: str) -> bytes | None:
         """A file as it was; None when there was none."""

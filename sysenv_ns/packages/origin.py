@@ -314,22 +314,15 @@ def _take(target: Path) -> None:
     _store(target, SIGNATURES, documents.json_of(signs.of_packages()).encode(), 0o644)
     status = content(STATUS) or b""
     _store(target, STATUS, status, 0o644)
-    names = sorted(_names(_ALTERNATIVES))
+    names = sorted(reader.names(_ALTERNATIVES))
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
     for path in (RELEASE, *_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):
         if (data := content(path)) is not None:
             _store(target, path, data, 0o644 if os.stat(path).st_mode & stat.S_IROTH else 0o600)
     with open(f"{target}{CHECKSUMS}", "wb") as stream:
-        for name in _names(_INFO):
+        for name in reader.names(_INFO):
             if name.endswith(".md5sums"):
                 stream.write(content(f"{_INFO}/{name}") or b"")
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 def _store(target: Path, path: str, data: bytes, mode: int) -> None:

@@ -41,12 +41,12 @@ def run(context: Context, arguments: tuple[str, ...]) -> None:
 
     Only programs that run as you can; `host-commands = false` in config.toml forbids it to them too.
     """
-    from sysenv_ns.outside import client as outside
+    from sysenv_ns.host_commands import client
 
     is_before_a_command()
     if not (os.environ.get("SYSENV_NS") or running.inside()):
-        outside.become(arguments)
-    raise click.exceptions.Exit(outside.end_as(outside.run(arguments, context.reporter)))
+        client.become(arguments)
+    raise click.exceptions.Exit(client.end_as(client.run(arguments, context.reporter)))
 
 
 @command.command("prepare")

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from sysenv_ns import leavings
+from sysenv_ns import root_files
 from sysenv_ns.console import show_json
 from sysenv_ns.notices import notice
 from sysenv_ns.text import count, quoted
@@ -28,7 +28,7 @@ def command(context: Context, paths: tuple[str, ...], as_json: bool) -> None:
     """
     refuse_inside("reclaim files")
     places = [os.path.abspath(path) for path in paths]
-    done = leavings.reclaim(context.store.named, places)
+    done = root_files.reclaim(context.store.named, places)
     if as_json:
         show_json({"paths": places, "files": done})
     notice(f"made {count(done, 'file')} yours" if done else f"nothing to reclaim in {', '.join(map(quoted, places))}")

@@ -9,7 +9,7 @@ import click
 
 from sysenv_ns import status
 from sysenv_ns.console import show_json, show_lines
-from sysenv_ns.environment.running import Process
+from sysenv_ns.kernel.processes import Process
 from sysenv_ns.listing import state
 from sysenv_ns.packages.drift import Drift
 from sysenv_ns.status import Status

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +9,7 @@ import click
 
 from sysenv_ns import status, units
 from sysenv_ns.console import show_json
-from sysenv_ns.environment import running
-from sysenv_ns.environment.running import Process
+from sysenv_ns.environment import termination
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.notices import notice
@@ -20,8 +17,6 @@ from sysenv_ns.text import line, quoted
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, examples
 from sysenv_ns.verbs.status import process_line
-
-_KILL_PATIENCE = 5.0  # seconds that the kernel may take to end a killed process
 
 
 @click.command(
@@ -59,7 +54,7 @@ def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     stopped = stop_services(store, name) if grace else []
     for service in stopped:
         notice(f"stopped {quoted(service)}")
-    ended = stop(store, name, grace)
+    ended = termination.end(store.load(name), grace)
     for process in ended:
         notice(f"ended {process_line(process)}")
     if not ended and not stopped:
@@ -79,29 +74,3 @@ def stop_services(store: Store, name: str) -> list[str]:
     if running_ones and (said := units.stop(environment)):
         notice(f"not all services have stopped by themselves: {line(said)}")
     return running_ones
-
-
-def stop(store: Store, name: str, grace: float) -> list[Process]:
-    """End all processes of an environment, by SIGTERM and after `grace` seconds by SIGKILL; returns those it ended.
-
-    Raises SysenvError if one cannot be ended.
-    """
-    environment = store.load(name)
-    environment.require_root()
-    ended: dict[int, Process] = {}
-    deadline = time.monotonic() + grace
-    signalled: set[int] = set()
-    while processes := running.processes(environment):
-        ended |= {process.pid: process for process in processes}
-        late = time.monotonic() > deadline
-        if time.monotonic() > deadline + _KILL_PATIENCE:
-            left = ", ".join(str(process.pid) for process in processes)
-            raise SysenvError(f"these processes of {name} do not end: {left}", "look at them with ps -o stat,wchan")
-        pids = {process.pid for process in processes}
-        if late:
-            running.send(environment, pids, signal.SIGKILL)
-        elif new := pids - signalled:
-            running.send(environment, new, signal.SIGTERM, signal.SIGCONT)  # a stopped one would not see the first
-            signalled |= new
-        time.sleep(0.02)
-    return list(ended.values())

@@ -15,7 +15,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import check_name
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.mountinfo import is_below
-from sysenv_ns.manifest import location, parser, plans, state, sync
+from sysenv_ns.manifest import inspection, location, parser, sync
 from sysenv_ns.manifest.document import AddedFile
 from sysenv_ns.manifest.plans import Action
 from sysenv_ns.manifest.selection import TEXT_LIMIT, is_text
@@ -186,7 +186,7 @@ def environment_here(context: Context, new: New) -> str:
     name = location.name_of(manifest, file)
     if not context.store.exists(name):
         return run(context, name, file, new)
-    record = plans.decode(state.record_of(context.store.load(name)))
+    record = inspection.record_of(context.store.load(name))
     if record is None or record.file != str(file):
         other = f", but from {record.file}" if record else ""
         raise SysenvError(

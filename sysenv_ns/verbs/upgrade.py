@@ -11,7 +11,7 @@ from sysenv_ns import status
 from sysenv_ns.command import Command
 from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.manifest import state
+from sysenv_ns.manifest import inspection
 from sysenv_ns.notices import notice
 from sysenv_ns.verbs import entry
 from sysenv_ns.verbs.context import Context, refuse_inside
@@ -71,7 +71,7 @@ def own_packages(store: Store, name: str) -> list[str]:
     environment = store.load(name)
     environment.require_root()
     with store.reading().lock(name):
-        found = state.read(store, store.load(name))
+        found = inspection.read(store, store.load(name))
     host = found.host.packages
     own = found.own.packages
     return sorted(key for key in own if key not in host or host[key].version != own[key].version)

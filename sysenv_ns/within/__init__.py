@@ -5,7 +5,8 @@
     orders      starts and stops units with what they need, in order;  requirements: what must be so before
     postgresql  makes the cluster that the host's user postgres keeps to itself
     service_unit, timer_unit, socket_unit   a process for each running unit: starts, watches, restarts and ends it
-    supervisor  what these have in common;  events: what happens to one;  detached: how it comes to be nobody's child
+    command_supervisor  one that runs commands and waits for processes, as that of a service
+    supervisor  what all of them have in common;  events: what happens to one;  detached: why it is nobody's child
     schedule, calendar_event   when a timer elapses;  addresses: what a socket listens on;  outcomes: what ends mean
     execution   the commands of a unit;  identities, variables, directories: as whom, with which variables, where
     passing     how a service gets what its socket listens on

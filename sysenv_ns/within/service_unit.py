@@ -1,4 +1,4 @@
-"""The supervisor of a service: starts it, knows its processes, restarts and ends it; knows no other unit.
+"""The supervisor of a service: starts, watches, restarts and ends it; knows no other unit.
 
 It is the subreaper of what it starts (prctl(2)), so what a daemon leaves behind becomes its child: it sees how the main
 process ends, and which processes belong to the unit, as systemd does by a control group.
@@ -12,24 +12,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
-from sysenv_ns.within import (
-    advice,
-    detached,
-    directories,
-    execution,
-    identities,
-    outcomes,
-    passing,
-    processes,
-    states,
-    variables,
-)
+from sysenv_ns.within import advice, detached, directories, execution, outcomes, passing, processes, states
+from sysenv_ns.within.command_supervisor import CommandSupervisor, UnitFailed, UnitStopped
 from sysenv_ns.within.execution import ExecLine
-from sysenv_ns.within.passing import Passed
-from sysenv_ns.within.supervisor import UnitSupervisor
 from sysenv_ns.within.units import OrderError, Unit
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,14 +25,6 @@ _FIRST_LOOK = 0.15  # seconds: who makes a mistake in a configuration is told at
 _KILL_PATIENCE = 5.0  # seconds that the kernel may take to end killed processes
 _FORK_PATIENCE = 5.0  # seconds between the end of a daemon's first process and its file with the number of the last
 TYPES = ("simple", "exec", "forking", "oneshot", "notify", "notify-reload", "idle")
-
-
-class _Failed(Exception):
-    """The unit has failed, with a result as `systemctl show -p Result` names it."""
-
-
-class _Stopped(Exception):
-    """It has been told to stop."""
 
 
 def launch(unit: Unit, connection: int | None = None) -> None:
@@ -62,7 +41,7 @@ def end(unit: Unit) -> None:
     detached.run(unit.name, lambda report: ServiceSupervisor(unit, report).finish())
 
 
-class ServiceSupervisor(UnitSupervisor):
+class ServiceSupervisor(CommandSupervisor):
     """The life of one service, from its start to the end of its last process."""
 
     def __init__(self, unit: Unit, report: int, connection: int | None = None) -> None:
@@ -73,11 +52,8 @@ class ServiceSupervisor(UnitSupervisor):
         notify = f"{states.DIRECTORY}/{unit.name}.notify" if self._type.startswith("notify") else ""
         log = "" if connection is None else passing.template(unit.name)
         super().__init__(unit, report, identifier or unit.name, notify, log)
-        self._who = identities.of(unit)
         self._is_accepted = connection is not None
         self._passed = passing.received(unit) if connection is None else passing.accepted(connection)
-        self._is_ready = self._is_stopping = False
-        self._told: dict[str, str] = {}  # the variables of its directories
         self._said = ""  # why it did not start, where that is known
         self._starts: list[float] = []
 
@@ -89,7 +65,7 @@ class ServiceSupervisor(UnitSupervisor):
                 break
             self._set("activating", "auto-restart", result=result, restarts=self._state.restarts + 1)
             self._tell(f"Job for {self._unit.name} failed ({result}); restarting it.")
-            with contextlib.suppress(_Stopped):
+            with contextlib.suppress(UnitStopped):
                 self._wait(lambda: False, self._unit.seconds("Service", "RestartSec", 0.1))
         self._end(result)
 
@@ -114,9 +90,9 @@ class ServiceSupervisor(UnitSupervisor):
             self._tell(detached.DONE)
             if self._watch():
                 return result
-        except _Stopped:
+        except UnitStopped:
             pass
-        except _Failed as error:
+        except UnitFailed as error:
             result = str(error)
         except (OrderError, OSError) as error:
             self._log.note(str(error))
@@ -124,18 +100,10 @@ class ServiceSupervisor(UnitSupervisor):
             result = "resources"
         return self._stop(result)
 
-    def _variables(self) -> dict[str, str]:
-        more = {**self._told, **self._passed.variables, "INVOCATION_ID": self._state.invocation}
-        if self._state.main:
-            more["MAINPID"] = str(self._state.main)
-        if self._events.socket:
-            more["NOTIFY_SOCKET"] = self._events.socket
-        return variables.of(self._unit, self._who, more)
-
     # Starting
 
     def _start(self) -> None:
-        """Raises _Failed, _Stopped, OrderError, OSError."""
+        """Raises UnitFailed, UnitStopped, OrderError, OSError."""
         unit, patience = self._unit, self._unit.seconds("Service", "TimeoutStartSec", self._timeout("90"))
         if self._type == "oneshot":
             patience = unit.seconds("Service", "TimeoutStartSec", _FOREVER)
@@ -163,16 +131,16 @@ class ServiceSupervisor(UnitSupervisor):
         self._set("active", "running" if states.descendants(os.getpid()) else "exited")
 
     def _check_condition(self, deadline: float) -> None:
-        """ExecCondition=: raises _Failed where the unit is not to be started."""
+        """ExecCondition=: raises UnitFailed where the unit is not to be started."""
         self._set("activating", "condition")
         for line in execution.lines(self._unit, "ExecCondition"):
             try:
                 self._run(line, deadline)
-            except _Failed as error:
+            except UnitFailed as error:
                 if str(error) != "exit-code" or self._state.code == "status 255":
                     raise
                 self._said = f"ExecCondition={line.words[0]} does not hold"
-                raise _Failed(outcomes.CONDITION) from None
+                raise UnitFailed(outcomes.CONDITION) from None
 
     def _timeout(self, default: str) -> float:
         return self._unit.seconds("Service", "TimeoutSec", float(default)) or _FOREVER
@@ -190,10 +158,10 @@ class ServiceSupervisor(UnitSupervisor):
             return
         ready = self._wait(lambda: self._is_ready or self._main_ended(), deadline - time.monotonic())
         if not ready:
-            raise _Failed("timeout")
+            raise UnitFailed("timeout")
         if not self._is_ready:
             self._judge_main()
-            raise _Failed("protocol")
+            raise UnitFailed("protocol")
 
     def _find_main(self, deadline: float) -> None:
         """The process that a daemon leaves behind."""
@@ -206,58 +174,31 @@ class ServiceSupervisor(UnitSupervisor):
             )
             if processes.number_in(file) not in states.descendants(os.getpid()):
                 self._log.note(f"there is no process of this unit in {file}")
-                raise _Failed("protocol")
+                raise UnitFailed("protocol")
             self._set_main(processes.number_in(file))
             return
         left = states.descendants(os.getpid())
         if len(left) == 1 and self._unit.flag("Service", "GuessMainPID", True):
             self._set_main(left[0])
 
-    def _set_main(self, pid: int) -> None:
-        self._log.main = pid
-        self._state = replace(self._state, main=pid, main_started=processes.started_at(pid))
-        states.write(self._state)
-
-    def _run(self, line: ExecLine, deadline: float, privileged: bool = False, passed: Passed = passing.NOTHING) -> None:
-        """One command to its end. Raises _Failed, _Stopped, OrderError, OSError."""
-        if privileged:
-            line = replace(line, is_privileged=True)
-        pid = execution.spawn(self._unit, line, self._who, self._variables(), self._log.writer, passed)
-        if not self._wait(lambda: pid in self._events.ended, deadline - time.monotonic()):
-            processes.send([pid], signal.SIGKILL)
-            raise _Failed("timeout")
-        status = self._events.ended.pop(pid)
-        if status and not line.may_fail and not outcomes.is_clean(self._unit, status):
-            self._log.note(f"{line.words[0]}: {outcomes.described(status)}")
-            self._state = replace(self._state, code=outcomes.described(status))
-            raise _Failed(outcomes.result(status))
-
     # Running
 
     def _watch(self) -> bool:
-        """Until the service ends by itself; whether it counts as active nevertheless. Raises _Failed, _Stopped."""
+        """Until the service ends by itself; whether it counts as active nevertheless.
+
+        Raises UnitFailed, UnitStopped.
+        """
         longest = self._unit.seconds("Service", "RuntimeMaxSec", _FOREVER)
         ended = self._main_ended if self._state.main else lambda: not states.descendants(os.getpid())
         if not self._wait(ended, longest if self._type != "oneshot" else _FOREVER):
             self._log.note("it has reached its longest runtime (RuntimeMaxSec=)")
-            raise _Failed("timeout")
+            raise UnitFailed("timeout")
         if self._state.main:
             self._judge_main()
         if not self._unit.flag("Service", "RemainAfterExit"):
             return False
         self._set("active", "exited", supervisor=0, supervisor_started=0)
         return True
-
-    def _main_ended(self) -> bool:
-        return self._state.main in self._events.ended or not self._state.main_pid
-
-    def _judge_main(self) -> None:
-        """Raises _Failed if the main process has not ended well."""
-        status = self._events.ended.get(self._state.main, 0)
-        self._state = replace(self._state, code=outcomes.described(status))
-        if not outcomes.is_clean(self._unit, status):
-            self._log.note(f"main process {self._state.main}: {outcomes.described(status)}")
-            raise _Failed(outcomes.result(status))
 
     def _restarts(self, result: str) -> bool:
         if self._state.active == "active" or not outcomes.restarts(self._unit, result, self._state.code):
@@ -289,7 +230,7 @@ class ServiceSupervisor(UnitSupervisor):
         try:
             for line in execution.lines(self._unit, key):
                 self._run(line, deadline)
-        except _Failed as error:
+        except UnitFailed as error:
             return result if result != "success" else str(error)
         except (OrderError, OSError) as error:
             self._log.note(f"{key}: {error}")
@@ -336,35 +277,3 @@ class ServiceSupervisor(UnitSupervisor):
         if result != outcomes.CONDITION:
             for name in self._unit.words("Unit", "OnFailure" if has_failed else "OnSuccess"):
                 self._order("start", name)
-
-    # Waiting
-
-    def _wait(self, done: Callable[[], bool], patience: float) -> bool:
-        """Wait until something is so, or for so many seconds; what is said and who ends is taken in meanwhile.
-
-        Raises _Stopped when told to stop, unless that is what is being done.
-        """
-        deadline = time.monotonic() + patience
-        while True:
-            self._events.reap()
-            if self._events.told_to_stop and not self._is_stopping:
-                raise _Stopped
-            if done():
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            # Files and processes that are no children of ours are looked for a few times a second while starting.
-            brief = self._state.active != "active" or self._is_stopping
-            self._heed(self._events.next(min(left, 0.05 if brief else 60.0)))
-
-    def _heed(self, messages: list[tuple[str, str]]) -> None:
-        """What the service says by sd_notify(3)."""
-        for key, value in messages:
-            if (key, value) == ("READY", "1"):
-                self._is_ready = True
-            elif key == "MAINPID" and value.isdecimal() and int(value) in states.descendants(os.getpid()):
-                self._set_main(int(value))
-            elif key == "STATUS":
-                self._state = replace(self._state, said=value[:200])
-                states.write(self._state)

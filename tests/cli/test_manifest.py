@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.environment.store import Store
-from sysenv_ns.manifest import plans, state, sync
+from sysenv_ns.manifest import inspection, plans, sync
 from sysenv_ns.manifest.document import AddedFile, Manifest
 from sysenv_ns.manifest.plans import Action
 from sysenv_ns.manifest.sync import Asking, SyncOptions, SyncResult
@@ -125,7 +125,7 @@ def test_shell_knows_the_environment_of_a_directory(
     assert foreign.exit_code == 125
     assert f"the environment whole was not made from {file}\n" in foreign.stderr
     assert f"sysenv-ns sync whole {file}" in foreign.stderr
-    record = environments.envs / f"whole/upper{state.RECORD}"
+    record = environments.envs / f"whole/upper{inspection.RECORD}"
     record.parent.mkdir(parents=True)
     record.write_bytes(plans.encode("/other/sysenv.toml", Manifest()))
     assert "but from /other/sysenv.toml" in run("shell").stderr

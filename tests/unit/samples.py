@@ -7,7 +7,7 @@ from pathlib import Path
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.host.layout import Host, HostEntry
-from sysenv_ns.host.run import EntryKind, RunEntry
+from sysenv_ns.host.run_directory import EntryKind, RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.idmap import Extent
 from sysenv_ns.kernel.mountinfo import Mount

@@ -16,7 +16,7 @@ from sysenv_ns.files import upper
 from sysenv_ns.files.marks import OF_FUSE
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 
 from .trees import as_ordinary_user
 

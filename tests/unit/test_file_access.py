@@ -34,7 +34,7 @@ _OTHERS = {
     "kernel/supervision": (r"watch.open\(\)", "what it watches"),
     "kernel/visits": (r".*os.open\(name, .*dir_fd=proc\).*", "below /proc"),
     "paths": (r"open\(self._path, .*", "the methods that are looked for in all other modules"),
-    "outside/service": (r"os.open\(os.devnull, .*|open\(said, 'rb'\)", "nothing, and a pipe"),
+    "host_commands/service": (r"os.open\(os.devnull, .*|open\(said, 'rb'\)", "nothing, and a pipe"),
     "launcher": (r"os.open\(path, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "the kernel's and root's; it imports nothing"),
     "livefiles": (r"layer.open\(path\)", "it is the reader that opens"),
     "lower/mirror": (r"os.open\(path, os.O_RDONLY \| os.O_NOFOLLOW\)", "what it has just made"),

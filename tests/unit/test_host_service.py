@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sysenv_ns.host_commands import request, service
+from sysenv_ns.host_commands.request import HostCommand, Message
 from sysenv_ns.kernel import children
-from sysenv_ns.outside import request, service
-from sysenv_ns.outside.request import HostCommand, Message
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from sysenv_ns.diff.patch import ContentPair
 from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
 from sysenv_ns.environment.links import Shown
-from sysenv_ns.environment.running import Process, refuse
+from sysenv_ns.environment.running import refuse
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.kernel.processes import Process
 from sysenv_ns.manifest import parser, writer
 from sysenv_ns.manifest.document import AddedFile, Manifest, Script
 from sysenv_ns.manifest.plans import Action

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sysenv_ns import policy
+from sysenv_ns.drivers.root import Changes, overlays_of_disks
 from sysenv_ns.host import layout
 from sysenv_ns.host.layout import Host, HostEntry, LayerPlan
 from sysenv_ns.kernel import mountinfo
@@ -36,28 +37,26 @@ HOSTS = {
 
 
 def stubs(system: Host) -> LayerPlan:
-    return layout.layers(system)[-1]
+    return layout.layer_plans(system)[-1]
 
 
 def blocked(system: Host, path: str) -> frozenset[str]:
     return next(tree.blocked for tree in stubs(system).trees if tree.path == path)
 
 
-def test_overlaid_directories_of_a_merged_usr() -> None:
-    assert layout.overlaid_directories(host()) == OVERLAID
+def test_system_directories_of_a_merged_usr() -> None:
+    assert host().system_directories == OVERLAID
 
 
-def test_overlaid_directories_of_an_unmerged_usr() -> None:
-    assert layout.overlaid_directories(host(merged=False)) == tuple(
-        sorted((*OVERLAID, "/bin", "/lib", "/lib64", "/sbin"))
-    )
+def test_system_directories_of_an_unmerged_usr() -> None:
+    assert host(merged=False).system_directories == tuple(sorted((*OVERLAID, "/bin", "/lib", "/lib64", "/sbin")))
 
 
 @pytest.mark.parametrize("name", ["data", "nix", "snap", "usrx", "xetc", "bin.old", "lost found"])
 def test_unknown_directories_in_the_root_stay_the_hosts(name: str) -> None:
     system = host(extra=(HostEntry(name, "directory"),))
-    assert f"/{name}" not in layout.overlaid_directories(system)
-    assert f"/{name}" in layout.bound_paths(system)
+    assert f"/{name}" not in system.system_directories
+    assert f"/{name}" in system.bound_paths
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_unknown_directories_in_the_root_stay_the_hosts(name: str) -> None:
     ],
 )
 def test_bound_paths(name: str, further: tuple[str, ...]) -> None:
-    assert layout.bound_paths(HOSTS[name]) == tuple(sorted((*BOUND, *further)))
+    assert HOSTS[name].bound_paths == tuple(sorted((*BOUND, *further)))
 
 
 @pytest.mark.parametrize(
@@ -97,23 +96,23 @@ def test_bound_paths(name: str, further: tuple[str, ...]) -> None:
     ],
 )
 def test_only_large_files_in_the_root_are_bound(entry: HostEntry, expected: bool) -> None:
-    assert (f"/{entry.path}" in layout.bound_paths(host(extra=(entry,)))) is expected
+    assert (f"/{entry.path}" in host(extra=(entry,)).bound_paths) is expected
 
 
 @pytest.mark.parametrize("home", ["/var/home/you", "/usr/home", "/root", "/srv/www", "/users/you"])
 def test_home_is_bound_wherever_it_is(home: str) -> None:
-    assert home in layout.bound_paths(host(home=home))
+    assert home in host(home=home).bound_paths
 
 
 @pytest.mark.parametrize("home", ["/", "/home/you", "/tmp/x"])
 def test_home_adds_nothing_where_it_is_the_hosts_already(home: str) -> None:
-    assert layout.bound_paths(host(home=home)) == layout.bound_paths(host())
+    assert host(home=home).bound_paths == host().bound_paths
 
 
 def test_a_covered_mount_is_not_bound() -> None:
     system = host("masked")
-    assert "/srv/share/inner" not in layout.bound_paths(system)
-    assert "/srv/share" in layout.bound_paths(system)
+    assert "/srv/share/inner" not in system.bound_paths
+    assert "/srv/share" in system.bound_paths
 
 
 @pytest.mark.parametrize(
@@ -167,8 +166,8 @@ def with_mounts(*lines: str, **keywords: Any) -> Host:
 def test_what_every_installation_writes_to_is_the_systems(line: str, bound: bool) -> None:
     system = with_mounts(line)
     point = system.mounts[-1].point
-    assert (point in layout.bound_paths(system)) is bound
-    assert [mount.point for mount in layout.further_mounts(system)] == ([] if bound else [point])
+    assert (point in system.bound_paths) is bound
+    assert [mount.point for mount in system.disks] == ([] if bound else [point])
 
 
 @pytest.mark.parametrize("point", ["/opt/auto", "/etc/auto", "/usr/local", "/boot"])
@@ -176,13 +175,13 @@ def test_an_automount_is_bound_triggered_or_not(point: str) -> None:
     idle = with_mounts(f"0:90 / {point} rw - autofs systemd-1 rw,direct")
     busy = with_mounts(f"0:90 / {point} rw - autofs systemd-1 rw,direct", f"8:1 / {point} rw - ext4 /dev/sda1 rw")
     for system in (idle, busy):
-        assert point in layout.bound_paths(system)
-        assert layout.further_mounts(system) == ()
+        assert point in system.bound_paths
+        assert system.disks == ()
 
 
 def test_a_mount_that_the_user_cannot_reach_is_not_bound_but_splits_the_data_root() -> None:
     system = replace(with_mounts("0:90 / /opt/closed/x rw - tmpfs x rw"), unreachable=frozenset({"/opt/closed/x"}))
-    assert "/opt/closed/x" not in layout.bound_paths(system)
+    assert "/opt/closed/x" not in system.bound_paths
     assert {"/opt", "/opt/closed"} <= blocked(system, "/opt")
 
 
@@ -201,7 +200,7 @@ def test_a_mount_that_the_user_cannot_reach_is_not_bound_but_splits_the_data_roo
 def test_second_sights_of_a_disk(lines: list[str], seconds: set[str]) -> None:
     system = with_mounts(*lines)
     assert layout.second_sights(system) == seconds
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
     assert all(trees[point].copied == {point} for point in seconds)
 
 
@@ -224,9 +223,9 @@ def test_the_directory_of_the_upper_is_in_no_data_root(home: str, stores: tuple[
 
 def test_what_the_user_wants_bound() -> None:
     system = replace(host(), bound=("/etc/vendor", "/usr/local/share/models", "/home/x"))
-    assert {"/etc/vendor", "/usr/local/share/models"} <= set(layout.bound_paths(system))
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
-    plain = {tree.path: tree for plan in layout.layers(host()) for tree in plan.trees}
+    assert {"/etc/vendor", "/usr/local/share/models"} <= set(system.bound_paths)
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
+    plain = {tree.path: tree for plan in layout.layer_plans(host()) for tree in plan.trees}
     changed = {path for path in trees if trees[path] != plain[path]}
     assert changed == {"/", "/etc", "/usr/local"}
     assert layout.data_root("/usr/local/share", trees["/usr/local"].blocked) == "/usr"
@@ -238,29 +237,29 @@ def test_what_the_user_wants_overlaid(line: str) -> None:
     inner = f"901 {900 if line else 28} 0:91 / /data/guest rw - tmpfs guest rw\n"
     mounts = mountinfo.parse(f"{outer}{inner}".encode())
     system = host((*host().mounts, *mounts), extra=(HostEntry("data", "directory"),))
-    assert "/data" in layout.bound_paths(system)
+    assert "/data" in system.bound_paths
     wished = replace(system, overlaid=frozenset({"/data"}))
-    assert "/data" not in layout.bound_paths(wished)
-    assert "/data/guest" in layout.bound_paths(wished)
+    assert "/data" not in wished.bound_paths
+    assert "/data/guest" in wished.bound_paths
     (tree,) = (tree for tree in stubs(wished).trees if tree.path == "/data")
     assert tree.policy == policy.WISHED
-    assert [mount.point for mount in layout.further_mounts(wished)] == (["/data"] if line else [])
+    assert [mount.point for mount in wished.disks] == (["/data"] if line else [])
 
 
 def test_a_guest_in_a_system_directory_that_the_user_wants_overlaid() -> None:
     system = replace(with_mounts("0:90 / /opt rw - nfs4 filer:/opt rw"), overlaid=frozenset({"/opt"}))
-    assert "/opt" not in layout.bound_paths(system)
+    assert "/opt" not in system.bound_paths
     assert "/opt" in {tree.path for tree in stubs(system).trees}
 
 
 def test_a_mounted_file_is_never_a_disk_of_the_system() -> None:
     # a container on btrfs
     system = with_mounts("0:90 /@/containers/1/hosts /etc/hosts rw - btrfs /dev/sda1 rw", mounted_files=("/etc/hosts",))
-    assert layout.further_mounts(system) == ()
+    assert system.disks == ()
 
 
-def test_further_mounts_are_the_disks_below_the_root() -> None:
-    points = {name: [mount.point for mount in layout.further_mounts(system)] for name, system in HOSTS.items()}
+def test_the_disks_below_the_root() -> None:
+    points = {name: [mount.point for mount in system.disks] for name, system in HOSTS.items()}
     assert points == {
         "plain": [],
         "btrfs": ["/var/log"],
@@ -272,7 +271,7 @@ def test_further_mounts_are_the_disks_below_the_root() -> None:
 
 
 def test_layers_hold_every_tree_once_outer_before_inner() -> None:
-    plans = layout.layers(host())
+    plans = layout.layer_plans(host())
     assert [plan.name for plan in plans] == ["top", "etc", "stubs"]
     assert [tree.path for plan in plans for tree in plan.trees] == [
         *("/", "/etc", "/usr", "/usr/local", "/boot", "/opt", "/root", "/srv", "/var")
@@ -282,8 +281,8 @@ def test_layers_hold_every_tree_once_outer_before_inner() -> None:
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_tree_stops_at_what_others_provide(name: str) -> None:
     system = HOSTS[name]
-    trees = {tree.path: tree for plan in layout.layers(system) for tree in plan.trees}
-    elsewhere = {*layout.bound_paths(system), *trees} - {"/"}
+    trees = {tree.path: tree for plan in layout.layer_plans(system) for tree in plan.trees}
+    elsewhere = {*system.bound_paths, *trees} - {"/"}
     assert elsewhere <= trees["/"].stops
     assert {f"/{entry.path}" for entry in system.top if entry.kind == "directory"} <= trees["/"].stops
     for path in trees.keys() - {"/"}:
@@ -333,7 +332,7 @@ def test_a_store_counts_as_a_mount_before_it_has_one() -> None:
 
 def test_an_inner_tree_that_is_no_directory_is_left_to_the_outer_one() -> None:
     # /usr/local as a symbolic link into /var, as on image-based systems
-    plans = layout.layers(replace(host("plain"), missing_trees=frozenset({"/usr/local"})))
+    plans = layout.layer_plans(replace(host("plain"), missing_trees=frozenset({"/usr/local"})))
     trees = {tree.path: tree for plan in plans for tree in plan.trees}
     assert "/usr/local" not in trees
     assert "/usr/local" not in trees["/usr"].stops
@@ -399,23 +398,23 @@ def test_what_a_start_needs_is_worked_out_once(monkeypatch: pytest.MonkeyPatch, 
     """The base, its additions, the mounts and the binds all ask for the same paths."""
     counted: Counter[str] = Counter()
 
-    def count(name: str) -> None:
-        function = getattr(layout, name)
+    class Counting:
+        """A property of which is counted how often it is worked out."""
 
-        def counting(system: Host) -> object:
-            counted[name] += 1
-            return function(system)
+        def __init__(self, name: str) -> None:
+            self.name, self.property = name, vars(Host)[name]
 
-        monkeypatch.setattr(layout, name, counting)
+        def __get__(self, instance: Host, cls: type[Host]) -> object:
+            counted[self.name] += 1
+            return self.property.__get__(instance, cls)
 
-    for name in ("overlaid_directories", "bound_paths", "further_mounts"):
-        count(name)
+    for name in ("system_directories", "bound_paths", "disks"):
+        monkeypatch.setattr(Host, name, Counting(name))
     system = host("lvm", stores=("/var/tmp", "/var/log/journal"))
-    assert layout.layers(system)
+    assert layout.layer_plans(system)
     changes = {
-        point: layout.Changes(f"/e{point}/upper", f"/e{point}/work")
-        for point in ("/", *(m.point for m in system.disks))
+        point: Changes(f"/e{point}/upper", f"/e{point}/work") for point in ("/", *(m.point for m in system.disks))
     }
-    assert layout.plan(system, layout.overlays_of_disks(system, "x", changes, "/e/root"), protected)
+    assert layout.plan(system, overlays_of_disks(system, "x", changes, "/e/root"), protected)
     assert system.shown
-    assert counted == {"overlaid_directories": 1, "bound_paths": 1, "further_mounts": 1}
+    assert counted == {"system_directories": 1, "bound_paths": 1, "disks": 1}

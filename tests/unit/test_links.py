@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.environment import directory, links
+from sysenv_ns.environment import directory, links, wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink
 from sysenv_ns.environment.store import Store
@@ -36,7 +36,7 @@ def _environment(tmp_path: Path, name: str) -> Environment:
 
 
 def _link(tmp_path: Path, environment: Environment, command: str, *others: NewFile) -> NewLink:
-    content = links.wrapper(Store(tmp_path / "store"), environment, f"/usr/bin/{command}")
+    content = wrappers.script(Store(tmp_path / "store"), environment, f"/usr/bin/{command}")
     return NewLink(command, f"/usr/bin/{command}", (NewFile(str(tmp_path / "bin" / command), content, 0o755), *others))
 
 
@@ -45,7 +45,7 @@ def test_a_link_comes_and_goes(tmp_path: Path, environment: Environment) -> None
     links.add(environment, new, DIRECT)
     wrapper = tmp_path / "bin" / "b c"
     assert stat.S_IMODE(wrapper.stat().st_mode) & 0o500 == 0o500
-    assert links.wrapped(str(wrapper)) == "proj"
+    assert wrappers.environment_of(str(wrapper)) == "proj"
     shown = links.show(environment.path)
     assert [(s.command, s.target, s.path, s.intact) for s in shown] == [
         (link.command, link.target, link.files[0].path, True) for link in new
@@ -59,11 +59,13 @@ def test_a_link_comes_and_goes(tmp_path: Path, environment: Environment) -> None
 
 def test_a_wrapper_quotes_what_is_odd(tmp_path: Path) -> None:
     store = Store(tmp_path / "it's a \n$HOME store")
-    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/opt/a 'b'/$(id)")
+    content = wrappers.script(
+        store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/opt/a 'b'/$(id)"
+    )
     script = tmp_path / "script"
     script.write_bytes(content.replace(sys.executable.encode(), b"/bin/echo"))
     said = subprocess.run(["sh", script, "x  y"], capture_output=True, text=True, check=True, env={}).stdout
-    start = f"-I -S -c {links._START} {Path(links.__file__).parents[2]}"
+    start = f"-I -S -c {wrappers._START} {Path(links.__file__).parents[2]}"
     assert said == f"{start} exec --linked proj -- /opt/a 'b'/$(id) x  y\n"
 
 
@@ -78,7 +80,7 @@ def test_a_wrapper_finds_the_package_wherever_it_is_installed(place: str, tmp_pa
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import sys\nmain = lambda: print(*sys.argv[1:])\n")
     store = Store(tmp_path / "store")
-    content = links.wrapper(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/bin/a")
+    content = wrappers.script(store, Environment("proj", "0", "root", None, 0.0, tmp_path, tmp_path), "/bin/a")
     known = packages if place == "its own" else tmp_path / "gone"
     content = content.replace(sys.executable.encode(), os.fsencode(interpreter))
     script = tmp_path / "script"

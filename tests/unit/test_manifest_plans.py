@@ -9,11 +9,11 @@ import pytest
 from sysenv_ns.diff.changes import Change, Facts, FileType, Kind
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import release as host_release
-from sysenv_ns.manifest import plans, selection, steps, sync
+from sysenv_ns.manifest import plans, selection, steps
 from sysenv_ns.manifest.document import SOURCES, AddedFile, Manifest, Script, digest
+from sysenv_ns.manifest.installed import InstalledState, Look, Side
 from sysenv_ns.manifest.plans import Action, Record
 from sysenv_ns.manifest.selection import Left
-from sysenv_ns.manifest.state import InstalledState, Look, Side
 from sysenv_ns.manifest.steps import Delete, Put, Run
 
 _LIST = f"{SOURCES}/local.list"
@@ -234,7 +234,7 @@ def test_another_system() -> None:
     ],
 )
 def test_release(text: str, release: str) -> None:
-    assert plans.release_of(host_release.parsed(text)) == release
+    assert host_release.codename(host_release.parsed(text)) == release
 
 
 def test_steps_come_in_an_order_that_works() -> None:
@@ -364,4 +364,4 @@ def test_what_cannot_be_carried(path: str, content: bytes, mode: int, word: str)
 
 def test_another_package_manager() -> None:
     with pytest.raises(SysenvError, match="work with dpkg and apt only"):
-        sync.require_dpkg(Side({}))
+        Side({}).require_dpkg()

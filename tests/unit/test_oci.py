@@ -20,7 +20,7 @@ from sysenv_ns.archive import tarball
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import OF_USERS
 from sysenv_ns.files.upper import Upper
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 from sysenv_ns.oci import archive, contents, deflate, description, frames, layer, layering, split
 from sysenv_ns.oci.archive import Archive
 from sysenv_ns.oci.contents import ImageRules

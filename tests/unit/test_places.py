@@ -5,11 +5,11 @@ from __future__ import annotations
 from sysenv_ns import policy
 from sysenv_ns.environment import rootstore
 from sysenv_ns.kernel.mountinfo import is_below
-from sysenv_ns.manifest import state
+from sysenv_ns.manifest import inspection
 
 
 def test_what_an_environment_keeps_is_not_bound_from_the_host() -> None:
-    assert not any(is_below(state.RECORD, place) for place in policy.HOST_STORES)
+    assert not any(is_below(inspection.RECORD, place) for place in policy.HOST_STORES)
 
 
 def test_what_root_keeps_is_bound_from_the_host() -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from sysenv_ns.drivers import driver
 from sysenv_ns.drivers.layered import Layered
+from sysenv_ns.drivers.root import Changes, overlays_of_disks
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.host import layout
-from sysenv_ns.host.layout import Changes, Host, HostEntry
-from sysenv_ns.host.run import RunEntry
+from sysenv_ns.host.layout import Host, HostEntry
+from sysenv_ns.host.run_directory import RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
 from sysenv_ns.kernel.operations import Bind, Directory, File, Operation, Symlink, Tmpfs
 from sysenv_ns.kernel.overlay import Overlay
@@ -55,7 +56,7 @@ def environment(name: str, store: Path = Path(ENVIRONMENT).parent.parent, layers
 def plan(system: Host, name: str, frozen: Mapping[str, tuple[str, ...]] = _NONE) -> tuple[Operation, ...]:
     """What an environment of the driver of that name mounts; `frozen` is for the driver root."""
     if name == ROOT:
-        overlays = layout.overlays_of_disks(system, SOURCE, changes(frozen), APART)
+        overlays = overlays_of_disks(system, SOURCE, changes(frozen), APART)
         return layout.plan(system, overlays, protected=True)
     return layout.plan(system, [layered(name).overlay(environment(name), LAYERS)])
 
@@ -157,7 +158,7 @@ def test_home_on_a_foreign_mount_stays_writable_for_root(point: str, home: str) 
 @pytest.mark.parametrize("merged", [True, False])
 def test_no_system_directory_is_bound(merged: bool) -> None:
     system = host(merged=merged)
-    assert not set(layout.overlaid_directories(system)) & binds(system, STUB).keys()
+    assert not set(system.system_directories) & binds(system, STUB).keys()
 
 
 def test_run_is_the_environments_own() -> None:
@@ -227,7 +228,7 @@ def test_frozen_layers_of_a_disk() -> None:
 )
 def test_a_disk_that_layers_lie_in_is_mounted_apart(name: str, layers: str, apart: list[str]) -> None:
     system = host(name)
-    points = ["/", *(mount.point for mount in layout.further_mounts(system))]
+    points = ["/", *(mount.point for mount in system.disks)]
     frozen = dict.fromkeys(points, (f"{layers}/1/upper",))
     found = overlays(system, ROOT, frozen)
     assert [overlay.target for overlay in found if overlay.apart] == apart

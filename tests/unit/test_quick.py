@@ -127,7 +127,7 @@ _LIBRARY = {"__future__", "ctypes", "ctypes._endian", "struct", "types"}
 
 
 _PATHS = {
-    "start": ("quick", "drivers.stub", "inside.tmpfiles", "leavings", "kernel.waiting", "memory"),
+    "start": ("quick", "drivers.stub", "inside.tmpfiles", "root_files", "kernel.waiting", "memory"),
     "create": ("quick_verbs", "creation", "drivers.stub", "drivers.probe"),
     "list": ("quick_verbs", "listing", "status", "environment.ephemeral"),
 }

@@ -12,8 +12,8 @@ import pytest
 from sysenv_ns import errors, listing
 from sysenv_ns.drivers.diagnosis import Diagnosis, Finding
 from sysenv_ns.environment.history import Frozen, History
-from sysenv_ns.environment.running import Process
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.kernel.processes import Process
 from sysenv_ns.lower.upkeep import Refreshed
 from sysenv_ns.rebase import shown
 from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult

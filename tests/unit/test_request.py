@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sysenv_ns.outside import request
-from sysenv_ns.outside.request import HostCommand, Message
+from sysenv_ns.host_commands import request
+from sysenv_ns.host_commands.request import HostCommand, Message
 
 COMMAND = HostCommand((b"printf", b"\xff\n'$(id)", b""), b"/home/me", 0o27, {"TERM": "xterm"}, False)
 

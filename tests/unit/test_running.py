@@ -15,7 +15,7 @@ from sysenv_ns.environment import running
 from sysenv_ns.environment import state as state_file
 from sysenv_ns.environment.state import State
 from sysenv_ns.environment.store import Store
-from sysenv_ns.kernel import namespace
+from sysenv_ns.kernel import namespace, processes
 from sysenv_ns.kernel.namespace import Mounts
 from sysenv_ns.kernel.processes import started_at
 
@@ -118,13 +118,13 @@ def test_start_time() -> None:
 def test_a_zombie_has_no_start_time_but_a_name(name: bytes) -> None:
     with zombie(name) as pid:
         assert started_at(pid) is None
-        assert running._command(pid).strip() == name.decode(errors="replace").strip()
+        assert processes.command_of(pid).strip() == name.decode(errors="replace").strip()
     assert started_at(pid) is None
-    assert running._command(pid) == ""
+    assert processes.command_of(pid) == ""
 
 
 def test_the_command_of_this_process() -> None:
-    command = running._command(os.getpid())
+    command = processes.command_of(os.getpid())
     assert "\0" not in command
     assert Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode() in command
 

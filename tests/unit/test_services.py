@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.host import services
-from sysenv_ns.host.records import Addition
+from sysenv_ns.host.base_files import Addition
 
 BOUND = ("/dev", "/home", "/tmp", "/var/tmp", "/var/log/journal", "/run/udev")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.host import standins
-from sysenv_ns.host.records import COPY, Addition
+from sysenv_ns.host.base_files import COPY, Addition
 from sysenv_ns.host.standins import additions
 from sysenv_ns.kernel.idmap import find_program
 from sysenv_ns.lower import additions as of_layers

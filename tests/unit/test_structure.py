@@ -137,11 +137,9 @@ def test_names_of_files_are_in_one_module() -> None:
     assert set(found) == {"environment/directory"}
 
 
+def test_a_module_has_at_most_350_lines() -> None:
+    assert [path for path in _ROOT.rglob("*.py") if len(path.read_text().splitlines()) > 350] == []
+
+
 def test_no_path_is_found_by_going_two_directories_up() -> None:
     assert [path for path in _ROOT.rglob("*.py") if ".parent.parent" in path.read_text()] == []
-
-
-# What prints, and the descriptors of the standard streams.
-_PRINTING = {"print", "echo", "secho", "confirm", "prompt", "progressbar", "echo_via_pager", "pause", "input"}
-_STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-_WRITING = {"write", "writelines", "flush", "buffer"}

@@ -10,12 +10,12 @@ from typing import NoReturn
 import pytest
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.kernel import answers, looker, namespace, syscalls
+from sysenv_ns.kernel import answers, looker, namespace, unotify
 from sysenv_ns.kernel.duties import Duties
 from sysenv_ns.kernel.emulation import Filter
 from sysenv_ns.kernel.idmap import IdMap, Kind
 from sysenv_ns.kernel.supervisor import Supervisor
-from sysenv_ns.kernel.syscalls import Notification
+from sysenv_ns.kernel.unotify import Notification
 
 from .samples import FULL
 
@@ -51,7 +51,7 @@ def test_nothing_is_looked_at_for_who_made_a_namespace_inside(name: str, monkeyp
         raise AssertionError(arguments)
 
     monkeypatch.setattr(namespace, "is_of_a_session", lambda thread: False)
-    monkeypatch.setattr(syscalls, "process_vm_readv", look)
+    monkeypatch.setattr(unotify, "process_vm_readv", look)
     names = answers.UpperNames(-1, looker.Looker(-1, -1))
     call = Notification(1, os.getpid(), 2, 3, (1, 2, 3, 4, 5, 6))
     assert answers.plan(call, {(2, 3): name}, names) is None
@@ -75,7 +75,7 @@ def test_calls_that_are_left_to_the_supervisor(kind: Kind, names: set[str]) -> N
 @pytest.fixture
 def supervisor(request: pytest.FixtureRequest) -> Iterator[Supervisor]:
     """One that looks as the test wants it to, and has nothing to supervise."""
-    supervisor = Supervisor({}, Duties(look=request.param))
+    supervisor = Supervisor(FULL, {}, Duties(look=request.param))
     yield supervisor
     supervisor._socket.close()
     supervisor.wait()
@@ -96,8 +96,8 @@ def test_a_namespace_that_cannot_be_made_says_why(
     look: Callable[[], bytes] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespace, "make_full", _refuse)
-    supervisor = Supervisor({}, Duties(look=look))
-    supervisor.make_namespace(FULL)
+    supervisor = Supervisor(FULL, {}, Duties(look=look))
+    supervisor.make_namespace()
     with pytest.raises(SysenvError, match="newuidmap refused the id map: no") as raised:
         supervisor.made_namespace()
     assert raised.value.hint == "give yourself a range"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.host import layout, run, survey
+from sysenv_ns.host import run_directory, survey
+from sysenv_ns.host.base_files import COPY
 from sysenv_ns.host.index import Index
 from sysenv_ns.host.layout import Tree
-from sysenv_ns.host.records import COPY
 from sysenv_ns.host.walk import Batch, Walk
 from sysenv_ns.policy import OTHER_TREES
 
@@ -145,7 +145,7 @@ def shallow_walk(path: str) -> Iterator[Batch]:
 @pytest.mark.parametrize("home", ["/no-such-home", "/nonexistent/you", "/", "/usr/share", "relative"])
 def test_all_that_would_be_bound_exists(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     monkeypatch.setenv("HOME", home)
-    bound = layout.bound_paths(survey.host(SINGLE))
+    bound = survey.host(SINGLE).bound_paths
     assert [path for path in bound if not os.path.lexists(path)] == []
 
 
@@ -169,6 +169,6 @@ def test_a_file_in_run_that_cannot_be_read_is_left_out() -> None:
     """Files like those in /run/docker/netns can be opened, but not read; /proc/self/mem is such a file too."""
     below = "../proc/self"
     directories = {f"/run/{below}/{entry.name}" for entry in os.scandir("/proc/self") if entry.is_dir()}
-    names = [entry.path.rpartition("/")[2] for entry in run.entries(below, directories, SINGLE)]
+    names = [entry.path.rpartition("/")[2] for entry in run_directory.entries(below, directories, SINGLE)]
     assert "status" in names
     assert "mem" not in names

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
+from sysenv_ns.host_commands import request
+from sysenv_ns.host_commands.request import HostCommand, Message
 from sysenv_ns.kernel import children, syscalls, visits
-from sysenv_ns.outside import request
-from sysenv_ns.outside.request import HostCommand, Message
+from sysenv_ns.paths import current_directory
 from sysenv_ns.reporter import Reporter
 
 _INPUT, _OUTPUT = 0, 1
@@ -37,7 +38,7 @@ def run(arguments: tuple[str, ...], reporter: Reporter) -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     variables = {name: os.environ[name] for name in request.VARIABLES if name in os.environ}
-    directory = _directory()
+    directory = current_directory()
     command = HostCommand(tuple(map(os.fsencode, arguments)), os.fsencode(directory), umask, variables, terminal)
     signals = _caught_signals()  # from before it is started: what comes meanwhile is passed on too
     with _connected() as connection:
@@ -60,13 +61,6 @@ def _caught_signals() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # for example by nohup
             signal.signal(number, lambda number, frame: None)
     return wakeup
-
-
-def _directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it has been removed
-        return ""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ _DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/
 _MODE = "755"  # systemd.exec(5), RuntimeDirectoryMode=
 
 
-def names(uppers: Iterable[Path]) -> set[str]:
+def services(uppers: Iterable[Path]) -> set[str]:
     """The services of which there is something in these directories of changes; before the pivot, after which none is
     in reach.
     """
@@ -31,7 +31,7 @@ def names(uppers: Iterable[Path]) -> set[str]:
     return found
 
 
-def directories(services: Iterable[str]) -> Iterator[Line]:
+def wanted(services: Iterable[str]) -> Iterator[Line]:
     """What these services want in /run."""
     for service in sorted(services):
         for directory in _DIRECTORIES:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.home.inside import Inside
+from sysenv_ns.home.lookup import Inside
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""What mirror.py needs to know of each file, as plain tuples: a hundred thousand of them go through a pipe."""
+"""The files of a base: what mirror.py needs to know of each, as plain tuples, and those that are not the host's.
+
+A hundred thousand of them go through a pipe.
+"""
 
 from __future__ import annotations
 

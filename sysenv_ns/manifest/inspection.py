@@ -1,4 +1,4 @@
-"""Reads the state of apt, dpkg and debconf, and files, of both the host and an environment; changes nothing.
+"""Reads what is installed, and files, on the host and in an environment; changes nothing. installed.py has the result.
 
 A process in a namespace of the environment's id map reads its side. Owners on the host's side are visible only
 outside. What is read here may be published: so links are followed as they lead inside, but only to system files.
@@ -12,10 +12,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
-from sysenv_ns import documents, policy
+from sysenv_ns import policy
 from sysenv_ns.diff import changes, comparison
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config
@@ -25,153 +24,27 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader, upper, view
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
-from sysenv_ns.host import accounts
-from sysenv_ns.host.accounts import Accounts
+from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
+from sysenv_ns.manifest import plans
 from sysenv_ns.manifest.document import FILE_LIMIT, SOURCES, SOURCES_LIST, AddedFile, digest
-from sysenv_ns.packages import debconf, dpkg, origin
-from sysenv_ns.packages.dpkg import Package
+from sysenv_ns.manifest.installed import DATABASES, InstalledState, Look, Side
+from sysenv_ns.manifest.plans import Record
+from sysenv_ns.packages import origin
 from sysenv_ns.packages.old import Old
 
 RECORD = "/var/lib/sysenv-ns/manifest.json"  # what an environment was last made to match; in it, so that it goes along
-KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")
-_ANSWERS = debconf.QUESTIONS[0]  # without those to questions for passwords
-_DATABASES = (dpkg.STATUS, dpkg.EXTENDED_STATES, dpkg.ARCH, _ANSWERS, debconf.TEMPLATES, *accounts.PATHS)
+_KEYS = ("/etc/apt/keyrings", "/etc/apt/trusted.gpg.d")
 _SIGNED_BY = re.compile(rb"(?im)^Signed-By:[ \t]*(/[^\s,]+)|[\[ ]signed-by=(/[^\s,\]]+)")
 _PROCESS = "sysenv-ns-read"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What debconf records about a question."""
-
-    owner: str
-    type: str
-    value: str
-    default: str
-    seen: bool = True  # it was answered, not only taken as answered
-
-
-@dataclass(frozen=True)
-class Side:
-    """The databases of one side, and the files of apt's repositories and keys, by path."""
-
-    databases: Mapping[str, bytes]
-    sources: Mapping[str, bytes] = field(default_factory=dict)
-    keys: Mapping[str, bytes] = field(default_factory=dict)
-    private: frozenset[str] = frozenset()  # those of them that not everybody may read
-
-    def _read(self, path: str) -> bytes:
-        return self.databases.get(path, b"")
-
-    @cached_property
-    def packages(self) -> dict[str, Package]:
-        """The installed packages, by name."""
-        return {key: p for key, p in dpkg.parse_status(self._read(dpkg.STATUS)).items() if p.has_files}
-
-    @cached_property
-    def automatic(self) -> frozenset[str]:
-        """The automatically installed packages, by name."""
-        return dpkg.automatic(self._read(dpkg.EXTENDED_STATES), self.packages)
-
-    @cached_property
-    def provided(self) -> dict[str, frozenset[str]]:
-        """The packages by the virtual ones that they provide."""
-        found: dict[str, set[str]] = {}
-        for key, package in self.packages.items():
-            for entry in package.field("Provides").split(","):
-                found.setdefault(entry.split("(")[0].strip(), set()).add(key)
-        return {name: frozenset(keys) for name, keys in found.items() if name}
-
-    @cached_property
-    def held(self) -> frozenset[str]:
-        """The packages on hold."""
-        return frozenset(key for key, package in self.packages.items() if package.status[0] == "hold")
-
-    @cached_property
-    def architecture(self) -> str:
-        """The native architecture."""
-        package = self.packages.get("dpkg")
-        return package.field("Architecture") if package else ""
-
-    @cached_property
-    def architectures(self) -> tuple[str, ...]:
-        """The foreign architectures."""
-        names = self._read(dpkg.ARCH).decode("utf-8", "surrogateescape").split()
-        return tuple(name for name in names if name != self.architecture)
-
-    @cached_property
-    def answers(self) -> dict[str, Answer]:
-        """The answers by question."""
-        templates = {name: _fields(entry.text) for name, entry in debconf.parse(self._read(debconf.TEMPLATES)).items()}
-        found = {}
-        for name, entry in debconf.parse(self._read(_ANSWERS)).items():
-            fields = _fields(entry.text)
-            template = templates.get(fields.get("Template", ""), {})
-            if entry.owners and "Value" in fields:
-                kind, default = template.get("Type", ""), template.get("Default", "")
-                seen = "seen" in fields.get("Flags", "")
-                found[name] = Answer(min(entry.owners), kind, fields["Value"], default, seen)
-        return found
-
-    def name_of(self, uid: int, gid: int) -> str:
-        """USER:GROUP, numbers if there is no name."""
-        return f"{self._accounts.user(uid) or uid}:{self._accounts.group(gid) or gid}"
-
-    def numbers_of(self, owner: str) -> tuple[int, int] | None:
-        """The numbers of USER:GROUP; None if one of them does not exist."""
-        user, _, group = owner.partition(":")
-        uid = self._accounts.users.get(user, documents.decimal(user))
-        gid = self._accounts.groups.get(group, documents.decimal(group))
-        return None if uid is None or gid is None else (uid, gid)
-
-    @cached_property
-    def _accounts(self) -> Accounts:
-        return accounts.parse(*(self._read(path) for path in accounts.PATHS))
-
-
-def _fields(text: str) -> dict[str, str]:
-    rows = (line.partition(":") for line in text.splitlines() if not line.startswith((" ", "\t")))
-    return {name: value.strip() for name, _, value in rows}
-
-
-@dataclass(frozen=True)
-class Look:
-    """The file at a path of the environment; owners as inside."""
-
-    type: str  # changes.FileType
-    digest: str = ""  # of a regular file
-    link: str = ""
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
-
-
-@dataclass(frozen=True)
-class InstalledState:
-    """Both sides. `single`: only root exists in the environment, so owners mean nothing.
-
-    The databases of the host's side are those that the environment began with: later changes of the host
-    were not made for the environment; rebase brings them there.
-    """
-
-    host: Side
-    own: Side
-    files: Mapping[str, Look] = field(default_factory=dict)  # those that were asked for and are there
-    single: bool = False
-
-    def has(self, path: str, file: AddedFile) -> bool:
-        """Whether the environment has such a file."""
-        look = self.files.get(path)
-        if look is None:
-            return False
-        if not self.single and self.own.numbers_of(file.owner) != (look.uid, look.gid):
-            return False
-        if file.link is not None:
-            return look.type == "symlink" and look.link == file.link
-        return look.type == "file" and look.mode == file.mode and look.digest == digest(file.content)
+def release() -> str:
+    """The release of this system, in the form of a manifest; "" where it does not tell."""
+    fields = host_release.fields()
+    return host_release.codename(fields) if fields else ""
 
 
 def of_host(single: bool) -> InstalledState:
@@ -195,9 +68,9 @@ def host_file(path: str, id_map: IdMap | None) -> tuple[AddedFile, tuple[int, in
     return None if content is None else (AddedFile(content, mode=facts.mode), numbers)
 
 
-def record_of(environment: Environment) -> bytes | None:
-    """The file RECORD, whether the environment runs or not; None if there is none."""
-    return origin.own_content(environment, RECORD)
+def record_of(environment: Environment) -> Record | None:
+    """What an environment was last synced from, whether it runs or not; None if no readable file tells."""
+    return plans.decode(origin.own_content(environment, RECORD))
 
 
 def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys: Iterable[str] = ()) -> InstalledState:
@@ -216,7 +89,7 @@ def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys
         raise SysenvError(f"{environment.name} cannot be read: {located(error)}") from error
     # What the process inside may not read of the host has a stand-in, or is empty.
     known = found.side.databases
-    own = replace(found.side, databases={path: known.get(path, host.databases.get(path, b"")) for path in _DATABASES})
+    own = replace(found.side, databases={path: known.get(path, host.databases.get(path, b"")) for path in DATABASES})
     keys_there = _present({*host.keys, *own.keys, *wanted_keys})
     host = replace(host, databases={**host.databases, **_began_with(store, environment)}, keys=keys_there)
     files = _of_host(found.below, environment.id_map)
@@ -224,10 +97,10 @@ def read(store: Store, environment: Environment, paths: Iterable[str] = (), keys
 
 
 def _host() -> Side:
-    databases = {path: origin.content(path) or b"" for path in _DATABASES}
+    databases = {path: origin.content(path) or b"" for path in DATABASES}
     root = View("/")
     sources = _present(_source_paths(root.names(SOURCES)))
-    found = (f"{directory}/{name}" for directory in KEYS for name in root.names(directory))
+    found = (f"{directory}/{name}" for directory in _KEYS for name in root.names(directory))
     keys = [*_signed_by(sources.values()), *found]
     return Side(databases, sources, _present(keys))
 
@@ -240,8 +113,8 @@ def _began_with(store: Store, environment: Environment) -> dict[str, bytes]:
     known = origin.read(environment.path)
     if known is None:
         return {}
-    old = Old(origin.path_of(store, known.packages), origin.path_of(store, known.accounts))
-    own = (path for path in _DATABASES if origin.own(environment, path) is not None)
+    old = Old.of(store, known)
+    own = (path for path in DATABASES if origin.own(environment, path) is not None)
     try:
         return {path: data for path in own if (data := old.read(path)) is not None}
     except OSError as error:
@@ -330,7 +203,7 @@ def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _E
     sources = read_all(_source_paths(inside.names(SOURCES)))
     signing = _signed_by(sources.values())
     found = read_all(
-        {*keys, *signing, *(f"{directory}/{name}" for directory in KEYS for name in inside.names(directory))}
+        {*keys, *signing, *(f"{directory}/{name}" for directory in _KEYS for name in inside.names(directory))}
     )
     files, below = {}, {}
     for path in paths:
@@ -341,7 +214,7 @@ def _look(inside: _InsideFiles, paths: Sequence[str], keys: Sequence[str]) -> _E
         elif entry is None and not inside.upper.covers(real) and inside.is_of_system(real):
             below[path] = real
     private = frozenset(path for path in (*sources, *found) if inside.is_private(path))
-    return _EnvironmentSide(Side(read_all(_DATABASES), sources, found, private), files, below)
+    return _EnvironmentSide(Side(read_all(DATABASES), sources, found, private), files, below)
 
 
 def _looked_at(entry: upper.UpperEntry) -> Look:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.files.handover import Heir
-from sysenv_ns.leavings import Begun, RootSession
+from sysenv_ns.root_files import Begun, RootSession
 
 
 @pytest.fixture

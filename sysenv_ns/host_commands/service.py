@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.outside import request
-from sysenv_ns.outside.request import HostCommand, Message
+from sysenv_ns.host_commands import request
+from sysenv_ns.host_commands.request import HostCommand, Message
 
 _STOPPABLE = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _OF_KEYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
