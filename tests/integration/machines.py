@@ -40,8 +40,9 @@ _TOP = (
 _LEFT_OUT = re.compile(
     r"/?usr/(share/(locale/.+|man/.+/.+|doc/.+/(changelog|NEWS|ChangeLog|README)[^/]*)|lib/[^/]+/gconv/.+\.so)"
 )
-# base-files makes it wherever it is missing, whenever the package is configured or triggered.
-_OF_NO_PACKAGE = ("/usr/share/info/dir",)
+# base-files makes the first wherever it is missing, whenever the package is configured or triggered. apt before 2.9
+# reads keys in /etc/apt/trusted.gpg.d by awk, an alternative.
+_OF_NO_PACKAGE = ("/usr/share/info/dir", "/usr/bin/awk", "/var/lib/dpkg/alternatives/awk")
 _LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Some of what the packages of a system with an un-merged /usr have in /bin and /lib.
 _IN_BIN = ("bash", "cat", "cp", "dash", "echo", "ls", "mkdir", "mount", "mv", "rm", "sh", "sleep", "touch", "true")
