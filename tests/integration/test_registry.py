@@ -322,7 +322,9 @@ _TOP = Member(b"tree", "directory", 0o755), b""
         pytest.param([_TOP, (Member(b"layers/1/x", "file"), b"")], "belongs to no layer", marks=pytest.mark.matrix),
         pytest.param([_TOP, (Member(b"/etc/x", "file"), b"")], "belongs to no layer", marks=pytest.mark.matrix),
         pytest.param(
-            [_TOP, (Member(b"tree/l", "link", target=b"tree/../x"), b"")], "not an earlier file", marks=pytest.mark.matrix
+            [_TOP, (Member(b"tree/l", "link", target=b"tree/../x"), b"")],
+            "not an earlier file",
+            marks=pytest.mark.matrix,
         ),
         pytest.param(
             [_TOP, (Member(b"tree/l", "symlink", target=b"/"), b""), (Member(b"tree/l/x", "file"), b"")],
