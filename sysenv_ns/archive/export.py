@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns.archive import compression, manifest, output
+from sysenv_ns.archive import compression, manifest, output, tarball
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS, ArchiveManifest
-from sysenv_ns.archive.packer import Packer, UpperForm
+from sysenv_ns.archive.packer import Packer, UpperForm, text_member
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import directory, layers, rest
 from sysenv_ns.environment.description import Environment
@@ -21,11 +23,10 @@ from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
-from sysenv_ns.kernel import children, namespace
+from sysenv_ns.kernel import namespace, ring
+from sysenv_ns.kernel.ring import RingWriter
 from sysenv_ns.packages import origin
 from sysenv_ns.reporter import Progress, ProgressBar, unseen
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,28 @@ def write(environment: Environment, file: BinaryIO, progress: Progress) -> tuple
     if progress is not unseen:
         (total,) = layers.sizes(environment.id_map, [[Path(path) for path in content.layers]])
 
-    def inside(stream: BinaryIO) -> int:
+    def inside(output: RingWriter) -> int:
         enter(environment)
         try:
-            return _pack(content, stream)
+            return _pack(content, output)
         except OSError as error:
             raise SysenvError(f"the files of {environment.name} cannot be read: {located(error)}") from error
 
-    def compress(stream: BinaryIO) -> None:
-        with compression.writer(file) as compressed:
-            done = 0
-            while data := stream.read(_CHUNK):
-                compressed.write(data)
-                done += len(data)
-                progress(min(1.0, done / (total + 1)))
+    def compress(blocks: Iterator[memoryview]) -> tuple[BinaryIO, str]:
+        compressed = stack.enter_context(compression.writer(file))
+        checksum = hashlib.sha256()
+        done = 0
+        for block in blocks:
+            checksum.update(block)
+            compressed.write(block)
+            done += len(block)
+            progress(min(1.0, done / (total + 1)))
+        return compressed, checksum.hexdigest()
 
-    devices, _ = children.drained(inside, int, "sysenv-ns-export", compress)
+    with contextlib.ExitStack() as stack:
+        devices, (compressed, checksum) = ring.drained(inside, int, "sysenv-ns-export", compress)
+        # Not before it is known that the child has read everything: who gets this from a pipe can see nothing else.
+        compressed.write(text_member(manifest.END, json.dumps({"sha256": checksum}).encode()) + tarball.END)
     return (
         (f"device nodes become empty files in it, as in environments of other drivers: {devices}",) if devices else ()
     )
@@ -174,14 +181,12 @@ def _settings(environment: Environment) -> str | None:
         raise SysenvError(f"{error.filename} cannot be read: {reason(error)}", "make it readable") from error
 
 
-def _pack(content: Content, stream: BinaryIO) -> int:
-    """In the namespace: write the whole archive; returns the number of devices. Raises OSError, SysenvError."""
-    packer = Packer(stream)
+def _pack(content: Content, output: RingWriter) -> int:
+    """In the namespace: write all but the end; returns the number of devices. Raises OSError, SysenvError."""
+    packer = Packer(output)
     packer.text(manifest.NAME, manifest.encode(content.manifest))
     for number in range(len(content.origins)):
         content.pack_origin(packer, number, f"{ORIGINS}/{number}")
     for number in range(len(content.layers)):
         content.pack_layer(packer, number, f"{LAYERS}/{number}")
-    packer.text(manifest.END, json.dumps({"sha256": packer.checksum}).encode())
-    packer.end()
     return packer.devices

@@ -11,17 +11,15 @@ import heapq
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from sysenv_ns.archive import attributes, tarball
-from sysenv_ns.archive.checked import Output
 from sysenv_ns.archive.tarball import Extents, Kind, Member
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import Marks
+from sysenv_ns.kernel.ring import RingWriter
 
-_CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS: Mapping[int, Kind] = {
@@ -41,23 +39,22 @@ class UpperForm:
 
 
 class Packer:
-    """Writes to a stream, and keeps its checksum."""
+    """Writes to a process that compresses."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._output = Output(stream)
+    def __init__(self, output: RingWriter) -> None:
+        self._output = output
         self.devices = 0  # nodes that had to become empty files, as they are in an environment of a user
 
     def text(self, name: str, data: bytes) -> None:
         """A file of the archive's own."""
-        self._output.write(tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data))))
-        self._output.write(data + tarball.padding(len(data)))
+        self._output.write(text_member(name, data))
 
     def tree(self, path: str, name: str, layer: UpperForm | None = None) -> None:
         """A directory and everything in it, parents first; `layer`: it is a layer of an overlay. Raises OSError.
 
         For another one only names, modes and contents: its owners and times have no meaning.
         """
-        tree = _TreeWriter(self._output.write, layer)
+        tree = _TreeWriter(self._output, layer)
         descriptor = os.open(path, _DIRECTORY)
         try:
             tree.directory(descriptor, os.fsencode(name))
@@ -65,20 +62,16 @@ class Packer:
             os.close(descriptor)
         self.devices += tree.devices
 
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 of all so far."""
-        return self._output.checksum
 
-    def end(self) -> None:
-        """The end of every archive."""
-        self._output.write(tarball.END)
-        self._output.flush()
+def text_member(name: str, data: bytes) -> bytes:
+    """A file of an archive's own, with its content."""
+    head = tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data)))
+    return head + data + tarball.padding(len(data))
 
 
 class _TreeWriter:
-    def __init__(self, write: Callable[[bytes], None], layer: UpperForm | None) -> None:
-        self._write, self._layer = write, layer
+    def __init__(self, output: RingWriter, layer: UpperForm | None) -> None:
+        self._write, self._fill, self._layer = output.write, output.fill, layer
         self._marks = layer.marks if layer is not None else None
         self._links: dict[tuple[int, int], bytes] = {}
         self.devices = 0
@@ -155,12 +148,11 @@ class _TreeWriter:
 
     def _content(self, descriptor: int, offset: int, length: int, place: str) -> None:
         while length:
-            data = os.pread(descriptor, min(_CHUNK, length), offset)
-            if not data:
+            read = self._fill(descriptor, offset, length)
+            if not read:
                 raise OSError(errno.EBUSY, "it became shorter while it was read", place)
-            self._write(data)
-            offset += len(data)
-            length -= len(data)
+            offset += read
+            length -= read
 
     def _head(
         self,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from sysenv_ns.archive import compression, export, manifest
+from sysenv_ns.archive import compression, export, manifest, tarball
 from sysenv_ns.archive.export import Content
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS
 from sysenv_ns.archive.packer import Packer
@@ -17,15 +17,14 @@ from sysenv_ns.environment import history, layers, rest, uppers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import children, remedies
+from sysenv_ns.kernel import remedies, ring
+from sysenv_ns.kernel.ring import RingWriter
 from sysenv_ns.registry import artifact, blobs, known
 from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
 from sysenv_ns.registry.reference import Reference
 from sysenv_ns.registry.skopeo import BlobMissing, Skopeo
 from sysenv_ns.reporter import Progress, ProgressBar, Reporter
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -219,20 +218,20 @@ class _BlobMaker:
     def _write(self, pack: Callable[[Packer], None], file: BinaryIO) -> None:
         """Read a tree in a process in the namespace, and compress it."""
 
-        def inside(stream: BinaryIO) -> int:
+        def inside(output: RingWriter) -> int:
             export.enter(self._environment)
             try:
-                packer = Packer(stream)
+                packer = Packer(output)
                 pack(packer)
-                packer.end()
+                output.write(tarball.END)
                 return packer.devices
             except OSError as error:
                 raise SysenvError(f"the files of {self._environment.name} cannot be read: {located(error)}") from error
 
-        def compress(stream: BinaryIO) -> None:
+        def compress(blocks: Iterator[memoryview]) -> None:
             with compression.writer(file) as compressed:
-                while data := stream.read(_CHUNK):
-                    compressed.write(data)
+                for block in blocks:
+                    compressed.write(block)
 
-        devices, _ = children.drained(inside, int, "sysenv-ns-push", compress)
+        devices, _ = ring.drained(inside, int, "sysenv-ns-push", compress)
         self._devices += devices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +13,13 @@ from sysenv_ns import units
 from sysenv_ns.archive import export, output
 from sysenv_ns.console import progress, show_json
 from sysenv_ns.notices import notice
-from sysenv_ns.oci import image
-from sysenv_ns.oci.image import Image, ImageWish
 from sysenv_ns.packages import drift, origin
 from sysenv_ns.text import size
 from sysenv_ns.verbs.context import Context, refuse_inside
 from sysenv_ns.verbs.options import JSON, NAME, examples
+
+if TYPE_CHECKING:
+    from sysenv_ns.oci.image import Image
 
 
 @click.command(
@@ -70,6 +72,9 @@ def _export(context: Context, name: str, file: str, force: bool, as_json: bool) 
 
 
 def _export_image(context: Context, name: str, file: str, squash: bool, force: bool, as_json: bool) -> None:
+    from sysenv_ns.oci import image  # not for all: it takes as long to import as all the rest
+    from sysenv_ns.oci.image import ImageWish
+
     if file == "-":  # what is only known at the end stands at the beginning
         raise click.UsageError("An image cannot be written to the standard output.")
     environment = context.store.load(name)

@@ -243,17 +243,19 @@ class Bench:
         """Finding the changes of an environment with many files against listing them."""
         a = partial(self.account.time, self.tool, "diff", "--json", MANY)
         b = partial(self.account.time, "du", "-a", self.many)
-        yield self.compare("diff / du -a of the changes", a, b, self.few, None)
+        yield self.compare("diff / du -a of the changes", a, b, self.few, 3)
 
     def export(self) -> Iterator[Row]:
-        """Writing an environment with many files as one file against tar."""
+        """Writing an environment with many files as one file against tar, as it is and with as many threads."""
         if shutil.which("zstd") is None:
             yield Row("export / tar --zstd", "no zstd")
             return
         file = f"{self.account.directory}/exported.tar.zst"
-        b = partial(self.account.time, "tar", "--zstd", "-cf", file, self.many)
+        threads = len(os.sched_getaffinity(0))
         a = partial(self.account.time, self.tool, "export", "--force", MANY, f"{file}.own")
-        yield self.compare("export / tar --zstd of the changes", a, b, self.few, None)
+        for title, count in (("", 1), (f" in {threads} threads", threads)):
+            b = partial(self.account.time, "env", f"ZSTD_NBTHREADS={count}", "tar", "--zstd", "-cf", file, self.many)
+            yield self.compare(f"export / tar --zstd{title}", a, b, self.few, 1.1)
 
     def new(self, name: str) -> None:
         """An environment for as long as the measurement lasts."""
