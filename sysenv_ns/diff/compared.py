@@ -71,9 +71,12 @@ class ComparedGroups:
 
     def result(self, is_wanted: Callable[[str], bool] | None = None) -> tuple[ComparedGroup, ...]:
         """All, or those with paths that are wanted, in the order in which the first of each group was found."""
+        groups = self._groups.values()
+        if is_wanted is None:
+            return tuple(ComparedGroup(one, "\0".join(paths), *map(_text, sizes)) for one, paths, *sizes in groups)
         found = []
-        for alike, paths, before, after in self._groups.values():
-            taken = [is_wanted is None or is_wanted(path) for path in paths]
+        for alike, paths, before, after in groups:
+            taken = [*map(is_wanted, paths)]
             if any(taken):
                 text = "\0".join(compress(paths, taken))
                 found.append(ComparedGroup(alike, text, _text(compress(before, taken)), _text(compress(after, taken))))

@@ -16,7 +16,7 @@ from sysenv_ns import policy
 from sysenv_ns.diff.changes import Facts, facts_of
 from sysenv_ns.diff.compared import ComparedGroups, ComparedPath
 from sysenv_ns.files import reader, view
-from sysenv_ns.files.upper import Listing, Own, Upper, UpperEntry
+from sysenv_ns.files.upper import WHOLE, Listing, Own, Share, Upper, UpperEntry
 from sysenv_ns.host import layout, standins
 from sysenv_ns.host.base_files import Addition
 from sysenv_ns.kernel import mountinfo
@@ -105,10 +105,13 @@ def _addition(addition: Addition, path: str) -> HostFile:
     return HostFile(Facts("file", addition.mode, 0, 0, len(content)), path, content, False)
 
 
-def compare(directories: Iterable[Listing], host: HostSide, points: Iterable[str]) -> ComparedGroups:
+def compare(
+    directories: Iterable[Listing], host: HostSide, points: Iterable[str], share: Share = WHOLE
+) -> ComparedGroups:
     """Everything that an environment has changed or may have; `points` are its mount points.
 
-    `directories`: see upper.walk. Of a deleted or hidden tree only the outermost directory is reported. Raises OSError.
+    `directories`, `share`: see upper.walk. Of a deleted or hidden tree only the outermost directory is reported. Raises
+    OSError.
     """
     found = ComparedGroups()
     merged = dict.fromkeys(points, False)  # directories that the host has too; whether the environment's hides it
@@ -121,9 +124,12 @@ def compare(directories: Iterable[Listing], host: HostSide, points: Iterable[str
         passed |= shadowed
         if directory in merged:
             _compare_merged(directory, here, host, merged, shadowed, found)
+            if merged[directory]:
+                for row in _hidden(directory, here, host, share):
+                    found.add(row)
             continue
         for path, entry in here.items():  # nothing to compare with
-            if entry.kind != "whiteout" and not (shadowed and path in shadowed):
+            if entry.is_ours and entry.kind != "whiteout" and not (shadowed and path in shadowed):
                 found.add_new(path, entry.status)
     return found
 
@@ -137,16 +143,14 @@ def _compare_merged(
     found: ComparedGroups,
 ) -> None:
     """One directory that both sides have."""
-    if merged[directory]:
-        for row in _hidden(directory, here, host):
-            found.add(row)
     for path, entry in here.items():
-        if path in shadowed:
+        if path in shadowed or not (entry.is_ours or entry.kind == "directory"):
             continue
         old = host.look(path)
-        with contextlib.suppress(FileNotFoundError):  # it has vanished meanwhile
-            if compared := _found(path, entry, old, host.mirrored):
-                found.add(compared)
+        if entry.is_ours:
+            with contextlib.suppress(FileNotFoundError):  # it has vanished meanwhile
+                if compared := _found(path, entry, old, host.mirrored):
+                    found.add(compared)
         if entry.kind == "directory" and old is not None and old.facts.type == "directory":
             merged[path] = entry.opaque or merged[directory]
 
@@ -163,10 +167,10 @@ def _found(path: str, entry: UpperEntry, old: HostFile | None, mirrored: bool) -
     return ComparedPath(path, old.facts, new, same, _same_attributes(entry, old, new, mirrored), old.of_host)
 
 
-def _hidden(directory: str, here: Container[str], host: HostSide) -> Iterator[ComparedPath]:
+def _hidden(directory: str, here: Container[str], host: HostSide, share: Share) -> Iterator[ComparedPath]:
     for name in host.names(directory):
         path = f"{directory}/{name}"
-        if path not in here and not host.is_shadowed(path) and (old := host.look(path)) is not None:
+        if share.has(name) and path not in here and not host.is_shadowed(path) and (old := host.look(path)) is not None:
             yield ComparedPath(path, old.facts, None, of_host=old.of_host)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 
 from sysenv_ns import policy
@@ -24,7 +25,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import upper
-from sysenv_ns.files.upper import Listing, Own, Upper
+from sysenv_ns.files.upper import Listing, Own, Share, Upper
 from sysenv_ns.files.view import View
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import namespace
@@ -39,6 +40,7 @@ TEXT_LIMIT = 64 << 20  # bytes of a file that is compared as text
 _DATABASES = (*policy.PACKAGE_DATABASES, dpkg.STATUS, dpkg.DIVERSIONS, f"{dpkg.INFO}/any")
 _OTHER_DATABASES = tuple(path for path in policy.PACKAGE_DATABASES if path != dpkg.STATUS)
 _PROCESS = "sysenv-ns-diff"
+_PROCESSES = 2  # that look at changes: more would gain little, as each has to find the directories
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class Sides:
         """The environment's side; `only`: see Upper."""
         return Upper(self.layers, driver.of(self.environment).marks, only)
 
-    def walk(self) -> Iterator[Listing]:
-        """The same, a directory after the other."""
-        return upper.walk(self.layers, driver.of(self.environment).marks)
+    def walk(self, share: Share) -> Iterator[Listing]:
+        """The same, a directory after the other; `share`: see upper.walk."""
+        return upper.walk(self.layers, driver.of(self.environment).marks, share=share)
 
     @property
     def points(self) -> dict[str, None]:
@@ -111,21 +113,24 @@ def _find(store: Store, environment: Environment, paths: Sequence[str]) -> Diffe
     sides = sides_of(store, environment)
     status = origin.content(dpkg.STATUS)
     old = _old_packages(store, environment)
+    processes = min(len(os.sched_getaffinity(0)), _PROCESSES)
+    shares = [Share(number, processes) for number in range(processes)]
     try:
         seen, there = namespace.look_inside_while(
             environment.id_map,
-            lambda: _look(sides, status, old, paths),
+            [partial(_look, sides, status, old, paths, share) for share in shares],
             _SeenInside,
             _PROCESS,
             lambda: owners.of_host(status).read(),
         )
     except OSError as error:
         raise _unreadable(environment, error) from error
-    rows = _ordered(seen.found)
-    left = [row[0] for row in rows if row[0] not in seen.owners] if seen.owners else [row[0] for row in rows]
-    packages = owners.owners(left, [there], owners.links()) | dict(seen.owners)
+    known = {path: package for part in seen for path, package in part.owners.items()}
+    rows = _ordered([group for part in seen for group in part.found])
+    left = [row[0] for row in rows if row[0] not in known] if known else [row[0] for row in rows]
+    packages = owners.owners(left, [there], owners.links()) | known
     found = tuple(_changes(rows, environment.id_map, packages))
-    return Difference(environment.name, seen.packages, found, tuple(_notes(environment, seen)))
+    return Difference(environment.name, seen[0].packages, found, tuple(_notes(environment, seen[0])))
 
 
 def contents(store: Store, difference: Difference) -> tuple[ContentPair, ...]:
@@ -168,13 +173,13 @@ def _old_packages(store: Store, environment: Environment) -> bytes | None:
     return Old.of(store, known).read(dpkg.STATUS)
 
 
-def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str]) -> _SeenInside:
-    """In the child: everything that is visible there."""
+def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str], share: Share) -> _SeenInside:
+    """In a child: everything that is visible there, of the changes only a share."""
     below = View("/")
     upper = sides.upper(None if paths else _above(map(below.real, _DATABASES)))
     own = Own(upper, below)
     wanted = [_resolve(path, upper, own, sides.environment.name) for path in paths]
-    compared = comparison.compare(sides.walk(), sides.host, sides.points)
+    compared = comparison.compare(sides.walk(share), sides.host, sides.points, share)
     found = compared.result((lambda path: _is_wanted(path, wanted)) if paths else None)
     here = owners.of_environment(upper, own)
     packages: tuple[PackageChange, ...] = ()
@@ -222,9 +227,15 @@ def _ordered(groups: Sequence[ComparedGroup]) -> list[Row]:
 
 
 def _changes(rows: Iterable[Row], id_map: IdMap | None, packages: Mapping[str, str]) -> Iterator[Change]:
+    make, fold = tuple.__new__, changes.fold
     for path, before, after, alike in rows:
         old, new = alike.old, alike.new
-        if new is not None and (old is not None or after):
+        if old is None and new is not None:  # in a few steps, as nearly all of 100,000s are new files
+            kind, mode, uid, gid, _ = new
+            facts = make(Facts, (kind, mode, uid, gid, after))
+            yield make(Change, (path, "added", None, facts, (), packages.get(path, ""), fold(path)))
+            continue
+        if new is not None:
             new = Facts(new.type, new.mode, new.uid, new.gid, after)
         if old is not None:
             old = old._replace(size=before)

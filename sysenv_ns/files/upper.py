@@ -24,13 +24,17 @@ EntryKind = Literal["file", "directory", "whiteout"]
 
 
 class UpperEntry(NamedTuple):
-    """Something in an upper directory; `below` is its path in that, `layer` the upper directory itself."""
+    """Something in an upper directory; `below` is its path in that, `layer` the upper directory itself.
+
+    `is_ours`: its name is in the share of all that is looked at.
+    """
 
     kind: EntryKind
     below: str
     status: os.stat_result
     layer: Root
     opaque: bool = False
+    is_ours: bool = True
 
     @property
     def place(self) -> str:
@@ -49,6 +53,19 @@ class UpperEntry(NamedTuple):
         """The target of a symbolic link. Raises OSError."""
         return self.layer.link(self.below)
 
+
+class Share(NamedTuple):
+    """A part of all names, for one of several processes that are forked from one: hash() is the same in them."""
+
+    number: int = 0
+    of: int = 1
+
+    def has(self, name: str) -> bool:
+        """Whether a name is in it, whatever directory that is in."""
+        return hash(name) % self.of == self.number
+
+
+WHOLE = Share()
 
 # A directory of the merged changes: its real path, and what is in it by real paths, in their order.
 Listing: TypeAlias = tuple[str, dict[str, UpperEntry]]
@@ -100,39 +117,44 @@ class Upper:
         ]
 
 
-def walk(layers: Iterable[tuple[str, str]], marks: Marks, only: Collection[str] | None = None) -> Iterator[Listing]:
+def walk(
+    layers: Iterable[tuple[str, str]], marks: Marks, only: Collection[str] | None = None, share: Share = WHOLE
+) -> Iterator[Listing]:
     """All directories of the merged changes of an environment, parents first; `only`: see Upper.
 
-    `layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first. What
-    disappears meanwhile, in a running environment, is left out. Raises OSError.
+    `layers`: mount points ("" for /) with the upper directories over them, the uppermost of several first. `share`:
+    what is not in it may be left out, except directories. What disappears meanwhile, in a running environment, is left
+    out. Raises OSError.
     """
     stacks: dict[str, list[tuple[Root, str]]] = {}
     for point, directory in layers:
         with contextlib.suppress(FileNotFoundError):
             stacks.setdefault(point, []).append((Root(directory), ""))
     for point, directories in stacks.items():
-        yield from _UpperWalk(marks, only).below(point, directories, {})
+        yield from _UpperWalk(marks, only, share).below(point, directories, {})
 
 
 class _UpperWalk:
-    def __init__(self, marks: Marks, only: Collection[str] | None) -> None:
-        self._marks, self._only = marks, only
+    def __init__(self, marks: Marks, only: Collection[str] | None, share: Share) -> None:
+        self._marks, self._only, self._share = marks, only, share
         self._held = 0  # descriptors of directories
         self._limit = min(_HELD, os.sysconf("SC_OPEN_MAX") // 4)
 
-    def below(self, path: str, directories: Iterable[tuple[Root, str]], above: Mapping[Root, int]) -> Iterator[Listing]:
+    def below(self, path: str, directories: Sequence[tuple[Root, str]], above: Mapping[Root, int]) -> Iterator[Listing]:
         """The merged content of directories, by upper directory and path in it, as they lie above each other.
 
         `above`: the open directories that these are in, by upper directory; not all have to be open.
         """
         opened: dict[Root, int] = {}
+        # In several above each other, a file hides what is below it.
+        skips = len(directories) == 1 and not self._marks.by_name
         try:
             found = []
             for layer, directory in directories:
                 if (descriptor := _opened(layer, directory, above.get(layer))) is not None:
                     opened[layer] = descriptor
                     self._held += 1
-                    found.append(_entries(descriptor, layer, directory, self._marks))
+                    found.append(_entries(descriptor, layer, directory, self._marks, self._share, skips))
             if len(found) == 1:
                 here = {f"{path}/{name}": entry for name, entry in sorted(found[0], key=itemgetter(0))}
                 inner: list[tuple[str, Sequence[UpperEntry]]]
@@ -179,14 +201,23 @@ def _opened(layer: Root, directory: str, holder: int | None = None) -> int | Non
         raise
 
 
-def _entries(descriptor: int, layer: Root, directory: str, marks: Marks) -> list[tuple[str, UpperEntry]]:
-    """The same of an open directory, whatever has its name now. One loop: of 100,000 files calls count."""
+def _entries(
+    descriptor: int, layer: Root, directory: str, marks: Marks, share: Share = WHOLE, skips: bool = False
+) -> list[tuple[str, UpperEntry]]:
+    """The same of an open directory, whatever has its name now; `skips`: without files that are not in the share.
+
+    One loop: of 100,000 files calls count.
+    """
     holder, by_name, new = f"/proc/self/fd/{descriptor}", marks.by_name, tuple.__new__
     is_directory, is_device = stat.S_ISDIR, stat.S_ISCHR
+    number, of = share
     entries = []
     with os.scandir(descriptor) as found:
         for entry in found:
             name = entry.name
+            is_ours = hash(name) % of == number
+            if skips and not is_ours and not entry.is_dir(follow_symlinks=False):
+                continue
             try:
                 status = entry.stat(follow_symlinks=False)
                 mode = status.st_mode
@@ -201,9 +232,10 @@ def _entries(descriptor: int, layer: Root, directory: str, marks: Marks) -> list
                 if marks.is_mark(name):
                     continue
                 if (hidden := marks.hidden_name(entry)) is not None:
-                    entries.append((hidden, UpperEntry("whiteout", f"{directory}/{name}", status, layer)))
+                    whiteout = UpperEntry("whiteout", f"{directory}/{name}", status, layer, False, share.has(hidden))
+                    entries.append((hidden, whiteout))
                     continue
-            entries.append((name, new(UpperEntry, (kind, f"{directory}/{name}", status, layer, opaque))))
+            entries.append((name, new(UpperEntry, (kind, f"{directory}/{name}", status, layer, opaque, is_ours))))
     return entries
 
 

@@ -15,7 +15,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Literal, TypeAlias, TypeVar
 
     _T = TypeVar("_T")
@@ -135,15 +135,30 @@ def look_inside(id_map: IdMap | None, function: Callable[[], _T], kind: type[_T]
 
 
 def look_inside_while(
-    id_map: IdMap | None, function: Callable[[], _T], kind: type[_T], name: str, here: Callable[[], _Here]
-) -> tuple[_T, _Here]:
-    """The same, while this process calls another function; returns both results."""
+    id_map: IdMap | None,
+    functions: Sequence[Callable[[], _T]],
+    kind: type[_T],
+    name: str,
+    here: Callable[[], _Here],
+) -> tuple[list[_T], _Here]:
+    """The same for several functions at once, while this process calls another one; returns all results."""
+    made = make_full(id_map) if id_map is not None and id_map.kind == "full" else None
 
-    def inside() -> _T:
-        enter(id_map)
+    def inside(function: Callable[[], _T]) -> _T:
+        enter(id_map, made)
         return function()
 
-    return children.beside(inside, kind, name, here)
+    def all_of(left: Sequence[Callable[[], _T]]) -> tuple[list[_T], _Here]:
+        if not left:
+            return [], here()
+        first, (others, result) = children.beside(lambda: inside(left[0]), kind, name, lambda: all_of(left[1:]))
+        return [first, *others], result
+
+    try:
+        return all_of(functions)
+    finally:
+        if made is not None:
+            os.close(made)
 
 
 def become_root() -> None:

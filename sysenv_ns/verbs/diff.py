@@ -121,14 +121,13 @@ def _encoded(change: Change) -> str:
     """A change as JSON, put together: of 100,000s a mapping of mappings takes four times as long."""
     path, kind, old, new, metadata, package, fold = change
     return (
-        f'{{"path": {encode_basestring_ascii(path)}, "kind": "{kind}", "old": {_encoded_facts(old)}, '
-        f'"new": {_encoded_facts(new)}, {_encoded_rest(metadata, package, fold)}'
+        f'{{"path": {encode_basestring_ascii(path)}, "kind": "{kind}", '
+        f'"old": {_encoded_facts(old) if old else "null"}, "new": {_encoded_facts(new) if new else "null"}, '
+        f"{_encoded_rest(metadata, package, fold)}"
     )
 
 
-def _encoded_facts(facts: Facts | None) -> str:
-    if facts is None:
-        return "null"
+def _encoded_facts(facts: Facts) -> str:
     kind, mode, uid, gid, bytes_ = facts
     return f'{{"type": "{kind}", "mode": "{mode:04o}", "uid": {uid}, "gid": {gid}, "size": {bytes_}}}'
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from sysenv_ns.diff import comparison
 from sysenv_ns.diff.compared import ComparedPath
 from sysenv_ns.diff.comparison import HostSide
 from sysenv_ns.files import upper
-from sysenv_ns.files.marks import OF_FUSE
-from sysenv_ns.files.upper import Own, Upper
+from sysenv_ns.files.marks import OF_FUSE, OF_USERS, Marks
+from sysenv_ns.files.upper import Own, Share, Upper
 from sysenv_ns.files.view import View
 from sysenv_ns.host.base_files import Addition
 
@@ -38,14 +40,22 @@ def _make(path: Path, files: dict[str, str]) -> None:
 
 
 def _compare(
-    host: Path, *uppers: Path, added: Iterable[Addition] = (), shadowed: Iterable[str] = ()
+    host: Path, *uppers: Path, added: Iterable[Addition] = (), shadowed: Iterable[str] = (), marks: Marks = OF_FUSE
 ) -> dict[str, ComparedPath]:
-    walked = upper.walk([(str(host), str(path)) for path in uppers], OF_FUSE)
+    """All that is found, and whether several processes, each with its share, find the same together."""
     seen = HostSide(added, True, [f"{host}/{path}" for path in shadowed])
-    groups = comparison.compare(walked, seen, [str(host)]).result()
-    found = [_compared(*row) for group in groups for row in group.rows()]
-    assert len({row.path for row in found}) == len(found)
-    return {row.path.removeprefix(f"{host}/"): row for row in found}
+
+    def found(share: Share) -> list[ComparedPath]:
+        walked = upper.walk([(str(host), str(path)) for path in uppers], marks, share=share)
+        groups = comparison.compare(walked, seen, [str(host)], share).result()
+        return [_compared(*row) for group in groups for row in group.rows()]
+
+    whole = found(Share())
+    assert len({row.path for row in whole}) == len(whole)
+    for processes in (2, 5):
+        parts = [row for number in range(processes) for row in found(Share(number, processes))]
+        assert sorted(parts, key=attrgetter("path")) == sorted(whole, key=attrgetter("path"))
+    return {row.path.removeprefix(f"{host}/"): row for row in whole}
 
 
 def _compared(path: str, before: int, after: int, alike: ComparedPath) -> ComparedPath:
@@ -136,3 +146,16 @@ def test_paths_are_followed_as_the_environment_does(host: Path, tmp_path: Path) 
     assert comparison.real("/link", own) == "/link"
     assert comparison.real("/", own) == "/"
     assert comparison.real("/loop/a", own) == "/loop/a"
+
+
+def test_marks_of_the_kernel(host: Path, tmp_path: Path) -> None:
+    """Where no file is a mark, each process leaves out what is for others; names decide, not their order."""
+    names = [f"{letter}{number}" for letter in "xyz" for number in range(20)]
+    _make(tmp_path / "upper", {f"{place}/{name}": name for place in ("d", "d/sub", "new", "new/in") for name in names})
+    _make(host, {f"d/{name}": "old" for name in names[:30]} | {f"d/sub/gone{name}": "" for name in names})
+    os.setxattr(tmp_path / "upper/d/sub", OF_USERS.opaque, b"y")
+    kinds = _kinds(_compare(host, tmp_path / "upper", marks=OF_USERS))
+    expected = {f"{place}/{name}": "added" for place in ("d", "d/sub", "new", "new/in") for name in names}
+    expected |= {f"d/{name}": "changed" for name in names[:30]} | {f"d/sub/gone{name}": "deleted" for name in names}
+    expected |= {"d": "same", "d/sub": "same", "d/sub/c": "deleted", "new": "added", "new/in": "added"}
+    assert kinds == expected
