@@ -71,8 +71,12 @@ WRITTEN = (
 # Where an environment keeps the variables of its sysenv.toml, as a JSON object; in it, so that they go along.
 VARIABLES_INSIDE = "/var/lib/sysenv-ns/variables.json"
 
-# Files up to this size (bytes) are copied into the base: on ext4 a stub's attributes take a block anyway.
+# Files up to this size (bytes) are copied into the base: on ext4 a stub's attributes take a block anyway, unless its
+# redirect is so short that it has room in an inode of 256 bytes, beside the 36 that it takes in addition to its length.
 BLOCK = 4096
+INLINE = 56
+# Where small files are stubs too if these take no block: few of them are read, and none while a program starts.
+SELDOM_READ = ("/usr/include", "/usr/share")
 MEBIBYTE = 1 << 20
 # Per directory tree, the longest prefix decides. What the host keeps changing is copied whole: a stub would lie.
 COPY_LIMITS = {

@@ -246,6 +246,12 @@ def copy_limit(path: str) -> int:
     return next((policy.COPY_LIMITS[p] for p in chain if p in policy.COPY_LIMITS), policy.BLOCK)
 
 
+def inline_limit(path: str) -> int:
+    """The same for those of its files whose stubs take no block."""
+    seldom = any(path == top or is_below(path, top) for top in policy.SELDOM_READ)
+    return 0 if seldom else copy_limit(path)
+
+
 def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) -> tuple[Operation, ...]:
     """Everything that is mounted or created for a session, in order; the first of the overlays is the root itself.
 

@@ -36,6 +36,8 @@ from sysenv_ns.kernel.idmap import IdMap
 # What an environment has the extended attributes of; a further name of a file has those of the first.
 _CARRIERS = frozenset({COPY, BIG, STUB})
 
+Limits = tuple[int, int]  # up to which size (bytes) files are copied: if a stub takes a block, and if it takes none
+
 
 class Batch(NamedTuple):
     """A directory (path relative to the layer, "" for its root) and everything in it but its subdirectories.
@@ -138,7 +140,7 @@ class Walk:
         directories: list[tuple[str, os.stat_result]],
         kept: list[str] | None,
     ) -> None:
-        limit = layout.copy_limit(directory)
+        limits = layout.copy_limit(directory), layout.inline_limit(directory)
         root = self._index.data_root(directory, self._tree) if self._data == "stub" else None
         prefix = directory.rstrip("/")
         for entry in os.scandir(directory):
@@ -164,7 +166,7 @@ class Walk:
                 if kept is not None and path in self._tree.stops:
                     kept.append(entry.name)
                 directories.append((entry.name, status))
-            elif record := self._file(path, entry.name, status, limit, root):
+            elif record := self._file(path, entry.name, status, limits, root):
                 # A symbolic link can only be replaced, which its directory shows.
                 if self._tree.policy.watch_files and record[0] != SYMLINK:
                     self._watch(path, status, depth + 1)
@@ -184,7 +186,7 @@ class Walk:
         self._index.keep(path, again.earlier)
         return True
 
-    def _file(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
+    def _file(self, path: str, name: str, status: os.stat_result, limits: Limits, root: str | None) -> Record | None:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
             target = policy.LIVE_LINKS[path] if path in policy.LIVE_LINKS else os.readlink(path)
@@ -192,36 +194,37 @@ class Walk:
         if stat.S_ISFIFO(mode):
             return self._record(FIFO, name, status, None)
         if stat.S_ISREG(mode):
-            return self._regular(path, name, status, limit, root)
+            return self._regular(path, name, status, limits, root)
         if stat.S_ISSOCK(mode) and mountinfo.is_below(path, policy.SOCKETS):
             return self._record(SYMLINK, name, status, f"{policy.SOCKETS_OF_HOST}{path[len(policy.SOCKETS) :]}")
         # Elsewhere a socket without its server is dead, a device cannot be made here, and a 0:0 device is a whiteout.
         self._index.left_out.append(path)
         return None
 
-    def _regular(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record | None:
+    def _regular(self, path: str, name: str, status: os.stat_result, limits: Limits, root: str | None) -> Record | None:
         if path in self._tree.stops:
             return self._record(COPY, name, status, b"")
-        if self._data == "host" and limit < policy.UNLIMITED and _readable(path, status):
+        if self._data == "host" and limits[0] < policy.UNLIMITED and _readable(path, status):
             return None
         if status.st_nlink > 1:
             first = self._first_links.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
                 return self._record(LINK, name, status, first.lstrip("/"))
-        return self._content_of(path, name, status, limit, root)
+        return self._content_of(path, name, status, limits, root)
 
-    def _content_of(self, path: str, name: str, status: os.stat_result, limit: int, root: str | None) -> Record:
+    def _content_of(self, path: str, name: str, status: os.stat_result, limits: Limits, root: str | None) -> Record:
         size = status.st_size
         if size > policy.LOG_LIMIT and mountinfo.is_below(path, policy.LOGS):
             return self._record(COPY, name, status, b"")
         if path == policy.DPKG_STATUS:
             return self._record(COPY, name, status, standins.package_status(self._content(path, size) or b""))
-        if root is not None and size > limit and _readable(path, status):
-            relative = path[len(root) :].lstrip("/")
+        redirect = f"/{path[len(root) :].lstrip('/')}" if root is not None and size > min(limits) else ""
+        if redirect and size > limits[len(os.fsencode(redirect)) <= policy.INLINE] and _readable(path, status):
+            assert root is not None
             self._index.use(root)
-            if not self._index.clashes(root, relative):
+            if not self._index.clashes(root, redirect[1:]):
                 self._index.stubs[path] = signature(status)
-                return self._record(STUB, name, status, (size, f"/{relative}"))
+                return self._record(STUB, name, status, (size, redirect))
             self._index.clashing.add(path)
         if size > policy.MEBIBYTE and os.access(path, os.R_OK):
             return self._record(BIG, name, status, path)

@@ -8,11 +8,14 @@ from pathlib import Path
 from types import NoneType
 from typing import BinaryIO
 
+from sysenv_ns import policy
 from sysenv_ns.host.walk import Batch
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import mirror
 from sysenv_ns.lower.additions import AddedBatch
+
+_PROCESS = "sysenv-ns-base"
 
 
 def write(
@@ -40,4 +43,41 @@ def write(
             stream.write(marshal.dumps(tuple(batch)))  # type: ignore[arg-type]
         stream.write(marshal.dumps(None))
 
-    children.fed(inside, NoneType, "sysenv-ns-base", feed)
+    children.fed(inside, NoneType, _PROCESS, feed)
+
+
+def write_new(batches: Iterable[Batch], target: Path, id_map: IdMap | None) -> None:
+    """The same for very many where nothing is yet: two processes write, as creating files takes most of the time."""
+    last: list[Batch] = []
+
+    def inside(stream: BinaryIO) -> None:
+        namespace.enter(id_map)
+        namespace.become_root()
+        mirror.Writer(str(target)).receive(stream)
+
+    def feed(*streams: BinaryIO) -> None:
+        loads = [0] * len(streams)
+        for batch in batches:
+            data = marshal.dumps(tuple(batch))  # type: ignore[arg-type]
+            number = loads.index(min(loads))
+            loads[number] += len(batch.entries) + len(data) // policy.BLOCK
+            streams[number].write(data)
+            last.append(batch._replace(entries=[*filter(mirror.is_last, batch.entries)]))
+        for stream in streams:
+            stream.write(marshal.dumps(None))
+            stream.flush()  # its process is to end beside the other one
+
+    def finish() -> None:
+        writer = mirror.Writer(str(target))
+        for batch in last:
+            writer.note(batch.directory, batch.record, batch.entries)
+        writer.finish()
+        writer.sync(many=True)
+
+    children.fed(
+        inside,
+        NoneType,
+        _PROCESS,
+        lambda first: children.fed(inside, NoneType, _PROCESS, lambda second: feed(first, second)),
+    )
+    namespace.run_inside(id_map, finish, _PROCESS)

@@ -11,6 +11,7 @@ import marshal
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 from sysenv_ns.files import copies, reader
 from sysenv_ns.host.base_files import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 from sysenv_ns.kernel import children, syscalls
@@ -27,25 +28,33 @@ Attributes: TypeAlias = "Mapping[str, bytes]"
 
 
 class Writer:
-    """Writes batches below one directory, which must exist; this process must be root of the namespace."""
+    """Writes batches below one directory, which must exist; this process must be root of the namespace.
+
+    Several may do that at once, each its batches, if one of them or another finishes it for all.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
         self._directories: list[tuple[str, int, int]] = []
         self._attributes: dict[str, Attributes] = {}  # of directories
+        self._links: list[tuple[str, str]] = []  # further names, and the first ones below the target
 
     def run(self, stream: BinaryIO) -> None:
-        """Write batches until the end of the stream, then all times. Raises OSError."""
-        os.umask(0)  # modes come from the host, with the file's creation
-        while True:
-            batch = marshal.load(stream)
-            if batch is None:
-                break
-            self.add(*batch)
+        """Write batches until the end of the stream, then what comes last. Raises OSError."""
+        self.receive(stream)
         self.finish()
 
+    def receive(self, stream: BinaryIO) -> None:
+        """Write batches until the end of the stream. Raises OSError."""
+        os.umask(0)  # modes come from the host, with the file's creation
+        with suppress(EOFError):  # who feeds it has failed, or a partner has: one of them says of what
+            while (batch := marshal.load(stream)) is not None:
+                self.add(*batch)
+
     def finish(self) -> None:
-        """Set what all that was written below has changed. Raises OSError."""
+        """Make hard links, and set what all that was written below has changed. Raises OSError."""
+        for path, first in self._links:
+            os.link(f"{self._target}/{first}", path)
         for path, mtime, mode in reversed(self._directories):  # children first: each write below changed it
             # Not before: a default access control list would be handed down.
             _set_attributes(path, self._attributes.get(path, {}))
@@ -69,25 +78,47 @@ class Writer:
 
     def add(self, path: str, record: Record, entries: list[Record], kept: list[str] | None = None) -> None:
         """Write one directory (relative to the target, "" for itself) with its entries; see Batch. Raises OSError."""
-        _, _, mode, uid, gid, mtime, _ = record
+        _, _, mode, uid, gid, _, _ = record
         target = f"{self._target}/{path}" if path else self._target
         if kept is not None:
             _remove_attributes(target)
             _with_descriptor(target, lambda descriptor: _remove_others(descriptor, frozenset(kept)))
         try:
-            os.mkdir(target, mode & ~_SPECIAL_BITS)
-            made = mode & ~_SPECIAL_BITS
-        except FileExistsError:  # the target itself, which another user made, or the room that an outer tree left
+            made = _make_directory(target, mode & ~_SPECIAL_BITS)
+        except FileExistsError:  # the target itself, which another user made, or the room that others have left
             made = -1
             os.chown(target, uid, gid)
         _own(target, uid, gid, mode & ~_SPECIAL_BITS, was=made)
-        self._directories.append((target, mtime, mode))
         os.chdir(target)  # short names below save the kernel a walk for every file
-        for kind, name, *rest in entries:
-            if kind == ATTRIBUTES and name == ".":
-                self._attributes[target] = rest[-1]  # type: ignore[assignment]
+        for entry in entries:
+            if not is_last(entry):
+                _WRITERS[entry[0]](*entry[1:])
+        self.note(path, record, entries)
+
+    def note(self, path: str, record: Record, entries: list[Record]) -> None:
+        """Let `finish` do what of a directory comes last."""
+        target = f"{self._target}/{path}" if path else self._target
+        self._directories.append((target, record[5], record[2]))
+        for kind, name, *_, payload in filter(is_last, entries):
+            if kind == LINK:
+                self._links.append((f"{target}/{name}", payload))  # type: ignore[arg-type]
             else:
-                _WRITERS[kind](self._target, name, *rest)
+                self._attributes[target] = payload  # type: ignore[assignment]
+
+
+def is_last(entry: Record) -> bool:
+    """Whether an entry is written when all others are: a hard link, or what a directory hands down."""
+    return entry[0] == LINK or (entry[0] == ATTRIBUTES and entry[1] == ".")
+
+
+def _make_directory(path: str, mode: int) -> int:
+    """Make a directory, and those above it that another writer will dress. Raises FileExistsError, OSError."""
+    try:
+        os.mkdir(path, mode)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        os.mkdir(path, mode)
+    return mode
 
 
 def _set_attributes(path: str, values: Attributes) -> None:
@@ -190,13 +221,13 @@ def _finish(descriptor: int, mode: int, uid: int, gid: int, mtime: int) -> None:
     os.close(descriptor)
 
 
-def _copy(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, content: bytes) -> None:
+def _copy(name: str, mode: int, uid: int, gid: int, mtime: int, content: bytes) -> None:
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
     children.write_all(descriptor, content)
     _finish(descriptor, mode, uid, gid, mtime)
 
 
-def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
+def _big(name: str, mode: int, uid: int, gid: int, mtime: int, path: str) -> None:
     try:
         source = reader.open_file(path)
     except FileNotFoundError:  # removed since the directory was read
@@ -207,34 +238,32 @@ def _big(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, path: str
     _finish(descriptor, mode, uid, gid, mtime)
 
 
-def _stub(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, data: tuple[int, str]) -> None:
+def _stub(name: str, mode: int, uid: int, gid: int, mtime: int, data: tuple[int, str]) -> None:
     size, redirect = data
     descriptor = _create(name, mode & ~_SPECIAL_BITS)
     os.ftruncate(descriptor, size)
-    os.setxattr(descriptor, _METACOPY, b"")
+    # In this order ext4 keeps the redirect in the inode if it is short (policy.INLINE), and has the other, which is the
+    # same in all stubs, in one block for a thousand of them. In the other order each has a block of its own.
     os.setxattr(descriptor, _REDIRECT, os.fsencode(redirect))
+    os.setxattr(descriptor, _METACOPY, b"")
     _finish(descriptor, mode, uid, gid, mtime)
 
 
-def _symlink(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, destination: str) -> None:
+def _symlink(name: str, mode: int, uid: int, gid: int, mtime: int, destination: str) -> None:
     os.symlink(destination, name)
     if uid or gid:
         os.lchown(name, uid, gid)
     os.utime(name, ns=(mtime, mtime), follow_symlinks=False)
 
 
-def _fifo(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, __: None) -> None:
+def _fifo(name: str, mode: int, uid: int, gid: int, mtime: int, _: None) -> None:
     os.mkfifo(name, mode & ~_SPECIAL_BITS)
     _own(name, uid, gid, mode, was=mode & ~_SPECIAL_BITS)
     os.utime(name, ns=(mtime, mtime))
 
 
-def _attributes(_: str, name: str, mode: int, uid: int, gid: int, mtime: int, values: Attributes) -> None:
+def _attributes(name: str, mode: int, uid: int, gid: int, mtime: int, values: Attributes) -> None:
     _set_attributes(name, values)
-
-
-def _link(target: str, name: str, mode: int, uid: int, gid: int, mtime: int, first: str) -> None:
-    os.link(f"{target}/{first}", name)
 
 
 _WRITERS: dict[str, Callable[..., None]] = {
@@ -243,6 +272,5 @@ _WRITERS: dict[str, Callable[..., None]] = {
     STUB: _stub,
     SYMLINK: _symlink,
     FIFO: _fifo,
-    LINK: _link,
     ATTRIBUTES: _attributes,
 }

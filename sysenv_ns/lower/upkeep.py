@@ -200,7 +200,7 @@ def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap
     """Make a new layer with the unchanged files of the current one."""
     current = job.layer
     if current is None or (all(work.again is None for work in job.works) and len(job.works) == len(job.plan.trees)):
-        builder.write(batches, staging / "tree", id_map, many=True)
+        builder.write_new(batches, staging / "tree", id_map)
         return
     without = frozenset(path[1:] for path in job.dropped)
     source, target = f"{current}/tree", f"{staging}/tree"

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sysenv_ns.host.signs import signature
 from sysenv_ns.host.walk import Walk
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import Extent
+from sysenv_ns.lower import builder
 
 from .samples import SINGLE
 from .trees import Mirror, tree
@@ -116,6 +118,44 @@ def test_files_are_copied_where_no_data_root_is_allowed(source: Path, target: Pa
     assert copy.read_bytes() == content
     assert attributes(copy) == {}
     assert (mirror.index.roots, mirror.index.stubs) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "is_stub"), [(56, 1, True), (57, 1, False), (57, 4097, True), (1, 0, False)]
+)
+def test_small_files_are_stubs_where_they_are_seldom_read_and_it_takes_no_block(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, length: int, size: int, is_stub: bool
+) -> None:
+    """`length` is that of the redirect."""
+    monkeypatch.setattr(policy, "SELDOM_READ", (str(source / "share"),))
+    name = "x" * (length - len("/share/")) if length > 7 else "x"
+    (source / "share").mkdir()
+    (source / "lib").mkdir()
+    for directory in ("share", "lib"):
+        (source / directory / name).write_bytes(bytes(size))
+    mirror = Mirror(tree(source))
+    written = mirror.write(target)
+    assert bool(attributes(written / "share" / name)) == is_stub
+    assert (str(source / "share" / name) in mirror.index.stubs) == is_stub
+    assert bool(attributes(written / "lib" / name)) == (size > policy.BLOCK)
+
+
+@pytest.mark.parametrize("length", [2, 56])
+def test_short_redirects_are_in_the_inode(source: Path, target: Path, length: int) -> None:
+    """On ext4: the block that each stub then has holds the same in all of them, and they share it."""
+    for letter in "ab":
+        (source / (letter * (length - 1))).write_bytes(LARGE)
+    written = Mirror(tree(source)).write(target)
+    orders = {tuple(os.listxattr(written / (letter * (length - 1)))) for letter in "ab"}
+    if _file_system(target) == "ext4":
+        assert orders == {("user.overlay.redirect", "user.overlay.metacopy")}
+    assert {name for order in orders for name in order} >= {"user.overlay.redirect", "user.overlay.metacopy"}
+
+
+def _file_system(path: Path) -> str:
+    return subprocess.run(
+        ["findmnt", "-nvoFSTYPE", "-T", path], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096])
@@ -263,3 +303,39 @@ def test_progress_grows_to_the_end(source: Path) -> None:
 def test_a_tree_that_cannot_be_read_is_an_error(source: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Mirror(tree(source / "absent"))
+
+
+def test_two_writers_make_the_same(source: Path, tmp_path: Path) -> None:
+    """Whatever each of them gets, and whichever is first: of directories, hard links, times and set bits."""
+    for number in range(40):
+        inner = source / f"d{number % 7}" / f"e{number}" / "f"
+        inner.mkdir(parents=True)
+        (inner / "file").write_bytes(bytes(number * 300))
+        (inner / "link").symlink_to("file")
+        inner.chmod(0o2751 if number % 3 else 0o1777)
+    first = source / "d0/e0/f/file"
+    for number in range(1, 40, 5):
+        (source / f"d{number % 7}/e{number}/further").hardlink_to(first)
+    for path in (*source.rglob("*"), source):
+        os.utime(path, ns=(TIME, TIME), follow_symlinks=False)
+    expected = state(source)
+    id_map = idmap.single(os.getuid(), os.getgid())
+    walk = Walk(tree(source), id_map, "stub", Index(()), lambda share: None)
+    (tmp_path / "both").mkdir()
+    builder.write_new(walk.batches(), tmp_path / "both", id_map)
+    assert state(tmp_path / "both" / str(source)[1:]) == expected
+
+
+@pytest.mark.parametrize("at", [0, 5, 200])
+def test_a_writer_that_fails_says_why(source: Path, tmp_path: Path, at: int) -> None:
+    for number in range(300):
+        (source / f"d{number:03}").mkdir()
+        (source / f"d{number:03}/file").write_bytes(bytes(4096))
+    id_map = idmap.single(os.getuid(), os.getgid())
+    walk = Walk(tree(source), id_map, "stub", Index(()), lambda share: None)
+    (tmp_path / "both" / str(source)[1:] / f"d{at:03}").mkdir(parents=True)
+    (tmp_path / "both" / str(source)[1:] / f"d{at:03}/file").mkdir()
+    with pytest.raises(FileExistsError):
+        builder.write_new(walk.batches(), tmp_path / "both", id_map)
+    tasks = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert "sysenv-ns-base\n" not in {Path(f"/proc/{pid}/comm").read_text() for pid in tasks}

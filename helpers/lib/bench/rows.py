@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -117,21 +118,23 @@ class Bench:
 
     def link(self) -> Iterator[Row]:
         """A command that `link` has made, which starts its environment."""
-        # Its scripts go to ~/.local/bin, which must not be the user's own here.
-        home, cache = self.account.directory, f"{self.account.user.pw_dir}/.cache"
-        account = replace(self.account, variables=self.account.variables | {"HOME": home, "XDG_CACHE_HOME": cache})
-        account.run(self.tool, "link", IDLE, "true")
-        a = partial(account.time, f"{home}/.local/bin/true")
+        a = partial(self.account.time, self.linked)
         b = partial(self.account.time, self.python, "-c", "import click")
         yield self.compare("a linked command / python3 -c 'import click'", a, b, self.runs, 1)
 
     @cached_property
+    def linked(self) -> str:
+        """A command that `link` has made."""
+        # Its scripts go to ~/.local/bin, which must not be the user's own here.
+        home, cache = self.account.directory, f"{self.account.user.pw_dir}/.cache"
+        variables = self.account.variables | {"HOME": home, "XDG_CACHE_HOME": cache}
+        replace(self.account, variables=variables).run(self.tool, "link", IDLE, "true")
+        return f"{home}/.local/bin/true"
+
+    @cached_property
     def python(self) -> str:
-        """The Python that runs the tool."""
-        python = Path(self.tool).parent.parent / ".venv/bin/python3"
-        if not python.exists():  # the tool is a script of pip or pipx
-            python = Path(self.tool).resolve().parent / "python3"
-        return str(python)
+        """The Python that runs the tool: a link names it. That of a checkout can be anywhere."""
+        return python_of(self.account.run("cat", self.linked))
 
     def check(self) -> Iterator[Row]:
         """What it costs a start to find out that nothing has changed on the host."""
@@ -273,8 +276,12 @@ class Bench:
     def build(self) -> float:
         """The seconds that a new store takes until it has its base."""
         # Each run leaves its tree for the end: for minutes ext4 passes over inodes just freed, one by one.
+        return self.built(f"build{next(self.numbers)}")
+
+    def built(self, store: str) -> float:
+        """The same for the store of this name."""
         os.sync()  # not to pay for what others, or the previous run, left to write
-        return self.at(f"build{next(self.numbers)}").time(self.tool, "create", "new")
+        return self.at(store).time(self.tool, "create", "new")
 
     def at(self, store: str) -> Account:
         """The account with another store."""
@@ -296,16 +303,24 @@ class Bench:
         yield self.compare("find /usr, cold", a, b, self.few, 2)
 
     def room(self) -> Iterator[Row]:
-        """The disk that the base takes, for each 100,000 files of the system."""
+        """The disk that the base takes, for each 100,000 files of the system, as the file system says it."""
         title = "disk use of the base, 100,000 files"
-        base = Path(self.status["path"]).parent.with_name("base")
-        if not base.is_dir():
+        if not Path(self.status["path"]).parent.with_name("base").is_dir():
             yield Row(title, "this driver has none")
             return
-        count = self.account.run("sh", "-c", 'find "$1" | wc -l', "sh", str(base))
-        used = self.account.run("du", "-s", "--block-size=1000000", str(base)).split()[0]
-        each = int(used) / int(count) * 100_000
+        # Not as du says it: of a block that many stubs have in common, each has all. Others are to write little.
+        before = self.used()
+        self.built("room")
+        used = self.used() - before
+        count = self.account.run("sh", "-c", 'find "$1" | wc -l', "sh", f"{self.account.directory}/room/base")
+        each = used / 1e6 / int(count) * 100_000
         yield Row(title, f"{each:.0f} MB", "300 MB", each / 300, 1)
+
+    def used(self) -> int:
+        """The bytes that are used on the disk of the stores."""
+        os.sync()
+        state = os.statvfs(self.account.directory)
+        return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def base(self) -> Iterator[Row]:
         """Building the base against copying the metadata of /usr alone."""
@@ -380,6 +395,14 @@ class Bench:
         path = str(Path(self.status["path"]).with_name(name))
         store = self.account.variables["SYSENV_NS_HOME"]
         self.account.run("sh", "-ec", AGE_OUTSIDE, "sh", store, path)
+
+
+def python_of(script: str) -> str:
+    """The program that a linked command ends in."""
+    _, last, command = script.rpartition("\nexec ")
+    if not (last and command.strip()):
+        raise Failure("a linked command has no exec")
+    return shlex.split(command)[0]
 
 
 def supervisors() -> set[Path]:
