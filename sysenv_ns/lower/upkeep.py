@@ -9,7 +9,7 @@ with only the changes, is not possible: it would have stubs above stubs (see pol
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -140,8 +140,7 @@ def renew(job: Job, target: Path, staging: Path, data: Data, id_map: IdMap, prog
         _in_place(job, target, batches(), staging, id_map)
         _describe(target, job, done)
     else:
-        _generation(job, batches(), staging, id_map)
-        _describe(staging, job, done)
+        _generation(job, batches(), staging, id_map, lambda: _describe(staging, job, done))
         transaction.publish(staging, target)
     new = sum(len(index.directories) - len(work.again.directories if work.again else ()) for work, index in done)
     return Refreshed(files, new + sum(work.found for work, _ in done))
@@ -196,11 +195,11 @@ def _set_aside(paths: Sequence[str], tree: Path, old: Path) -> None:
             os.rename(place, old / f"old-{number}")
 
 
-def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap) -> None:
-    """Make a new layer with the unchanged files of the current one."""
+def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap, describe: Callable[[], None]) -> None:
+    """Make a new layer with the unchanged files of the current one; `describe` is called when all has been read."""
     current = job.layer
     if current is None or (all(work.again is None for work in job.works) and len(job.works) == len(job.plan.trees)):
-        builder.write_new(batches, staging / "tree", id_map)
+        builder.write_new(batches, staging / "tree", id_map, describe)
         return
     without = frozenset(path[1:] for path in job.dropped)
     source, target = f"{current}/tree", f"{staging}/tree"
@@ -210,6 +209,7 @@ def _generation(job: Job, batches: Iterator[Batch], staging: Path, id_map: IdMap
         if path not in changed and path not in job.obsolete:
             for file in (f"{name}.json", f"{name}.index.json"):
                 os.link(current / file, staging / file)
+    describe()
 
 
 def _describe(layer: Path, job: Job, done: Sequence[tuple[Work, Index]]) -> None:

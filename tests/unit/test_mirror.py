@@ -305,8 +305,9 @@ def test_a_tree_that_cannot_be_read_is_an_error(source: Path) -> None:
         Mirror(tree(source / "absent"))
 
 
-def test_two_writers_make_the_same(source: Path, tmp_path: Path) -> None:
+def test_two_writers_make_the_same(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever each of them gets, and whichever is first: of directories, hard links, times and set bits."""
+    monkeypatch.setattr(builder, "_PAUSE", 0.001)
     for number in range(40):
         inner = source / f"d{number % 7}" / f"e{number}" / "f"
         inner.mkdir(parents=True)
