@@ -323,12 +323,14 @@ class Bench:
         return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def base(self) -> Iterator[Row]:
-        """Building the base against copying the metadata of /usr alone."""
+        """Building the base against copying the metadata of most of its trees."""
 
         def copy() -> float:
-            os.sync()
             target = f"{self.account.directory}/copy{next(self.numbers)}"
-            return self.account.time("cp", "-r", "--attributes-only", "--preserve=mode,timestamps", "/usr", target)
+            self.account.run("mkdir", target)
+            os.sync()
+            options = "-r", "--attributes-only", "--preserve=mode,timestamps"
+            return self.account.time("cp", *options, "/usr", "/opt", "/etc", target)
 
         title = "build the base / cp -r --attributes-only"
         if self.status["driver"] == "root":
