@@ -8,7 +8,7 @@ import pytest
 from bench.accounts import Failure
 from bench.rows import python_of
 
-from sysenv_ns.environment import links
+from sysenv_ns.environment import wrappers
 from sysenv_ns.environment.store import Store
 
 from .samples import add_environment
@@ -21,7 +21,7 @@ def test_a_linked_command_names_the_python_of_the_tool(
     """Also where a checkout has no virtual environment of its own, as it belongs to somebody else."""
     environment = add_environment(store, "idle")
     monkeypatch.setattr(sys, "executable", python)
-    assert python_of(links.wrapper(store, environment, "/usr/bin/true").decode()) == python
+    assert python_of(wrappers.script(store, environment, "/usr/bin/true").decode()) == python
 
 
 @pytest.mark.parametrize("script", ["", "#!/bin/sh\n", "#!/bin/sh\nexec \n"])
