@@ -75,8 +75,8 @@ VARIABLES_INSIDE = "/var/lib/sysenv-ns/variables.json"
 # redirect is so short that it has room in an inode of 256 bytes, beside the 36 that it takes in addition to its length.
 BLOCK = 4096
 INLINE = 56
-# Where small files are stubs too if these take no block: few of them are read, and none while a program starts.
-SELDOM_READ = ("/usr/include", "/usr/share")
+# Where small files are stubs too if these take no block: few are read, and no program depends on their version.
+SELDOM_READ = ("/usr/include", *(f"/usr/share/{name}" for name in ("doc", "icons", "info", "locale", "man")))
 MEBIBYTE = 1 << 20
 # Per directory tree, the longest prefix decides. What the host keeps changing is copied whole: a stub would lie.
 COPY_LIMITS = {
