@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import resource
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,10 +101,13 @@ class Content:
     marks: Marks
     additions: Mapping[str, tuple[int, bytes]]  # by path
 
-    def pack_layer(self, packer: Packer, number: int, name: str) -> None:
-        """Write a layer under this name, in its namespace. Raises OSError, SysenvError."""
+    def pack_layer(self, packer: Packer, number: int, name: str, ignored: re.Pattern[bytes] | None = None) -> None:
+        """Write a layer under this name, in its namespace, without files whose names there match `ignored`.
+
+        Raises OSError, SysenvError.
+        """
         left_out = {os.fsencode(f"{name}/{inner}"): wanted for inner, wanted in self.additions.items()}
-        packer.tree(f"{self.layers[number]}/{directory.UPPER}", name, UpperForm(self.marks, left_out))
+        packer.tree(f"{self.layers[number]}/{directory.UPPER}", name, UpperForm(self.marks, left_out, ignored))
 
     def pack_origin(self, packer: Packer, number: int, name: str) -> None:
         """The same for a state of the host."""

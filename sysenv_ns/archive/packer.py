@@ -10,6 +10,7 @@ import errno
 import heapq
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,10 +33,23 @@ _KINDS: Mapping[int, Kind] = {
 
 @dataclass(frozen=True)
 class UpperForm:
-    """How to read the upper directory of an overlay. `left_out`: files of the tool's own, by member name."""
+    """How to read the upper directory of an overlay, and which of its files, by member name, are not to be written.
+
+    `left_out`: the tool's own, with this mode and content. `ignored`: any with such a name.
+    """
 
     marks: Marks
-    left_out: Mapping[bytes, tuple[int, bytes]]  # mode and content
+    left_out: Mapping[bytes, tuple[int, bytes]]
+    ignored: re.Pattern[bytes] | None = None
+
+    def has(self, name: bytes, descriptor: int, status: os.stat_result) -> bool:
+        """Whether a file is written; one that has further names always is."""
+        if status.st_nlink != 1:
+            return True
+        if self.ignored is not None and self.ignored.fullmatch(name):
+            return False
+        wanted = self.left_out.get(name)
+        return wanted is None or not _is(descriptor, status, *wanted)
 
 
 class Packer:
@@ -135,7 +149,7 @@ class _TreeWriter:
             status = os.fstat(descriptor)
             if self._is_link(status, name):
                 return
-            if self._layer is not None and _is(descriptor, status, self._layer.left_out.get(name)):
+            if self._layer is not None and not self._layer.has(name, descriptor, status):
                 return
             extents = _extents(descriptor, status)
             member = self._head(name, "file", status, descriptor, size=status.st_size, extents=extents)
@@ -205,11 +219,9 @@ def _attributes(target: str | int, name: bytes) -> dict[bytes, bytes]:
     return {key: os.getxattr(target, found[key], follow_symlinks=follow) for key in found if attributes.is_carried(key)}
 
 
-def _is(descriptor: int, status: os.stat_result, wanted: tuple[int, bytes] | None) -> bool:
-    """Whether a file has this mode and content, and no other name."""
-    if wanted is None or (stat.S_IMODE(status.st_mode), status.st_nlink) != (wanted[0], 1):
-        return False
-    return os.pread(descriptor, len(wanted[1]) + 1, 0) == wanted[1]
+def _is(descriptor: int, status: os.stat_result, mode: int, content: bytes) -> bool:
+    """Whether a file has this mode and content."""
+    return stat.S_IMODE(status.st_mode) == mode and os.pread(descriptor, len(content) + 1, 0) == content
 
 
 def _extents(descriptor: int, status: os.stat_result) -> Extents | None:
