@@ -113,8 +113,8 @@ LEFT_OUT = frozenset(f"/etc/{name}.lock" for name in ("passwd", "shadow", "group
 # from srcpkgcache.bin beside it whenever dpkg's database has changed: each environment has one of its own soon.
 CACHES = "/var/cache"
 LEFT_OUT_CACHES = r"(?s:/var/cache/(apt/pkgcache\.bin|.+\.(apk|deb|rpm|pkg\.tar(\.[a-z0-9]+)?(\.sig)?)))"
-# What is not sent to registries either, as much of it changes with each package: indexes that apt, and man-db for whatis
-# and apropos, make anew with the next installation; and apt's record of its last plan, for those who look for its faults.
+# What is not sent to registries either, as all of it changes with each package: indexes that apt, and man-db for whatis
+# and apropos, make anew with the next installation; and apt's record of its last plan, by which its faults are found.
 NOT_PUSHED = rf"(?s:{LEFT_OUT_CACHES}|/var/cache/(apt/srcpkgcache\.bin|man/.+)|/var/log/apt/eipp\.log\.xz)"
 
 # dpkg's record of what is installed.

@@ -22,8 +22,13 @@ else:
 
 Error: type[Exception] = zstandard.ZstdError if zstandard else zstd.ZstdError
 _LEVEL = 3  # zstd's own: beyond it, most time goes into a few per cent
+# Of what is compressed with a dictionary: level, matches to look for, and a length that suffices. The first takes a
+# second for each 2 MB, so it is for little.
+_LITTLE = 8 << 20  # bytes
+_THOROUGH, _QUICK = (19, 9, 999), (12, 6, 32)
 _THREADS = 8  # more gain little, and each takes memory
 _WINDOW_LOG = 25  # 32 MiB, which a reader has to keep: an archive may have been compressed anew, but not by all levels
+LEAST = 8  # bytes of a dictionary
 _PIECE = 4096  # compressed bytes: a block of 4 can become 128 KiB (RFC 8878), so that these become 128 MiB at most
 
 
@@ -42,20 +47,51 @@ def writer(stream: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, zstd.ZstdFile(stream, "wb", options=options))
 
 
-def reader(stream: BinaryIO) -> BinaryIO:
-    """Decompresses. Reading raises EOFError if the data is truncated, Error if it is damaged."""
+def compressed(data: bytes, dictionary: bytes = b"") -> bytes:
+    """Some MB as one frame. It refers to what is in the dictionary too, which is bytes of any content."""
+    level, depth, length = _THOROUGH if len(data) + len(dictionary) <= _LITTLE else _QUICK
     if zstandard:
-        return cast(BinaryIO, io.BufferedReader(_Frames(stream)))
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level, window_log=_WINDOW_LOG, search_log=depth, target_length=length, write_checksum=True
+        )
+        compressor = zstandard.ZstdCompressor(dict_data=_dictionary(dictionary), compression_params=parameters)
+        return bytes(compressor.compress(data))
+    parameter = zstd.CompressionParameter
+    options: Mapping[int, int] = {
+        parameter.compression_level: level,
+        parameter.window_log: _WINDOW_LOG,
+        parameter.search_log: depth,
+        parameter.target_length: length,
+        parameter.checksum_flag: 1,
+    }
+    return zstd.compress(data, options=options, zstd_dict=_dictionary(dictionary))
+
+
+def reader(stream: BinaryIO, dictionary: bytes = b"") -> BinaryIO:
+    """Decompresses. Reading raises EOFError if the data is truncated, Error if it or the dictionary is damaged."""
+    if zstandard:
+        return cast(BinaryIO, io.BufferedReader(_Frames(stream, dictionary)))
     options: Mapping[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
-    return cast(BinaryIO, zstd.ZstdFile(stream, "rb", options=options))
+    return cast(BinaryIO, zstd.ZstdFile(stream, "rb", options=options, zstd_dict=_dictionary(dictionary)))
+
+
+def _dictionary(content: bytes) -> Any:
+    """A dictionary of any content, not one in zstd's own form, which such content could look like."""
+    if len(content) < LEAST:
+        return None
+    if zstandard:
+        return zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return zstd.ZstdDict(content, is_raw=True)
 
 
 class _Frames(io.RawIOBase):
     """Reads frames one after the other; zstandard's own reader accepts a truncated one."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, dictionary: bytes) -> None:
         self._stream = stream
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG)
+        self._decompressor = zstandard.ZstdDecompressor(
+            dict_data=_dictionary(dictionary), max_window_size=1 << _WINDOW_LOG
+        )
         self._frame: Any = self._decompressor.decompressobj()  # the one that is being read
         self._left = b""  # compressed bytes after the last frame
         self._found = memoryview(b"")  # bytes that nobody has read yet

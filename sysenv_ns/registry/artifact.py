@@ -1,7 +1,8 @@
 """The format of an environment in a registry: an OCI artifact, and the OCI layout directory that skopeo copies.
 
     config     the description of an environment that export writes into an archive too (archive/manifest.py)
-    layers     a blob for each tree of such an archive, compressed; its annotation tells which one it is
+    layers     a blob for each tree of such an archive, compressed; its annotations tell which one it is, and which
+               trees before it in this list its dictionary comes from, if it has one (dictionary.py)
 
 A blob is a tar archive of one directory, tree/, whatever number the tree has in the environment: so a frozen layer is
 the same blob in all environments and after each snapshot. Runs nothing, and knows no registry.
@@ -15,16 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sysenv_ns import documents
+from sysenv_ns import documents, policy
 from sysenv_ns.files import reader
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.text import line
 
 MANIFEST_LIMIT = 4 << 20  # bytes: what registries take, by the OCI distribution specification
 TREE = "tree"  # the directory that is in a blob
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.sysenv-ns.environment.v1+json"
 _TREE_TYPE = "application/vnd.sysenv-ns.tree.v1.tar+zstd"
-_ANNOTATION = "sysenv-ns.tree"
+_DEPENDENT_TYPE = "application/vnd.sysenv-ns.tree.v2.tar+zstd"
+_OURS = "application/vnd.sysenv-ns."
+_ANNOTATION, _BELOW = "sysenv-ns.tree", "sysenv-ns.below"
 _NAME = "org.opencontainers.image.ref.name"  # of what is in a layout
 _TREE_NAME = re.compile(r"(layers|origins)/(0|[1-9][0-9]{0,3})")
 _INDEX, _LAYOUT = "index.json", "oci-layout"
@@ -34,12 +38,26 @@ class NoArtifact(Exception):
     """The data is not an environment; the text says what is wrong."""
 
 
+class LaterForm(NoArtifact):
+    """It is one, in a form that this version does not know; the text is its type."""
+
+
 @dataclass(frozen=True)
 class NamedTree:
-    """A tree of an environment, by its name in an archive, and its blob."""
+    """A tree of an environment, by its name in an archive, and its blob.
+
+    `below`: if that has a dictionary, the names of the trees which that comes from, uppermost first.
+    """
 
     name: str
     blob: Descriptor
+    below: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Its form in the manifest."""
+        annotations = {_ANNOTATION: self.name} | ({_BELOW: " ".join(self.below)} if self.below else {})
+        kind = _DEPENDENT_TYPE if self.below else _TREE_TYPE
+        return _descriptor(kind, self.blob) | {"annotations": annotations}
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class Artifact:
     def encode(self) -> bytes:
         """The OCI manifest; its digest identifies the environment."""
         config = _descriptor(_CONFIG_TYPE, self.config)
-        layers = [_descriptor(_TREE_TYPE, tree.blob) | {"annotations": {_ANNOTATION: tree.name}} for tree in self.trees]
+        layers = [tree.row() for tree in self.trees]
         content = {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}
         return json.dumps(content).encode()
 
@@ -64,8 +82,7 @@ def decode(manifest: bytes) -> Artifact:
         if "manifests" in data or "config" not in data:
             raise NoArtifact("it is not an OCI artifact but a list of images, or an older format")
         config, layers = documents.mapping(data["config"], "config"), documents.sequence(data.get("layers"), "layers")
-        if config.get("mediaType") != _CONFIG_TYPE:
-            raise NoArtifact("it is an image, or another kind of artifact")
+        _type(config, _CONFIG_TYPE)
         return Artifact(_blob(config), tuple(map(_tree, layers)))
     except ValueError as error:
         raise NoArtifact(f"its manifest is damaged: {error}") from error
@@ -75,9 +92,22 @@ def _tree(value: object) -> NamedTree:
     data = documents.mapping(value, "a layer")
     annotations = documents.field(data, "annotations", documents.mapping)
     name = documents.field(annotations, _ANNOTATION, documents.text)
-    if data.get("mediaType") != _TREE_TYPE or not _TREE_NAME.fullmatch(name):
-        raise ValueError("a layer has an unknown type or name")
-    return NamedTree(name, _blob(data))
+    below: tuple[str, ...] = ()
+    if _type(data, _TREE_TYPE, _DEPENDENT_TYPE) == _DEPENDENT_TYPE:
+        below = tuple(documents.field(annotations, _BELOW, documents.text).split(" "))
+    if not all(map(_TREE_NAME.fullmatch, (name, *below))) or len(below) > policy.LAYERS:
+        raise ValueError("a layer has an unknown name")
+    return NamedTree(name, _blob(data), below)
+
+
+def _type(data: dict[str, Any], *known: str) -> str:
+    """The type of a content, which is one of these. Raises NoArtifact."""
+    kind = documents.field(data, "mediaType", documents.text)
+    if kind not in known:
+        if kind.startswith(_OURS):
+            raise LaterForm(line(kind[:100]))
+        raise NoArtifact("it is an image, or another kind of artifact")
+    return kind
 
 
 def _descriptor(kind: str, blob: Descriptor) -> dict[str, Any]:

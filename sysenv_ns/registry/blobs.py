@@ -99,6 +99,11 @@ class BlobCache:
             with self._as_user():
                 removal.delete(path)
 
+    def file(self) -> BinaryIO:
+        """An empty file without a name, to write to and to read. Raises OSError."""
+        with self._as_user():
+            return tempfile.TemporaryFile(dir=self.path)
+
     def has(self, blob: Descriptor) -> bool:
         """Whether a blob is here, judged by its size; if so, it counts as used now."""
         with self._as_user(), contextlib.suppress(OSError):

@@ -7,9 +7,10 @@ STORE/envs/NAME/registry.json   by repository, the digests that this environment
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sysenv_ns import documents
+from sysenv_ns import decoding, documents
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.files import reader
@@ -20,19 +21,26 @@ from sysenv_ns.registry.reference import Reference
 _KEPT = 100  # digests of a repository
 
 
-def blob_of(layer: Path) -> Descriptor | None:
+@dataclass(frozen=True)
+class LayerBlob:
+    """The blob of a frozen layer, and the layers below it that its dictionary comes from, uppermost first."""
+
+    blob: Descriptor
+    below: tuple[str, ...] = ()
+
+
+def blob_of(layer: Path) -> LayerBlob | None:
     """The blob of a frozen layer, if known."""
     with contextlib.suppress(OSError, ValueError):  # it is made again
         data = documents.mapping(reader.read_json(layer / directory.BLOB), "it")
-        return Descriptor(
-            documents.field(data, "digest", documents.text), documents.field(data, "size", documents.integer)
-        )
+        # Earlier versions knew no `below`. What they noted is read; this they cannot read, and make the blob again.
+        return decoding.from_data(LayerBlob, data if "blob" in data else {"blob": data})
     return None
 
 
-def note_blob(layer: Path, blob: Descriptor) -> None:
+def note_blob(layer: Path, blob: LayerBlob) -> None:
     """Record it. Raises OSError."""
-    write_json(layer / directory.BLOB, {"digest": blob.digest, "size": blob.size}, durable=False)
+    write_json(layer / directory.BLOB, asdict(blob), durable=False)
 
 
 def digests(environment: Environment, reference: Reference) -> list[str]:

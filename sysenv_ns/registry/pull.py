@@ -17,9 +17,11 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store, check_name
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import remedies
-from sysenv_ns.registry import artifact, known, reassembly
-from sysenv_ns.registry.artifact import Artifact, NoArtifact
+from sysenv_ns.registry import artifact, dictionary, known, reassembly
+from sysenv_ns.registry.artifact import Artifact, LaterForm, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.registry.dictionary import FormerFiles, Needed
+from sysenv_ns.registry.known import LayerBlob
 from sysenv_ns.registry.reference import Reference
 from sysenv_ns.registry.skopeo import Skopeo
 from sysenv_ns.reporter import ProgressBar, Reporter
@@ -47,6 +49,11 @@ def pull(
         described, found = _fetch(cache, reference, skopeo)
         result = import_.import_from(store, Source(_pieces(found, cache)), wish, reporter, bar, chosen)
         _note(store, reference, described, found, result)
+    except LaterForm as error:
+        raise SysenvError(
+            f"{reference} has a form that this sysenv-ns does not know: {error}",
+            "use the version of sysenv-ns that pushed it, or a later one",
+        ) from error
     except NoArtifact as error:
         raise SysenvError(f"{reference} is not an environment: {error}", "push one with: sysenv-ns push") from error
     except OSError as error:
@@ -104,22 +111,39 @@ def _pieces(found: Artifact, cache: BlobCache) -> Iterator[tuple[bytes, float]]:
     description = cache.read(found.config, artifact.MANIFEST_LIMIT)
     total = sum(tree.blob.size for tree in found.trees)
     done = 0
+    needed = dict(_needed(found, cache))
 
     def trees() -> Iterator[tuple[str, BinaryIO]]:
         nonlocal done
         for tree in found.trees:
             with cache.opened(tree.blob) as stream:
-                yield tree.name, compression.reader(stream)
+                content = b""
+                if tree.below:
+                    dictionary.read_head(stream)
+                    content = former.dictionary(needed[tree.name])
+                yield tree.name, compression.reader(stream, content)
             done += tree.blob.size
 
-    for data in reassembly.archive(description, trees()):
-        yield data, done / (total + 1)
+    with cache.file() as file:
+        former = FormerFiles(needed, file)
+        for data in reassembly.archive(description, trees(), former.watched):
+            yield data, done / (total + 1)
+
+
+def _needed(found: Artifact, cache: BlobCache) -> Iterator[tuple[str, Needed]]:
+    """The dictionaries of trees, by their names. Raises Damaged, OSError."""
+    for tree in found.trees:
+        if tree.below:
+            with cache.opened(tree.blob) as stream:
+                yield tree.name, Needed(dictionary.read_head(stream), tree.below)
 
 
 def _note(store: Store, reference: Reference, described: Descriptor, found: Artifact, result: Imported) -> None:
     """Record what the new environment was made from, so that a push sends only what is new. Raises OSError."""
-    blobs = {tree.name: tree.blob for tree in found.trees}
-    for number, ident in result.layers.items():
-        if result.exact:
-            known.note_blob(store.layers / ident, blobs[f"{LAYERS}/{number}"])
+    trees = {tree.name: tree for tree in found.trees}
+    idents = {f"{LAYERS}/{number}": ident for number, ident in result.layers.items()}
+    for name, ident in idents.items():
+        below = tuple(idents.get(other, "") for other in trees[name].below)
+        if result.exact and all(below):
+            known.note_blob(store.layers / ident, LayerBlob(trees[name].blob, below))
     known.note_digest(result.environment, reference, described.digest)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import BinaryIO
 
-from sysenv_ns.archive import compression, export, manifest, tarball
-from sysenv_ns.archive.export import Content
-from sysenv_ns.archive.manifest import LAYERS, ORIGINS
-from sysenv_ns.archive.packer import Packer
+from sysenv_ns.archive import export, manifest
 from sysenv_ns.environment import history, layers, rest, uppers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import remedies, ring
-from sysenv_ns.kernel.ring import RingWriter
+from sysenv_ns.kernel import remedies
 from sysenv_ns.registry import artifact, blobs, known
-from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
+from sysenv_ns.registry.artifact import Artifact, LaterForm, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
 from sysenv_ns.registry.reference import Reference
 from sysenv_ns.registry.skopeo import BlobMissing, Skopeo
-from sysenv_ns.reporter import Progress, ProgressBar, Reporter
+from sysenv_ns.registry.tree_blobs import BlobMaker
+from sysenv_ns.reporter import ProgressBar, Reporter
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,7 @@ def _made(store: Store, name: str, cache: BlobCache, there: set[Descriptor], bar
     with rest.at_rest(store, name, "the push") as changed, bar() as progress:
         environment = _frozen(store, changed)
         content = export.content_of(store, environment)
-        trees, devices = _BlobMaker(environment, content, cache, there).trees(progress)
+        trees, devices = BlobMaker(environment, content, cache, there).trees(progress)
     return Artifact(cache.add(manifest.encode(content.manifest)), trees), devices
 
 
@@ -166,6 +160,8 @@ def check_tag(
 def _is_environment(manifest: bytes) -> bool:
     try:
         artifact.decode(manifest)
+    except LaterForm:
+        return True
     except NoArtifact:
         return False
     return True
@@ -178,60 +174,3 @@ def _frozen(store: Store, environment: Environment) -> Environment:
         if chain != environment.layers:
             layers.succeed(store, environment, replace(environment, layers=chain), ident)
     return store.load(environment.name)
-
-
-class _BlobMaker:
-    """Makes the blobs of an environment at rest that neither the registry nor the cache has."""
-
-    def __init__(self, environment: Environment, content: Content, cache: BlobCache, there: set[Descriptor]) -> None:
-        self._environment, self._content, self._cache, self._there = environment, content, cache, there
-        self._devices = 0
-
-    def trees(self, progress: Progress) -> tuple[tuple[NamedTree, ...], int]:
-        """All trees, and how many device nodes became files. Raises OSError, SysenvError."""
-        found = []
-        for number, tree in enumerate(self._all()):
-            found.append(tree)
-            progress((number + 1) / (len(self._content.origins) + len(self._content.layers)))
-        return tuple(found), self._devices
-
-    def _all(self) -> Iterator[NamedTree]:
-        content = self._content
-        for number in range(len(content.origins)):
-            blob = self._make(partial(content.pack_origin, number=number, name=artifact.TREE))
-            yield NamedTree(f"{ORIGINS}/{number}", blob)
-        for number, path in enumerate(content.layers):
-            yield NamedTree(f"{LAYERS}/{number}", self._layer(number, Path(path)))
-
-    def _layer(self, number: int, path: Path) -> Descriptor:
-        blob = known.blob_of(path) if number else None  # 0 is no frozen one
-        if blob is not None and (blob in self._there or self._cache.has(blob)):
-            return blob
-        blob = self._make(lambda packer: self._content.pack_layer(packer, number, artifact.TREE))
-        if number:
-            known.note_blob(path, blob)
-        return blob
-
-    def _make(self, pack: Callable[[Packer], None]) -> Descriptor:
-        return self._cache.write(lambda stream: self._write(pack, stream))
-
-    def _write(self, pack: Callable[[Packer], None], file: BinaryIO) -> None:
-        """Read a tree in a process in the namespace, and compress it."""
-
-        def inside(output: RingWriter) -> int:
-            export.enter(self._environment)
-            try:
-                packer = Packer(output)
-                pack(packer)
-                output.write(tarball.END)
-                return packer.devices
-            except OSError as error:
-                raise SysenvError(f"the files of {self._environment.name} cannot be read: {located(error)}") from error
-
-        def compress(blocks: Iterator[memoryview]) -> None:
-            with compression.writer(file) as compressed:
-                for block in blocks:
-                    compressed.write(block)
-
-        devices, _ = ring.drained(inside, int, "sysenv-ns-push", compress)
-        self._devices += devices

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from sysenv_ns.archive import manifest, tarball
@@ -18,20 +18,24 @@ from sysenv_ns.registry.artifact import TREE
 _TREE = os.fsencode(TREE)
 
 
-def archive(description: bytes, trees: Iterable[tuple[str, BinaryIO]]) -> Iterator[bytes]:
+# Passes on the content of a member of a tree, which has this name in there.
+Watch = Callable[[str, bytes, Member, Iterator[tuple[int, bytes]]], Iterator[tuple[int, bytes]]]
+
+
+def archive(description: bytes, trees: Iterable[tuple[str, BinaryIO]], watch: Watch) -> Iterator[bytes]:
     """The bytes of an archive, from the name and a stream of members of each tree. Raises Damaged, OSError."""
     digest = hashlib.sha256()
-    for data in _members(description, trees):
+    for data in _members(description, trees, watch):
         digest.update(data)
         yield data
     yield _file(manifest.END, json.dumps({"sha256": digest.hexdigest()}).encode())
     yield tarball.END
 
 
-def _members(description: bytes, trees: Iterable[tuple[str, BinaryIO]]) -> Iterator[bytes]:
+def _members(description: bytes, trees: Iterable[tuple[str, BinaryIO]], watch: Watch) -> Iterator[bytes]:
     yield _file(manifest.NAME, description)
     for name, stream in trees:
-        yield from _renamed(Reader(stream.read), os.fsencode(name))
+        yield from _renamed(Reader(stream.read), name, watch)
 
 
 def _file(name: str, data: bytes) -> bytes:
@@ -39,16 +43,17 @@ def _file(name: str, data: bytes) -> bytes:
     return head + data + tarball.padding(len(data))
 
 
-def _renamed(reader: Reader, tree: bytes) -> Iterator[bytes]:
+def _renamed(reader: Reader, tree: str, watch: Watch) -> Iterator[bytes]:
     """All members of a blob, under the name of its tree in the archive."""
+    top = os.fsencode(tree)
     while member := reader.next():
-        target = _moved(member.target, tree) if member.kind == "link" else member.target
-        moved = member._replace(name=_moved(member.name, tree), target=target)
+        target = _moved(member.target, top) if member.kind == "link" else member.target
+        moved = member._replace(name=_moved(member.name, top), target=target)
         try:
             yield tarball.encode(moved)
         except tarball.TooLarge:
             raise Damaged(f"{shown(member.name)} has too many attributes") from None
-        for _, data in reader.data():
+        for _, data in watch(tree, member.name[len(_TREE) + 1 :], member, reader.data()):
             yield data
         yield tarball.padding(moved.stored)
 

@@ -79,6 +79,67 @@ def test_what_is_new_is_sent_and_fetched(registry: Registry, repository: str, en
     assert os.listdir(tool.store / "trash") == []
 
 
+_CHANGE = """
+mkdir -p /var/cache/man /var/cache/apt/archives /opt/d
+for path in /opt/private /opt/d/log /opt/d/holes; do echo "$1" >> "$path"; done
+chmod 600 /opt/private
+for path in cache/man/index.db cache/apt/archives/x.deb cache/apt/srcpkgcache.bin log/apt/eipp.log.xz; do
+    mkdir -p "$(dirname "/var/$path")"; head -c 100000 /dev/urandom > "/var/$path"
+done
+"""
+
+
+@pytest.mark.modes("full", more=("single",))
+def test_of_a_changed_file_what_has_changed_is_sent(
+    registry: Registry, repository: str, environment: Environment
+) -> None:
+    """Whatever was pushed or pulled before, and wherever; files that programs make anew are not sent at all."""
+    tool, name = environment.tool, f"{environment.name}-pulled"
+    environment.sh("mkdir /opt/d; cd /opt; for path in private d/log; do head -c 1000000 /dev/urandom > $path; done")
+    environment.sh("truncate -s 1M /opt/d/holes; head -c 300000 /dev/urandom >> /opt/d/holes; ln /opt/d/log /opt/link")
+    sizes = [sum(_pushed_layers(registry, environment, repository).values())]
+    for number in range(3):
+        environment.sh(_CHANGE, str(number))
+        sizes.append(sum(_pushed_layers(registry, environment, repository).values()))
+        if number == 0:
+            succeeded(tool.run("snapshot", environment.name, "first"))
+    assert 2_300_000 < sizes[0] < 2_400_000
+    # A file that has another name is one of its own.
+    assert 1_000_000 < sizes[1] - sizes[0] < 1_010_000, sizes
+    assert max(sizes[3] - sizes[2], sizes[2] - sizes[1]) < 5000, sizes
+    succeeded(tool.run("rollback", environment.name, "first"))
+    environment.sh("echo branch >> /opt/private")
+    layers = _pushed_layers(registry, environment, repository)
+
+    pulled = _pull(environment, f"{repository}:1", name)
+    try:
+        _assert_same_but_for_caches(pulled, environment)
+        pulled.sh("echo more >> /opt/private")
+        new = _pushed_layers(registry, pulled, repository).items() - layers.items()
+        assert sum(size for _, size in new) < 3000, new
+        again = _pull(environment, f"{repository}:1", f"{name}-again")
+        assert again.sh("tail -n 2 /opt/private; cat /var/cache/man/index.db || :") == "branch\nmore\n"
+        _assert_same_but_for_caches(again, pulled)
+        tool.end(again.name)
+    finally:
+        tool.end(name)
+
+
+def _pushed_layers(registry: Registry, environment: Environment, repository: str) -> dict[str, int]:
+    """The layers of an environment, by digest with their sizes, once it was pushed."""
+    push(environment, f"{repository}:1", "--force")
+    return _layers(registry, environment.tool, f"{repository}:1")
+
+
+def _assert_same_but_for_caches(one: Environment, other: Environment) -> None:
+    names = (b"index.db", b"x.deb", b"srcpkgcache.bin", b"eipp.log.xz")
+    left = [
+        [{path: row for path, row in tree.items() if not path.endswith(names)} for tree in _frozen(environment)]
+        for environment in (one, other)
+    ]
+    assert left[0] == left[1]
+
+
 @pytest.mark.matrix
 def test_snapshots_and_clones(registry: Registry, repository: str, environment: Environment) -> None:
     tool = environment.tool

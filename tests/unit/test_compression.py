@@ -53,6 +53,25 @@ def test_what_is_cut_off_is_an_end_that_comes_too_early() -> None:
 
 
 @pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("little", [0, 1 << 30], ids=["quick", "thorough"])
+def test_a_dictionary(little: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it takes nothing; without it, or with another one, what was compressed is of no use."""
+    monkeypatch.setattr(compression, "_LITTLE", little)
+    monkeypatch.setattr(compression, "_WINDOW_LOG", 20)
+    content, dictionary = _CONTENT[:300_000] + b"new" + _CONTENT[300_000:600_000], _CONTENT[: 1 << 19]
+    data = compression.compressed(content, dictionary)
+    assert data[4] & 4, "no checksum"
+    assert len(data) < 600_000 - (1 << 19) + 1000
+    assert compression.reader(io.BytesIO(data), dictionary).read() == content
+    assert compression.reader(io.BytesIO(compression.compressed(content))).read() == content
+    for wrong in (b"", dictionary[:-1], _CONTENT[1 : len(dictionary) + 1]):
+        with pytest.raises(compression.Error):
+            compression.reader(io.BytesIO(data), wrong).read()
+    with pytest.raises(EOFError):
+        compression.reader(io.BytesIO(data[:-1]), dictionary).read()
+
+
+@pytest.mark.usefixtures("library")
 def test_what_is_damaged_is_an_error() -> None:
     data = _compressed(b"content" * 1000)
     for damaged in (b"no frame at all", data[:-2] + b"xx", data + b"more text", _WINDOW_OF_A_GIGABYTE):

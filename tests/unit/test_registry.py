@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.oci.archive import Blob
 from sysenv_ns.oci.description import PackedLayer
 from sysenv_ns.registry import artifact, blobs, reassembly, reference, skopeo
-from sysenv_ns.registry.artifact import Artifact, NamedTree, NoArtifact
+from sysenv_ns.registry.artifact import Artifact, LaterForm, NamedTree, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
+from sysenv_ns.registry.dictionary import Piece
 from sysenv_ns.registry.layer_index import LayerIndex, PushedLayer
 
 _DIGEST = f"sha256:{'0' * 64}"
@@ -59,7 +61,11 @@ def test_references(text: str, parts: tuple[str, str, str, str | None] | None) -
 
 
 def _artifact() -> Artifact:
-    trees = (NamedTree("origins/0", blobs.of_bytes(b"o")), NamedTree("layers/0", blobs.of_bytes(b"l")))
+    trees = (
+        NamedTree("origins/0", blobs.of_bytes(b"o")),
+        NamedTree("layers/0", blobs.of_bytes(b"l")),
+        NamedTree("layers/1", blobs.of_bytes(b"d"), ("layers/3", "layers/22")),
+    )
     return Artifact(blobs.of_bytes(b"{}"), trees)
 
 
@@ -72,6 +78,10 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
     [
         ("environment.v1+json", "image.config.v1+json"),
         ("tree.v1.tar+zstd", "tree.v2.tar+zstd"),
+        ("layers/3 layers/22", ""),
+        ("layers/3 layers/22", "layers/3  layers/22"),
+        ("layers/3 layers/22", "layers/3 env.json"),
+        ("layers/3 layers/22", " ".join(f"layers/{number}" for number in range(1, 40))),
         ('"layers/0"', '"layers/../x"'),
         ('"layers/0"', '"layers/00"'),
         ('"size": 1', '"size": -1'),
@@ -89,12 +99,28 @@ def test_a_manifest_of_something_else(old: str, new: str) -> None:
         artifact.decode(changed.encode())
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("tree.v2.tar+zstd", "tree.v3.tar+br"), ("environment.v1+json", "environment.v2+json"), ("v2", "\\u001b[31m")],
+)
+def test_a_manifest_of_a_later_version(old: str, new: str) -> None:
+    """It is told from what is no environment, without what could do something to a terminal."""
+    with pytest.raises(LaterForm) as caught:
+        artifact.decode(_artifact().encode().decode().replace(old, new).encode())
+    assert "vnd.sysenv-ns." in str(caught.value)
+    assert "\033" not in str(caught.value)
+
+
 def _blob(*members: tuple[Member, bytes]) -> io.BytesIO:
     parts = (tarball.encode(member) + data + tarball.padding(len(data)) for member, data in members)
     return io.BytesIO(b"".join(parts) + tarball.END)
 
 
 _TOP = Member(b"tree", "directory", 0o755), b""
+
+
+def _unwatched(tree: str, name: bytes, member: Member, content: Iterator[Piece]) -> Iterator[Piece]:
+    return content
 
 
 def test_an_archive_of_blobs() -> None:
@@ -108,7 +134,7 @@ def test_an_archive_of_blobs() -> None:
         (Member(b"tree/l", "symlink", target=b"tree/f"), b""),
     )
     second = io.BytesIO(_blob(_TOP).getvalue()[: -len(tarball.END)] + map_ + b"data" + tarball.padding(4) + tarball.END)
-    data = b"".join(reassembly.archive(b"{}", [("layers/3", first), ("layers/0", second)]))
+    data = b"".join(reassembly.archive(b"{}", [("layers/3", first), ("layers/0", second)], _unwatched))
     reader, found = Reader(io.BytesIO(data).read), {}
     while member := reader.next():
         checksum = reader.checksum
@@ -137,12 +163,12 @@ def test_an_archive_of_blobs() -> None:
 )
 def test_a_blob_with_another_name(member: Member) -> None:
     with pytest.raises(Damaged):
-        b"".join(reassembly.archive(b"{}", [("layers/0", _blob(_TOP, (member, b"")))]))
+        b"".join(reassembly.archive(b"{}", [("layers/0", _blob(_TOP, (member, b"")))], _unwatched))
 
 
 def test_a_blob_that_is_cut_off() -> None:
     with pytest.raises(Damaged):
-        b"".join(reassembly.archive(b"{}", [("layers/0", io.BytesIO(_blob(_TOP).getvalue()[:600]))]))
+        b"".join(reassembly.archive(b"{}", [("layers/0", io.BytesIO(_blob(_TOP).getvalue()[:600]))], _unwatched))
 
 
 @pytest.fixture
