@@ -45,7 +45,7 @@ class ImagePush(Push):
                 index.forget(self.reference)
                 made, new = self._sent(cache, index)
             index.note(made.layers, self.reference)
-            cache.remove(map(_descriptor, new))  # they are as large as the system
+            cache.remove(_descriptor(layer.blob) for layer in made.layers.values())  # they are as large as the system
             known.note_digest(environment, self.reference, made.manifest.digest)
         told = image.told(made, str(self.reference))
         for path in told.withheld:
@@ -71,7 +71,8 @@ class ImagePush(Push):
                 here | there,
                 lambda key, layer: index.note({key: layer}),  # should this be interrupted, the next push has it
             )
-        new = {layer.blob for key, layer in made.layers.items() if key not in there}
+        # One that was made anew, as a file was touched, can be the same.
+        new = {layer.blob for layer in made.layers.values()} - {layer.blob for layer in there.values()}
         self.announce(map(_descriptor, new))
         with cache.layout() as layout:
             artifact.write_layout(layout, _descriptor(made.manifest), self.skopeo.tag)

@@ -43,6 +43,9 @@ def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine)
         manifests = [manifest(registry, tool, f"{repository}:{tag}") for tag in ("one", "other")]
         assert manifests[0]["layers"][:-1] == manifests[1]["layers"][:-1]
         assert push(one, f"{repository}:one", "--image")["blobs"] == 0
+        one.sh("chmod 600 /opt/one; chmod 644 /opt/one")  # made anew, the layer is the same
+        again = push(one, f"{repository}:one", "--image")
+        assert (again["digest"], again["blobs"], again["sent"]) == (first["digest"], 0, 0)
         refused(tool.run("push", "--image", "other", f"{repository}:one"), 1, f"{repository}:one", "--force")
         refused(tool.run("push", "test", f"{repository}:one"), 1, "is an image", "--force")
         registry.lose("images", manifests[0]["layers"][0]["digest"])
