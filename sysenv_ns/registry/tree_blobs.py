@@ -124,11 +124,15 @@ class BlobMaker:
 
     def _former(self, tree: bytes, below: Numbers) -> tuple[tuple[Former, ...], bytes]:
         """The dictionary for a tree: where its files are from, and its content."""
-        added = {*map(os.fsencode, self._content.additions)}  # which are in no archive
-        names = [name for name in dictionary.files(tree, os.fsencode(TREE)) if name not in added]
+        top = os.fsencode(TREE)
+        names = [name for name in dictionary.files(tree, top) if self._is_pushed(os.fsdecode(name))]
         places = [f"{self._content.layers[number]}/{directory.UPPER}" for number in below]
         write = partial(self._entered, partial(dictionary.write_former, names, places))
         return children.drained(write, tuple[Former, ...], _PROCESS, lambda stream: stream.read())
+
+    def _is_pushed(self, name: str) -> bool:
+        """Whether a file of this name below is in any case in the blob of its layer."""
+        return name not in self._content.additions and not _NOT_PUSHED.fullmatch(os.fsencode(f"{TREE}/{name}"))
 
     def _entered(self, read: Callable[[BinaryIO], _T], stream: BinaryIO) -> _T:
         """In a child: read the environment's files in its namespace. Raises SysenvError."""

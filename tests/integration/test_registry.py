@@ -83,7 +83,7 @@ _CHANGE = """
 mkdir -p /var/cache/man /var/cache/apt/archives /opt/d
 for path in /opt/private /opt/d/log /opt/d/holes; do echo "$1" >> "$path"; done
 chmod 600 /opt/private
-for path in cache/man/index.db cache/apt/archives/x.deb cache/apt/srcpkgcache.bin log/apt/eipp.log.xz; do
+for path in cache/man/index.db cache/apt/archives/x.deb cache/apt/archives/y.deb log/apt/eipp.log.xz; do
     mkdir -p "$(dirname "/var/$path")"; head -c 100000 /dev/urandom > "/var/$path"
 done
 """
@@ -108,7 +108,7 @@ def test_of_a_changed_file_what_has_changed_is_sent(
     assert 1_000_000 < sizes[1] - sizes[0] < 1_010_000, sizes
     assert max(sizes[3] - sizes[2], sizes[2] - sizes[1]) < 5000, sizes
     succeeded(tool.run("rollback", environment.name, "first"))
-    environment.sh("echo branch >> /opt/private")
+    environment.sh("echo branch >> /opt/private; ln /var/cache/apt/archives/x.deb /opt/x.deb")  # which is sent then
     layers = _pushed_layers(registry, environment, repository)
 
     pulled = _pull(environment, f"{repository}:1", name)
@@ -118,7 +118,7 @@ def test_of_a_changed_file_what_has_changed_is_sent(
         new = _pushed_layers(registry, pulled, repository).items() - layers.items()
         assert sum(size for _, size in new) < 3000, new
         again = _pull(environment, f"{repository}:1", f"{name}-again")
-        assert again.sh("tail -n 2 /opt/private; ls /var/cache/apt/archives/x.deb || :") == "branch\nmore\n"
+        assert again.sh("tail -n 2 /opt/private; cd /var/cache/apt/archives; ls x.deb; ls y.deb || :") == "branch\nmore\nx.deb\n"
         _assert_same_but_for_caches(again, pulled)
         tool.end(again.name)
     finally:
@@ -132,7 +132,7 @@ def _pushed_layers(registry: Registry, environment: Environment, repository: str
 
 
 def _assert_same_but_for_caches(one: Environment, other: Environment) -> None:
-    names = (b"index.db", b"x.deb", b"srcpkgcache.bin", b"eipp.log.xz")
+    names = (b"index.db", b"x.deb", b"y.deb", b"eipp.log.xz")
     left = [
         [{path: row for path, row in tree.items() if not path.endswith(names)} for tree in _frozen(environment)]
         for environment in (one, other)
