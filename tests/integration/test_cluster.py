@@ -104,7 +104,7 @@ def test_a_node_that_is_lost(cluster: Cluster, source: Environment, output: Path
 @pytest.mark.matrix
 @pytest.mark.parametrize(
     ("count", "script", "printed", "most"),
-    [(500, "true", "", 8.0), (50, _COMPILE, "made\n", 1.2)],
+    [(500, "true", "", 4.0), (50, _COMPILE, "made\n", 1.2)],
     ids=["true", "compile"],
 )
 def test_hundreds_of_tasks(
