@@ -2,8 +2,8 @@
 
 Package databases are whole files, and most of each stays as it was. So a blob can begin with a head, a skippable frame
 of Zstandard (RFC 8878), and then needs a dictionary: the contents of the files that the head names, one after another,
-each from the first of certain trees below that has a file of that name. Which trees these are is in the manifest
-(artifact.py), where they come before it. Fetches nothing, and opens no blob.
+each from the first of certain trees below that has a file of that name, not an empty one. Which trees these are is in
+the manifest (artifact.py), where they come before it. Fetches nothing, and opens no blob.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def write_former(names: Iterable[bytes], below: Sequence[str], stream: BinaryIO)
 def _former(name: bytes, roots: Sequence[Root]) -> Former | None:
     for number, root in enumerate(roots):
         status = root.find(fsdecode(name))
-        if status is not None and stat.S_ISREG(status.st_mode):
+        if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
             # One with further names may be in its archive as a link.
-            return Former(name, number, status.st_size) if status.st_nlink == 1 and status.st_size else None
+            return Former(name, number, status.st_size) if status.st_nlink == 1 else None
     return None
 
 
@@ -127,7 +127,8 @@ class FormerFiles:
 
     def watched(self, tree: str, name: bytes, member: Member, content: Iterator[Piece]) -> Iterator[Piece]:
         """The content of a member, with this name in its tree, which is kept while it is read. Raises OSError."""
-        if tree not in self._trees or name not in self._names or member.kind != "file" or member.size > LIMIT:
+        is_needed = tree in self._trees and name in self._names
+        if not is_needed or member.kind != "file" or not 0 < member.size <= LIMIT:  # an empty one can be a device node
             yield from content
             return
         start, self._end = self._end, self._end + member.size

@@ -36,14 +36,16 @@ def _former(names: list[bytes], uppers: list[str]) -> tuple[list[tuple[bytes, in
 def test_files_are_taken_from_the_uppermost_layer_that_has_them(tmp_path: Path) -> None:
     """The largest first; a layer that has something else of that name counts as one that has nothing."""
     uppers = _uppers(
-        tmp_path, {"a": b"upper", "empty": b"", "n": b"n"}, {"a": b"lower", "d/b": b"of the lower", "l/x": b"lx"}
+        tmp_path,
+        {"a": b"upper", "empty": b"", "n": b"n"},
+        {"a": b"lower", "d/b": b"of the lower", "l/x": b"lx", "empty": b"not"},
     )
     (tmp_path / "0/d").symlink_to("../1/d")
     os.mkfifo(tmp_path / "0/f")
     (tmp_path / "1/f").write_bytes(b"f")
     os.link(tmp_path / "0/n", tmp_path / "0/m")
     names = [b"a", b"d/b", b"empty", b"f", b"l", b"m", b"n", b"new", b"\xff"]
-    assert _former(names, uppers) == ([(b"d/b", 1), (b"a", 0), (b"f", 1)], b"of the lowerupperf")
+    assert _former(names, uppers) == ([(b"d/b", 1), (b"a", 0), (b"empty", 1), (b"f", 1)], b"of the loweruppernotf")
 
 
 def test_no_more_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +121,7 @@ def test_a_dictionary_is_made_of_what_was_read(file: io.BufferedRandom) -> None:
     _read(former, "layers/3", {b"a": b"lower a", b"b": b"lower b", b"other": b"other", b"hole": hole})
     assert former.dictionary(needed["layers/2"]) == b"lower a" + bytes(5)
     _read(former, "layers/2", {b"a": b"upper a", b"b": Member(b"b", "symlink", target=b"a")})
+    _read(former, "layers/2", {b"b": Member(b"b", "file")})
     assert former.dictionary(needed["layers/1"]) == b"upper alower b"
     assert b"other" not in file.raw.readall()
 
