@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.archive import tarball
+from sysenv_ns.archive import compression, tarball
 from sysenv_ns.archive.tarball import Damaged, Member, Reader
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.oci.archive import Blob
 from sysenv_ns.oci.description import PackedLayer
-from sysenv_ns.registry import artifact, blobs, reassembly, reference, skopeo
+from sysenv_ns.registry import artifact, blobs, pull, reassembly, reference, skopeo
 from sysenv_ns.registry.artifact import Artifact, LaterForm, NamedTree, NoArtifact
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
-from sysenv_ns.registry.dictionary import Piece
+from sysenv_ns.registry.dictionary import Head, Piece
 from sysenv_ns.registry.layer_index import LayerIndex, PushedLayer
 
 _DIGEST = f"sha256:{'0' * 64}"
@@ -194,6 +194,56 @@ def test_blobs_are_verified(cache: BlobCache) -> None:
     path.symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="symbolic link"):
         cache.opened(kept)
+
+
+def _compressed(tree: io.BytesIO, content: bytes = b"") -> bytes:
+    """A blob, with a dictionary of a file x."""
+    head = Head.of([b"x"], content).encode() if content else b""
+    return head + compression.compressed(tree.getvalue(), content)
+
+
+_OLD, _NEW = os.urandom(5000), os.urandom(10)
+_LOWER = _compressed(_blob(_TOP, (Member(b"tree/x", "file", size=len(_OLD)), _OLD)))
+_HIGHER_TREE = _blob(_TOP, (Member(b"tree/x", "file", size=len(_OLD + _NEW)), _OLD + _NEW))
+_HIGHER = _compressed(_HIGHER_TREE, _OLD)
+
+
+def _pulled(cache: BlobCache, *trees: tuple[str, bytes, tuple[str, ...]]) -> dict[bytes, bytes]:
+    """The files of an archive that a pull makes of these trees."""
+    named = tuple(NamedTree(name, cache.add(blob), below) for name, blob, below in trees)
+    data = b"".join(piece for piece, _ in pull._pieces(Artifact(cache.add(b"{}"), named), cache))
+    reader, found = Reader(io.BytesIO(data).read), {}
+    while member := reader.next():
+        found[member.name] = b"".join(piece for _, piece in reader.data())
+    return found
+
+
+def test_a_blob_with_a_dictionary(cache: BlobCache) -> None:
+    assert len(_HIGHER) < 300
+    found = _pulled(cache, ("layers/7", _LOWER, ()), ("layers/2", _HIGHER, ("layers/9", "layers/7")))
+    assert (found[b"layers/7/x"], found[b"layers/2/x"]) == (_OLD, _OLD + _NEW)
+    assert os.listdir(cache.path) == ["sha256"]
+
+
+@pytest.mark.parametrize(
+    "trees",
+    [
+        [("layers/2", _HIGHER, ("layers/7",)), ("layers/7", _LOWER, ())],  # not after what it needs
+        [("layers/7", _LOWER, ()), ("layers/2", _HIGHER, ("layers/2",))],  # itself
+        [("layers/7", _LOWER, ()), ("layers/2", _HIGHER, ("layers/3",))],
+        [("layers/7", _LOWER, ()), ("layers/2", _LOWER, ("layers/7",))],  # without a head
+        [("layers/7", _LOWER, ()), ("layers/2", _HIGHER, ())],  # what it needs is not said
+        [("layers/7", _LOWER, ()), ("layers/2", _compressed(_HIGHER_TREE, _OLD[:-1]), ("layers/7",))],
+        [("layers/7", _LOWER, ()), ("layers/2", _HIGHER[:-3], ("layers/7",))],
+        [("layers/7", _LOWER, ()), ("layers/2", _HIGHER[:-3] + b"abc", ("layers/7",))],
+    ],
+)
+def test_a_blob_with_a_dictionary_that_is_not_there(
+    cache: BlobCache, trees: list[tuple[str, bytes, tuple[str, ...]]]
+) -> None:
+    with pytest.raises((Damaged, EOFError, compression.Error)):
+        _pulled(cache, *trees)
+    assert os.listdir(cache.path) == ["sha256"]
 
 
 def test_blobs_nobody_needs_are_deleted(cache: BlobCache) -> None:
