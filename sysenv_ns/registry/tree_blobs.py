@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from sysenv_ns import policy
-from sysenv_ns.archive import compression, export
+from sysenv_ns.archive import compression, export, tarball
 from sysenv_ns.archive.export import Content
 from sysenv_ns.archive.manifest import LAYERS, ORIGINS
 from sysenv_ns.archive.packer import Packer
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.errors import SysenvError, located
-from sysenv_ns.kernel import children
+from sysenv_ns.kernel import children, ring
+from sysenv_ns.kernel.ring import RingWriter
 from sysenv_ns.registry import dictionary, known
 from sysenv_ns.registry.artifact import TREE, NamedTree
 from sysenv_ns.registry.blobs import BlobCache, Descriptor
@@ -28,12 +29,12 @@ from sysenv_ns.registry.dictionary import Former, Head
 from sysenv_ns.registry.known import LayerBlob
 from sysenv_ns.reporter import Progress
 
-_CHUNK = 1 << 20
 _NOT_PUSHED = re.compile(os.fsencode(f"{TREE}{policy.NOT_PUSHED}"))
 _PROCESS = "sysenv-ns-push"
 
 Numbers = tuple[int, ...]
 _T = TypeVar("_T")
+_To = TypeVar("_To")
 
 
 class BlobMaker:
@@ -92,24 +93,26 @@ class BlobMaker:
     def _write(self, pack: Callable[[Packer], None], file: BinaryIO, below: Numbers) -> Numbers:
         """Read a tree in a process in the namespace, and compress it."""
 
-        def inside(stream: BinaryIO) -> int:
-            packer = Packer(stream)
+        def inside(output: RingWriter) -> int:
+            packer = Packer(output)
             pack(packer)
-            packer.end()
+            output.write(tarball.END)
             return packer.devices
 
-        def drain(stream: BinaryIO) -> bytes | None:
+        def drain(blocks: Iterator[memoryview]) -> bytes | None:
             """The whole tree if it is small, else None."""
-            start = stream.read(dictionary.LIMIT + 1) if below else b""
-            if below and len(start) <= dictionary.LIMIT:
-                return start
+            start = bytearray()
+            while below and len(start) <= dictionary.LIMIT:
+                if (block := next(blocks, None)) is None:
+                    return bytes(start)
+                start += block
             with compression.writer(file) as compressed:
                 compressed.write(start)
-                while data := stream.read(_CHUNK):
-                    compressed.write(data)
+                for block in blocks:
+                    compressed.write(block)
             return None
 
-        devices, small = children.drained(partial(self._entered, inside), int, _PROCESS, drain)
+        devices, small = ring.drained(partial(self._entered, inside), int, _PROCESS, drain)
         self._devices += devices
         return () if small is None else self._write_small(small, file, below)
 
@@ -134,10 +137,10 @@ class BlobMaker:
         """Whether a file of this name below is in any case in the blob of its layer."""
         return name not in self._content.additions and not _NOT_PUSHED.fullmatch(os.fsencode(f"{TREE}/{name}"))
 
-    def _entered(self, read: Callable[[BinaryIO], _T], stream: BinaryIO) -> _T:
+    def _entered(self, read: Callable[[_To], _T], output: _To) -> _T:
         """In a child: read the environment's files in its namespace. Raises SysenvError."""
         export.enter(self._environment)
         try:
-            return read(stream)
+            return read(output)
         except OSError as error:
             raise SysenvError(f"the files of {self._environment.name} cannot be read: {located(error)}") from error
