@@ -86,6 +86,8 @@ def variables_of(
             variables |= {"USER": "root", "LOGNAME": "root"} | ({} if environment.root_only else {"HOME": "/root"})
         if others:
             variables |= _sudo_variables(environment, command)
+    if environment.init:
+        variables.pop(services.OFFLINE, None)  # there is a manager
     variables |= dict(command.variables)
     return variables
 

@@ -14,6 +14,7 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Exhausted, SysenvError, reason
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, remedies
+from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.lower import additions
 from sysenv_ns.packages import origin
 from sysenv_ns.packages.origin import Origin
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def create(
-    store: Store, name: str, driver_name: str, id_map_kind: str, reporter: Reporter, throwaway: Ephemeral | None = None
+    store: Store,
+    name: str,
+    driver_name: str,
+    id_map_kind: str,
+    reporter: Reporter,
+    throwaway: Ephemeral | None = None,
+    init: bool = False,
 ) -> Environment:
     """Create an environment, and its base if there is none yet. Raises SysenvError; then nothing incomplete is left."""
     ephemeral.check_free(store, name, throwaway)
@@ -36,7 +43,7 @@ def create(
     _offer_launcher(driver_name, reporter.ask)
     staging = transaction.trash_path(store.trash, f"{transaction.NEW}{name}")
     try:
-        return _create(store, name, (driver_name, id_map_kind), reporter, throwaway, staging)
+        return _create(store, name, (driver_name, id_map_kind), reporter, throwaway, init, staging)
     finally:
         if os.path.lexists(staging):
             _discard(staging)
@@ -62,6 +69,7 @@ def _create(
     wanted: tuple[str, str],
     reporter: Reporter,
     throwaway: Ephemeral | None,
+    init: bool,
     staging: Path,
 ) -> Environment:
     """`wanted`: the driver and the kind of the id map, each perhaps "auto"."""
@@ -89,8 +97,10 @@ def _create(
     driver_name, id_map = choose.choose(store, *wanted, reporter.ask, begin)
     if id_map is not None and id_map.kind == "single" != wanted[1] and not store.all_names():
         _recommend_full(driver_name, reporter)
+    if init:
+        _check_init(id_map, name)
     path, ident = store.envs / name, new_ident()
-    environment = Environment(name, ident, driver_name, id_map, now(), path, store.path, ephemeral=throwaway)
+    environment = Environment(name, ident, driver_name, id_map, now(), path, store.path, ephemeral=throwaway, init=init)
     driver.of(environment).build_base(store, environment, config.host(store, environment), reporter)
     try:
         key = origin.remember(store)
@@ -99,6 +109,18 @@ def _create(
     except OSError as error:
         raise failed(error) from error
     return environment
+
+
+def _check_init(id_map: IdMap | None, name: str) -> None:
+    """Raise SysenvError where no environment can have systemd as its process 1."""
+    from sysenv_ns import init
+
+    init.require(id_map, name)
+    if init.program() is None:
+        raise SysenvError(
+            "this system has no systemd that could be process 1 of an environment",
+            "install it (package systemd; it need not be what boots this system), or leave out --init",
+        )
 
 
 def _tidy(store: Store) -> None:

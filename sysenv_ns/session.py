@@ -47,6 +47,7 @@ def run(
     finish = _hand_over(environment, command, directory) if identity == "root" else None
     emulated = emulated or emulation_of(store, environment)
     interactive = command.arguments is None
+    _boot(store, environment, reporter)
     with store.lock(environment.name):
         settings = config.of_environment(store, environment)
         # The tool finds the store also when root inside runs it, who has another home.
@@ -83,9 +84,24 @@ def run(
             os.umask(command.caller.umask)
         if identity == "me" and command.caller is not None:
             command.caller.become()
+        _end_with_session(environment)
         if finish is not None:
             finish()
         become(arguments, variables)
+
+
+def _boot(store: Store, environment: Environment, reporter: Reporter) -> None:
+    """Have its process 1 started, if it shall have one and does not run. Raises SysenvError."""
+    if environment.init:
+        from sysenv_ns import init
+
+        init.ensure(store, environment, reporter)
+
+
+def _end_with_session(environment: Environment) -> None:
+    """Where another process is the session: what `join` has asked for has been forgotten with the first ids."""
+    if environment.init:
+        children.end_with(children.OUTSIDE)
 
 
 def _hand_over(environment: Environment, command: Command, directory: str) -> Callable[[], None] | None:
@@ -137,7 +153,8 @@ def enter(
 
     Returns whether the host has changed since the environment was started.
     """
-    environment = store.load(environment.name)  # what it is made of may have changed before the lock was taken
+    # What it is made of may have changed before the lock was taken.
+    environment = replace(store.load(environment.name), init=environment.init)
     mounts = running.find(environment)
     if mounts is not None:
         # While the host's own files are in sight.
@@ -146,9 +163,15 @@ def enter(
 
         changed = state.host_changed(environment.path)
         made_meanwhile = run_directory.sockets(environment.id_map)
-        _join(environment, mounts)
+        if environment.init:
+            from sysenv_ns.inside import boot
+
+            made_meanwhile = tuple(entry for entry in made_meanwhile if not boot.is_own(entry.path))
+        join(environment, mounts)
         sockets.show(made_meanwhile)
         return changed
+    if environment.init:
+        raise SysenvError(f"{environment.name} has been shut down meanwhile", "try again")
     start(store, environment, reporter, settings, emulated)
     return False
 
@@ -200,10 +223,17 @@ def start(
     tmpfiles.apply(not environment.root_only, tuple(runtime_directories.wanted(services_inside)))
 
 
-def _join(environment: Environment, mounts: Mounts) -> None:
-    """Enter the namespaces of the processes of an environment. Raises SysenvError."""
+def join(environment: Environment, mounts: Mounts) -> None:
+    """Enter the namespaces of the processes of an environment; with a process 1, in a child. Raises SysenvError."""
+    first = None
     try:
+        if environment.init:
+            from sysenv_ns import init
+
+            first = init.first(environment, mounts)
         mounts.join()
+        if first is not None:
+            first.enter()
     except OSError as error:
         raise SysenvError(
             f"joining the processes of {environment.name} failed: {reason(error)}",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sysenv_ns.kernel.processes import Process
     from sysenv_ns.packages.drift import Drift
     from sysenv_ns.paths import Path
-    from sysenv_ns.units import Service
+    from sysenv_ns.service import Service
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Status:
     here: bool = False  # whether this process lives in it; then the processes are those that can be seen from there
     unseen: bool = False  # whether this process lives in another one, where what lives in this one cannot be seen
     services: tuple[Service, ...] = ()
+    init: bool = False
 
     @property
     def running(self) -> bool | None:
@@ -113,6 +114,7 @@ def _described(store: Store, name: str) -> tuple[Environment | None, Status]:
         snapshots=tuple(snapshot.label for snapshot in environment.snapshots),
         links=shown,
         ephemeral=environment.ephemeral,
+        init=environment.init,
     )
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from sysenv_ns.kernel.duties import Watch
 
 
-def emulation_of(store: Store, environment: Environment) -> Emulation | None:
+def emulation_of(store: Store, environment: Environment, manager: bool = False) -> Emulation | None:
     """The emulation of refused calls in a session, with its supervisor; None for a session of real root.
+
+    `manager`: for a service manager instead.
 
     It is made before the pivot, as it loads a library, and before there is a lock that could be inherited.
     """
@@ -44,7 +46,7 @@ def emulation_of(store: Store, environment: Environment) -> Emulation | None:
 
         service.serve(connection, command.as_given(os.environ), is_allowed)
 
-    return Emulation(id_map, Duties(changes, watch, serve_visitor, _look(store, environment)))
+    return Emulation(id_map, Duties(changes, watch, serve_visitor, _look(store, environment)), manager)
 
 
 def _look(store: Store, environment: Environment) -> Callable[[], bytes] | None:

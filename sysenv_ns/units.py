@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TypeVar
 
-from sysenv_ns import documents, session
+from sysenv_ns import documents, init, joined, managed, service, session
 from sysenv_ns.command import own_variables
 from sysenv_ns.environment import running
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
-from sysenv_ns.errors import OutOfReach, SysenvError
+from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.host import services
-from sysenv_ns.kernel import children, namespace
+from sysenv_ns.kernel import children
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass, replace
 from sysenv_ns.reporter import Reporter
+from sysenv_ns.service import Service
 from sysenv_ns.supervised import emulation_of
 from sysenv_ns.text import quoted
 
@@ -41,26 +41,10 @@ _ENABLED = "etc/systemd/system"
 _STARTED = (".service", ".socket", ".timer")
 
 
-@dataclass(frozen=True)
-class Service:
-    """A unit that has been started, as status shows it; `main` is 0 without a main process, sizes are bytes."""
-
-    name: str
-    active: str
-    sub: str
-    since: float
-    main: int
-    memory: int
-    log: tuple[str, ...]
-
-    @property
-    def runs(self) -> bool:
-        """Whether it has a process or stays active without one."""
-        return self.active not in ("inactive", "failed")
-
-
 def of(environment: Environment) -> tuple[Service, ...]:
     """The services of a running environment; none if it does not run. Raises SysenvError, OSError."""
+    if environment.init:
+        return managed.of(environment)
     states = _states(environment)
     if not states:
         return ()
@@ -70,7 +54,7 @@ def of(environment: Environment) -> tuple[Service, ...]:
         replace(
             told.service,
             main=told.service.main if told.service.main in own else 0,
-            memory=sum(map(_memory, own & _below(told.supervisor, children_of))),
+            memory=sum(map(service.memory, own & _below(told.supervisor, children_of))),
         )
         for told in states
     )
@@ -85,7 +69,7 @@ class _Told:
 
 
 def _states(environment: Environment) -> list[_Told]:
-    rows = _joined(environment, _read, tuple[tuple[str, str], ...], _LOOK) or ()
+    rows = joined.call(environment, _read, tuple[tuple[str, str], ...], _LOOK) or ()
     return [said for row in rows[:_MOST] if (said := _decoded(*row))]
 
 
@@ -144,7 +128,7 @@ def stop(environment: Environment) -> str | None:
     try:
         id_map = environment.id_map
         emulated = Emulation(id_map) if id_map else None
-        return _joined(environment, lambda: _order(environment.name, "stop-all"), str, _PATIENCE, emulated) or None
+        return joined.call(environment, lambda: _order(environment.name, "stop-all"), str, _PATIENCE, emulated) or None
     except (SysenvError, OSError) as error:
         return str(error)
 
@@ -154,6 +138,10 @@ def paused(store: Store, name: str, reporter: Reporter) -> Iterator[None]:
     """Keep the services of an environment stopped meanwhile, if nothing else runs in it. Raises SysenvError."""
     environment = store.load(name)
     environment.require_root()
+    if environment.init:
+        with _powered_off(store, environment, reporter):
+            yield
+        return
     found = _states(environment)
     names = [told.service.name for told in found if told.service.runs]
     if not names or _has_others(environment, found):
@@ -170,6 +158,24 @@ def paused(store: Store, name: str, reporter: Reporter) -> Iterator[None]:
             reporter.notice(f"not all services of {name} have been started: {said}")
 
 
+@contextlib.contextmanager
+def _powered_off(store: Store, environment: Environment, reporter: Reporter) -> Iterator[None]:
+    """The same with systemd as process 1: it is powered off, and booted again."""
+    if not running.lives(environment) or init.others(environment):
+        yield
+        return
+    reporter.notice(f"powering off {environment.name}")
+    init.power_off(environment, grace=0)
+    try:
+        yield
+    finally:
+        reporter.notice(f"booting {environment.name}")
+        try:
+            init.ensure(store, store.load(environment.name), reporter)
+        except SysenvError as error:
+            reporter.notice(f"{environment.name} has not been booted again: {error.message}")
+
+
 def _has_others(environment: Environment, found: Sequence[_Told]) -> bool:
     """Whether processes live in it that belong to no service."""
     children_of = _children({told.supervisor for told in found})
@@ -184,49 +190,11 @@ def _start(store: Store, name: str, names: Sequence[str], reporter: Reporter) ->
 
     def inside() -> str:
         session.enter(store, environment, reporter)
-        _be_root(environment, emulated)
+        joined.be_root(environment, emulated)
         return _order(name, "start", *names)
 
     with store.lock(name):
         return children.call(inside, str, "sysenv-ns-start") or None
-
-
-def _joined(
-    environment: Environment,
-    function: Callable[[], _T],
-    kind: type[_T],
-    patience: int,
-    emulated: Emulation | None = None,
-) -> _T | None:
-    """Run a function as root in a running environment; its result, of the type `kind`; None if it does not run.
-
-    Also None if only a sandbox is left, which orders cannot reach. Raises SysenvError, also if it takes more
-    than so many seconds.
-    """
-    try:
-        mounts = running.find(environment)
-    except OutOfReach:
-        return None
-    if mounts is None:
-        return None
-
-    def inside() -> _T:
-        signal.alarm(patience)  # whoever is root there may let us wait
-        mounts.join()
-        _be_root(environment, emulated)
-        return function()
-
-    try:
-        return children.call(inside, kind, "sysenv-ns-units")
-    finally:
-        mounts.close()
-
-
-def _be_root(environment: Environment, emulated: Emulation | None) -> None:
-    if not environment.by_root:
-        namespace.become_root()
-    if emulated is not None:
-        emulated.load()
 
 
 def _order(name: str, *arguments: str) -> str:
@@ -254,11 +222,3 @@ def _below(pid: int, children_of: Mapping[int, Sequence[int]]) -> set[int]:
         found |= new
         waiting += new
     return found
-
-
-def _memory(pid: int) -> int:
-    """The bytes that a process has in memory for itself alone (proc(5), statm); 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-    return 0

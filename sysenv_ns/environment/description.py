@@ -60,6 +60,7 @@ class Environment:
     snapshots: tuple[Snapshot, ...] = ()  # the oldest first
     ephemeral: Ephemeral | None = None  # where the changes of a throwaway one are
     shared: Path | None = None  # another store that its frozen layers are in, see shared.py
+    init: bool = False  # whether systemd is its process 1
 
     @property
     def upper(self) -> Path:
@@ -159,6 +160,7 @@ def _decode(data: dict[str, Any], name: str, path: Path, store: Path, driver: st
         snapshots=tuple(map(_decode_snapshot, documents.sequence(data.get("snapshots", []), "snapshots"))),
         ephemeral=_decode_ephemeral(data.get("ephemeral")),
         shared=_decode_shared(data.get("shared")),
+        init=documents.flag(data.get("init", False), "init"),
     )
 
 
@@ -181,6 +183,8 @@ def write_description(path: Path, environment: Environment, durable: bool = True
         data["ephemeral"] = environment.ephemeral
     if environment.shared is not None:
         data["shared"] = str(environment.shared)
+    if environment.init:
+        data["init"] = True
     write_json(path / directory.DESCRIPTION, data, durable)
 
 

@@ -43,6 +43,7 @@ CONFIG = "config.toml"
 REGISTRY = "registry.json"  # what of it is in which registries
 DRIFT_SEEN = "drift-seen"
 ACCOUNTS_SEEN = "accounts-seen"
+BOOT_LOG = "boot.log"  # what is said while process 1 is started, for each who waits
 UPPER_LOCK = f"{UPPER}.lock"  # held by what serves the upper directory
 _MOUNTS = "mounts"
 

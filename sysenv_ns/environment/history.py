@@ -136,6 +136,7 @@ def clone(
             layers=chain,
             snapshots=snapshots if place is None else (),
             ephemeral=place,
+            init=environment.init and place is None,
         )
         with transaction.staging(store.trash, f"{transaction.NEW}{name}", new.id_map) as staging:
             below = [store.layers / ident for ident in chain]

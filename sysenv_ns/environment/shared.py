@@ -62,7 +62,7 @@ def _on_disk(own: Store, shared: Store, model: Environment, name: str, place: Ep
 
     from sysenv_ns.environment import layers
 
-    new = replace(like(model, name, own.envs, own.path), shared=shared.path, ephemeral=place)
+    new = replace(like(model, name, own.envs, own.path), shared=shared.path, ephemeral=place, init=False)
     try:
         with transaction.staging(own.trash, f"{transaction.NEW}{name}", new.id_map) as staging:
             below = [shared.layers / ident for ident in new.layers]

@@ -54,6 +54,13 @@ def record(
     write_whole(environment.path / STATE, documents.json_of(state).encode(), durable=False)
 
 
+def name_process(environment: Environment, pid: int) -> None:
+    """Let the state file name this process, which stays, and not the one that has started the environment."""
+    data = documents.mapping(reader.read_json(environment.path / STATE), "it")
+    told = {**data, "pid": pid, "start_time": started_at(pid)}
+    write_whole(environment.path / STATE, documents.json_of(told).encode(), durable=False)
+
+
 def read_state(environment_path: Path) -> State | None:
     """The state file, or None when there is none worth reading, or one of an earlier boot: it is only a hint."""
     try:

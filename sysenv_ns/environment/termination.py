@@ -35,15 +35,15 @@ def end(environment: Environment, grace: float = 0) -> list[Process]:
             )
         pids = {process.pid for process in processes}
         if late:
-            _send(environment, pids, signal.SIGKILL)
+            send(environment, pids, signal.SIGKILL)
         elif new := pids - signalled:
-            _send(environment, new, signal.SIGTERM, signal.SIGCONT)  # a stopped one would not see the first
+            send(environment, new, signal.SIGTERM, signal.SIGCONT)  # a stopped one would not see the first
             signalled |= new
         time.sleep(0.02)
     return list(ended.values())
 
 
-def _send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
+def send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
     """Send signals to processes of an environment; not to what has got the number of one that is gone meanwhile."""
     descriptors: dict[int, int] = {}
     try:

@@ -39,7 +39,7 @@ def add(store: Store, model: Environment, name: str, files: Sequence[str] = _FIL
 
     The lock of all layers must be held, if they are this store's. Raises SysenvError; then nothing is left.
     """
-    new = replace(like(model, name, store.envs, store.path), ephemeral="memory")
+    new = replace(like(model, name, store.envs, store.path), ephemeral="memory", init=False)
     try:
         with transaction.staging(store.trash, f"{transaction.NEW}{name}", None) as staging:
             directory.make(staging)

@@ -20,6 +20,7 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.files.reader import Root
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.mountinfo import is_below
+from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 
 _T = TypeVar("_T")
@@ -134,7 +135,8 @@ def look(
         layers = {point: [_open(path) for path in current.uppers(place) if path.is_dir()] for point, place in places}
         settings = config.of_environment(store, current)
         bound = config.host(store, current, settings).shown
-        session.enter(store, current, reporter, settings)
+        # Its files can be seen without its process 1.
+        session.enter(store, replace(current, init=False), reporter, settings)
         if not current.by_root:
             namespace.become_root()
         return function(Inside(layers, bound))

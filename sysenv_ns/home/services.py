@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError
 from sysenv_ns.home import lookup, programs
 from sysenv_ns.home.lookup import Inside
-from sysenv_ns.host import services
+from sysenv_ns.host import manager, services
 from sysenv_ns.kernel import children
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.sudo import Caller
@@ -30,7 +29,6 @@ _DIRECTORIES = (
     "/lib/systemd/system",
 )
 _TARGET = "default.target"
-_SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
 _LONGEST = "10min"  # a first start after an upgrade of the host compares every file; a service may take its time to end
 
 
@@ -54,6 +52,11 @@ def link(store: Store, name: str, names: Sequence[str], reporter: Reporter, call
         raise SysenvError(
             f"services of {name} cannot be started at login: each start asks sudo",
             "a unit in /etc/systemd/system of this system can do it",
+        )
+    if environment.init:
+        raise SysenvError(
+            f"the services of {name} are started by its own systemd when it boots: systemctl enable",
+            f"for login, a unit with Type=notify, Delegate=yes, ExecStart=sysenv-ns start --foreground {name}",
         )
     wanted = tuple(dict.fromkeys(map(full_name, names)))
 
@@ -134,16 +137,10 @@ def _word(text: str) -> str:
 
 def tell_manager(variables: Mapping[str, str]) -> bool:
     """Let the user's manager read its units again; whether there is one. Raises SysenvError when it does not do so."""
-    directory = variables.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    with socket.socket(socket.AF_UNIX) as asking:
-        try:
-            asking.connect(f"{directory}/systemd/private")  # one that was killed has left its socket
-        except OSError:
-            return False
-    program = next((path for path in _SYSTEMCTL if os.access(path, os.X_OK)), None)
-    if program is None:
+    given = manager.variables_for(variables)
+    program = manager.program("systemctl")
+    if given is None or program is None:
         return False
-    given = {"XDG_RUNTIME_DIR": directory, "PATH": "/usr/bin:/bin"}
     if said := children.complaint(program, [program, "--user", "daemon-reload"], given):
         raise SysenvError(f"your service manager cannot reload its units: {said}", "systemctl --user status")
     return True

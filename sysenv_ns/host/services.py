@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # command". Without it, it fails for want of a service manager (/run/systemd/system), and scripts with it.
 # tmux(1): in the host's /tmp one server would serve both sides, and end with the environment. It is asked only outside
 # of tmux: in a window of the host's, TMUX leads to the host's server.
-VARIABLES = {"SYSTEMD_OFFLINE": "1", "TMUX_TMPDIR": policy.OWN_SOCKETS}
+OFFLINE = "SYSTEMD_OFFLINE"
+VARIABLES = {OFFLINE: "1", "TMUX_TMPDIR": policy.OWN_SOCKETS}
 
 _WITHIN = f"{os.path.dirname(sysenv_ns.__file__)}/within"
 
@@ -67,6 +68,11 @@ real() {{
     echo "$name: command not found" >&2
     exit 127
 }}
+# With systemd as process 1 that is the manager, also for what has its variables from /etc/environment or sudo.
+if [ -e {policy.RUN_OWN}/init ]; then
+    unset {OFFLINE}
+    real "$@"
+fi
 if [ "$name" != journalctl ]; then
     if [ -n "$of_package" ] && [ "$name" = service ]; then
         exit 0

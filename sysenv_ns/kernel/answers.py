@@ -101,13 +101,16 @@ def _plan_node(name: str, call: Notification, visit: Visit | None) -> Action:
     return make
 
 
-def visits_by(serve: Serve, mounts: int) -> Visit:
-    """Lets a caller's descriptor be served, if it may ask for that; 0 or an errno. Raises OSError."""
+def visits_by(serve: Serve, session: tuple[int, ...]) -> Visit:
+    """Lets a caller's descriptor be served, if it may ask for that; 0 or an errno. Raises OSError.
+
+    `session`: the inodes of its namespaces, see visits.py.
+    """
 
     def visit(number: int, caller: CallingThread) -> int:
         from sysenv_ns.kernel import visits  # for the few who ask
 
-        return visits.accept(caller.pidfd, caller.proc, number, mounts, caller.check, serve)
+        return visits.accept(caller.pidfd, caller.proc, number, session, caller.check, serve)
 
     return visit
 

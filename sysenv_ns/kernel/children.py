@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Calls within each other: one or two for each level of a tree, of which a path has at most half of PATH_MAX.
 _DEPTH = 10_000
+OUTSIDE = 0  # the number of a parent in another process namespace
 _BUFFER = 1 << 18  # bytes of a stream between processes
 _PIPE = 1 << 20  # bytes of a pipe, the most that a user may ask for unless root changed it (pipe(7))
 
@@ -194,6 +195,20 @@ def complaint(path: str, arguments: list[str], variables: Mapping[str, str]) -> 
     return program.complaint()
 
 
+def said(path: str, arguments: list[str], variables: Mapping[str, str], limit: int) -> str:
+    """What a program says, at most so many bytes of it. Raises OSError when it cannot be executed."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as stream:
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, write_end, 1)]
+            pid = os.posix_spawn(path, arguments, variables, file_actions=actions)
+        finally:
+            os.close(write_end)
+        text = stream.read(limit)
+    reap(pid)  # after the stream is closed, so that it can end
+    return text.decode("utf-8", "replace")
+
+
 def start_detached(function: Callable[[], object]) -> int:
     """Run `function` in a process that is not our child: a program may wait for all its children.
 
@@ -241,7 +256,7 @@ def forbid_tracing() -> None:
 def end_with(parent: int) -> None:
     """Let this child be killed when its parent ends. A change of ids resets this, prctl(2)."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() not in (parent, OUTSIDE):  # it died before the line above
         os._exit(1)
 
 

@@ -71,10 +71,10 @@ class _Compare(ctypes.Structure):
 class Emulation:
     """The emulation of calls that a user namespace refuses; prepared on the host's side, loaded inside."""
 
-    def __init__(self, id_map: IdMap, duties: Duties = NOTHING_ELSE) -> None:
-        """In a user namespace with this id map."""
+    def __init__(self, id_map: IdMap, duties: Duties = NOTHING_ELSE, manager: bool = False) -> None:
+        """In a user namespace with this id map. `manager`: for a service manager, see Filter."""
         self._kind = id_map.kind
-        self._filter = Filter(id_map.kind)
+        self._filter = Filter(id_map.kind, manager=manager)
         self.supervisor = Supervisor(id_map, self._filter.calls, duties)
 
     def load(self) -> None:
@@ -94,9 +94,13 @@ class Emulation:
 
 
 class Filter:
-    """A compiled filter, not yet loaded. `calls` has the numbers of calls that it leaves to a supervisor."""
+    """A compiled filter, not yet loaded. `calls` has the numbers of calls that it leaves to a supervisor.
 
-    def __init__(self, kind: Kind, supervised: bool = True) -> None:
+    That of a service manager leaves it names alone: it binds device nodes where it cannot make them, and each service
+    with mounts of its own enters another root.
+    """
+
+    def __init__(self, kind: Kind, supervised: bool = True, manager: bool = False) -> None:
         try:
             self._library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
         except OSError as error:
@@ -109,12 +113,12 @@ class Filter:
         faked, setxattr = (_FAKED, _SETXATTR) if kind == "single" else ((), ())
         for name in faked:
             self._add(_ACT_ERRNO_0, name)
-        mknod = [(name, argument) for name, argument in _MKNOD if supervised or kind == "single"]
+        mknod = [(name, argument) for name, argument in _MKNOD if (supervised and not manager) or kind == "single"]
         for name, argument in mknod:
             for device in _DEVICES:
                 comparison = _Compare(argument, _CMP_MASKED_EQ, stat.S_IFMT(0xFFFF), device)
                 self._add(_ACT_NOTIFY if supervised else _ACT_ERRNO_0, name, comparison)
-        answered = (*setxattr, *_NAMES, *_ROOTS, *_MOUNTS)
+        answered = (*setxattr, *_NAMES, *(() if manager else (*_ROOTS, *_MOUNTS)))
         for name in answered if supervised else ():
             self._add(_ACT_NOTIFY, name)
         names = (*answered, *(name for name, _ in mknod))

@@ -54,7 +54,7 @@ def serve(connection: _socket.socket, id_map: IdMap, calls: Calls, duties: Dutie
         poll.register(watched, select.POLLIN)
     writeback = _opened(lambda: Writeback(changes.parent)) if changes else None
     names = _opened(lambda: answers.UpperNames.of(changes, listener)) if changes else None
-    visit = answers.visits_by(visitors, int(message)) if visitors else None
+    visit = answers.visits_by(visitors, tuple(map(int, message.split()))) if visitors else None
     while True:
         ready = dict(poll.poll(int(INTERVAL * 1000) if writeback else None))
         with suppress(OSError):  # the limit of processes, or a disk that fails: the next time, perhaps

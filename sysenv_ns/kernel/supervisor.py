@@ -15,7 +15,7 @@ import os
 import struct
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import NoneType
+from sysenv_ns.basics import NoneType, suppress
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children, outcome
 from sysenv_ns.kernel.duties import NOTHING_ELSE, Duties
@@ -24,6 +24,7 @@ from sysenv_ns.kernel.idmap import IdMap
 if TYPE_CHECKING:
     from sysenv_ns.kernel.answers import Calls
 
+OF_SESSIONS = ("mnt", "cgroup", "pid")  # namespaces of a session that need not be this process's
 _ANSWER = 1 << 16  # bytes, more than any has
 _MAKE_NAMESPACE = b"user namespace"  # the only message without a descriptor
 _ENDED = "the system call supervisor has ended"
@@ -107,11 +108,19 @@ class Supervisor:
         self.looked()  # the other end of what is closed before all has been read gets an error
         rights = struct.pack("i", listener)
         try:
-            # So it knows the mounts of the session, without holding them.
-            mounts = os.stat("/proc/self/ns/mnt").st_ino
-            self._socket.sendmsg([str(mounts).encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+            # So it knows the namespaces of the session, without holding them.
+            self._socket.sendmsg(
+                [" ".join(map(_inode, OF_SESSIONS)).encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
+            )
         except OSError as error:
             raise SysenvError(f"{_ENDED}: {reason(error)}", "try again") from error
         finally:
             self._socket.close()
             os.close(listener)
+
+
+def _inode(kind: str) -> str:
+    """Of a namespace of this process; "0" on a kernel that has none of this kind."""
+    with suppress(FileNotFoundError):
+        return str(os.stat(f"/proc/self/ns/{kind}").st_ino)
+    return "0"

@@ -14,7 +14,7 @@ import os
 from sysenv_ns import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 try:
     # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
@@ -26,6 +26,9 @@ except ImportError:  # it has no wheel, and compiling it is not worth a compiler
 # clone(2), unshare(2), setns(2)
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
 
 # mount(2)
 MS_REC = 0x4000
@@ -59,6 +62,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
 
 # openat2(2)
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -336,9 +340,14 @@ def attach(mount_fd: int, directory: str) -> None:
         os.close(place)
 
 
-def new_tmpfs(mode: int = 0o755) -> int:
-    """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
-    with FilesystemContext("tmpfs") as context:
-        for key, value in (("mode", f"{mode:o}"), ("uid", "0"), ("gid", "0")):
+def new_filesystem(fstype: str, options: Mapping[str, str]) -> int:
+    """A detached mount of a new file system. Raises OSError."""
+    with FilesystemContext(fstype) as context:
+        for key, value in options.items():
             context.set_string(key, value)
         return context.mount()
+
+
+def new_tmpfs(mode: int = 0o755) -> int:
+    """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
+    return new_filesystem("tmpfs", {"mode": f"{mode:o}", "uid": "0", "gid": "0"})

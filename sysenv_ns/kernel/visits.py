@@ -13,12 +13,13 @@ import stat
 from collections.abc import Callable
 
 from sysenv_ns.kernel import children, syscalls, unotify
-from sysenv_ns.records import dataclass
+from sysenv_ns.records import dataclass, replace
 
 NAME = "sysenv-ns-host"  # of the device node that is asked for, with the socket in place of a directory
 _LABEL = "attr/current"  # proc_pid_attr(5)
 # In which no session has ones of its own, besides its mounts (namespaces(7)).
 _NAMESPACES = ("cgroup", "ipc", "net", "pid", "uts")
+_OF_INIT = ("cgroup", "pid")  # but those of a process 1, where there is one
 _UNCONFINED = "unconfined"  # of AppArmor, also as the mode of a profile that confines nothing
 
 
@@ -52,14 +53,23 @@ def call(theirs: int) -> None:
 
 
 def accept(
-    pidfd: int, proc: int, number: int, mounts: int, still_waits: Callable[[], None], serve: Callable[[int], None]
+    pidfd: int,
+    proc: int,
+    number: int,
+    session: tuple[int, ...],
+    still_waits: Callable[[], None],
+    serve: Callable[[int], None],
 ) -> int:
     """Let a process of its own `serve` the socket that the caller has under this number, if the caller may call.
 
-    `mounts` is the mount namespace of the session. Returns 0, or an errno for the caller. Raises OSError.
+    `session`: its mount, control group and process namespace; the last two are others than this process's
+    where it has a process 1. Returns 0, or an errno for the caller. Raises OSError.
     """
     own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
-    if not may_call(Standing.of(proc), Standing.of(own), mounts):
+    mounts, *others = session
+    here = Standing.of(own)
+    namespaces = {**dict(zip(_NAMESPACES, here.namespaces, strict=True)), **dict(zip(_OF_INIT, others, strict=True))}
+    if not may_call(Standing.of(proc), replace(here, namespaces=tuple(namespaces.values())), mounts):
         return errno.EPERM
     descriptor = unotify.pidfd_getfd(pidfd, number)
     still_waits()  # so all of this was the caller's, who can change nothing of itself meanwhile

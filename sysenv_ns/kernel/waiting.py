@@ -13,7 +13,7 @@ from sysenv_ns.basics import signal, suppress
 from sysenv_ns.kernel import children, syscalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import NoReturn
 
 # What the kernel tells the leader of a session alone, when the terminal is closed.
@@ -21,11 +21,13 @@ _OF_LEADERS = (signal.SIGHUP, signal.SIGCONT)
 # What a process does to itself.
 _OWN = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS)
 
+_MAX_DESCRIPTOR = 1 << 30  # more than any is; close_range(2)
 
-def in_child(afterwards: Callable[[], None]) -> None:
+
+def in_child(afterwards: Callable[[], None], unfollowed: Collection[int] = ()) -> None:
     """Return in a child, which will become a program. The parent calls `afterwards` when that has ended, and ends too.
 
-    Raises OSError when there can be no child.
+    `unfollowed`: signals that stop the program alone. Raises OSError when there can be no child.
     """
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, *_OWN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -43,17 +45,19 @@ def in_child(afterwards: Callable[[], None]) -> None:
         children.end_with(parent)
         return
     try:
-        _wait(pid, signals, afterwards)
+        _wait(pid, signals, afterwards, unfollowed)
     finally:
         os._exit(1)
 
 
-def _wait(pid: int, signals: set[signal.Signals], afterwards: Callable[[], None]) -> NoReturn:
+def _wait(
+    pid: int, signals: set[signal.Signals], afterwards: Callable[[], None], unfollowed: Collection[int]
+) -> NoReturn:
     _let_go()
     # The environment runs until this process has ended, so that others have to see it. It is no more than its program,
     # and has nothing of the host's by now.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    status = _status_of(pid, signals)
+    status = _status_of(pid, signals, unfollowed)
     with suppress(OSError):
         afterwards()
     code = os.waitstatus_to_exitcode(status)
@@ -67,19 +71,22 @@ def _wait(pid: int, signals: set[signal.Signals], afterwards: Callable[[], None]
 
 
 def _let_go() -> None:
-    """Close what others wait for, pipes and locks: they should not wait for this process."""
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError):  # the one that listed them
-            os.close(descriptor)
+    """Close what others wait for, pipes and locks: they should not wait for this process.
+
+    Not by /proc, which shows this process only in its own process namespace.
+    """
+    os.closerange(0, _MAX_DESCRIPTOR)
 
 
-def _status_of(pid: int, signals: set[signal.Signals]) -> int:
+def _status_of(pid: int, signals: set[signal.Signals], unfollowed: Collection[int]) -> int:
     """The wait status of the program, once it has ended."""
     while True:
         told = signal.sigwaitinfo(signals)
         if told.si_signo == signal.SIGCHLD:
             ended, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
             if ended and os.WIFSTOPPED(status):
+                if os.WSTOPSIG(status) in unfollowed:
+                    continue
                 os.kill(os.getpid(), signal.SIGSTOP)  # the shell waits for this process
             elif ended:
                 return status

@@ -23,23 +23,27 @@ class New:
     id_map: str | None
     throwaway: Ephemeral | None = None
     sure: bool = False  # that it is a new one, however much its name is like another one's
+    init: bool | None = None  # whether systemd is its process 1; False is also a wish for this session alone
 
 
 @click.command(
     "create",
     epilog=examples(
-        "sysenv-ns create proj", "sysenv-ns create proj --driver reflink  # see doctor for what works here"
+        "sysenv-ns create proj",
+        "sysenv-ns create proj --driver reflink  # see doctor for what works here",
+        "sysenv-ns create --init proj  # with systemd inside",
     ),
 )
 @NAME
 @DRIVER
 @ID_MAP
+@click.option("--init", is_flag=True, help="With systemd as its process 1 (needs the full id map).")
 @JSON
 @click.pass_obj
-def command(context: Context, name: str, driver: str | None, id_map: str | None, as_json: bool) -> None:
+def command(context: Context, name: str, driver: str | None, id_map: str | None, init: bool, as_json: bool) -> None:
     """Create an environment."""
     refuse_inside("create an environment")
-    make(context, check_name(name), New(driver, id_map))
+    make(context, check_name(name), New(driver, id_map, init=init))
     if as_json:
         from sysenv_ns import status
         from sysenv_ns.verbs.status import as_data
@@ -54,7 +58,7 @@ def make(context: Context, name: str, new: New) -> Environment:
     """A new environment. Raises SysenvError."""
     from sysenv_ns import creation
 
-    return creation.create(context.store, name, *chosen(context, new), context.reporter, new.throwaway)
+    return creation.create(context.store, name, *chosen(context, new), context.reporter, new.throwaway, bool(new.init))
 
 
 def meant(context: Context, name: str, new: New) -> str:

@@ -6,12 +6,13 @@ import click
 
 from sysenv_ns import session
 from sysenv_ns.command import Command
-from sysenv_ns.environment import ephemeral, transaction
+from sysenv_ns.environment import ephemeral, running, transaction
 from sysenv_ns.environment.description import Environment, Ephemeral
 from sysenv_ns.errors import NameTaken, SysenvError
 from sysenv_ns.kernel import children
 from sysenv_ns.notices import notice
 from sysenv_ns.packages import origin
+from sysenv_ns.records import replace
 from sysenv_ns.verbs.context import Context, is_here, refuse_inside
 from sysenv_ns.verbs.create import New, make, meant
 
@@ -23,10 +24,12 @@ EPHEMERAL = click.option(
 ON_DISK = click.option("--on-disk", is_flag=True, help="Keep its changes on disk, not in memory.")
 
 
-def place(throwaway: bool, on_disk: bool) -> Ephemeral | None:
+def place(throwaway: bool, on_disk: bool, init: bool | None) -> Ephemeral | None:
     """Where to keep the changes of a throwaway environment; None for one that stays."""
     if on_disk and not throwaway:
         raise click.UsageError("--on-disk needs --ephemeral.")
+    if throwaway and init:
+        raise click.UsageError("--init needs an environment that stays: systemd does not end with the command.")
     if not throwaway:
         return None
     return "disk" if on_disk else "memory"
@@ -54,7 +57,7 @@ def enter(context: Context, name: str | None, command: Command, new: New) -> Non
 
             if line := drift.notice(context.store, environment):
                 notice(line)
-    session.run(context.store, environment, command, context.reporter)
+    session.run(context.store, _as_wished(environment, new), command, context.reporter)
 
 
 def _on_top_of(context: Context, source: str, place: Ephemeral, new: New) -> Environment:
@@ -108,6 +111,17 @@ def _load_or_make(context: Context, name: str | None, command: Command, new: New
     return environment
 
 
+def _as_wished(environment: Environment, new: New) -> Environment:
+    """The environment for this session: without its process 1 on request. Raises SysenvError if that runs."""
+    if not environment.init or new.init is not False:
+        return environment
+    if running.lives(environment):
+        raise SysenvError(
+            f"{environment.name} runs with systemd as its process 1", f"first: sysenv-ns stop {environment.name}"
+        )
+    return replace(environment, init=False)
+
+
 def _check_choice(environment: Environment, new: New) -> None:
     """Raise SysenvError if the options for a new environment are not what an existing one has."""
     kind = environment.id_map.kind if environment.id_map else "auto"
@@ -115,4 +129,9 @@ def _check_choice(environment: Environment, new: New) -> None:
         raise SysenvError(
             f"{environment.name} already exists, with the driver {environment.driver} and the id map {kind}",
             "driver and id map are chosen when an environment is created: leave the options out, or use another name",
+        )
+    if new.init and not environment.init:
+        raise SysenvError(
+            f"{environment.name} already exists, without systemd as its process 1",
+            "that is chosen when an environment is created: sysenv-ns create --init ANOTHER-NAME",
         )

@@ -8,7 +8,7 @@ from sysenv_ns.command import Asked, Command
 from sysenv_ns.verbs import entry
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.create import New
-from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, NAME, examples
+from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, INIT, NAME, examples
 
 
 class _Exec(click.Command):
@@ -41,6 +41,7 @@ class _Exec(click.Command):
 @click.option("--linked", "identity", flag_value="linked", hidden=True, help="For what link makes.")
 @DRIVER
 @ID_MAP
+@INIT
 @CREATE
 @entry.EPHEMERAL
 @entry.ON_DISK
@@ -56,6 +57,7 @@ def command(
     identity: Asked | None,
     driver: str | None,
     id_map: str | None,
+    init: bool | None,
     sure: bool,
     throwaway: bool,
     on_disk: bool,
@@ -67,7 +69,7 @@ def command(
     The network is the host's: a server listens on a port below 1024 only if the host lets every user do that, with
     `sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`.
     """
-    new = New(driver, id_map, entry.place(throwaway, on_disk), sure)
+    new = New(driver, id_map, entry.place(throwaway, on_disk, init), sure, init)
     if arguments[0] == "--" and name is not None:
         arguments = arguments[1:]
     elif name is not None and arguments[0].startswith("-"):

@@ -27,8 +27,10 @@ from sysenv_ns.verbs.options import NAME, examples
 @click.pass_obj
 def command(context: Context, name: str, unit: str | None, follow: bool, lines: int | None) -> None:
     """Show the output of services: of UNIT, or of all."""
-    context.store.load(name).require_root()
-    arguments = [units.JOURNALCTL, *(("-u", unit) if unit else ("--services",))]
+    environment = context.store.load(name)
+    environment.require_root()
+    of_all = () if environment.init else ("--services",)  # the real journalctl has these and its own
+    arguments = [units.JOURNALCTL, *(("-u", unit) if unit else of_all)]
     arguments += ["--follow"] if follow else []
     arguments += ["-n", str(lines)] if lines is not None else []
     entry.enter(context, name, Command(tuple(arguments), "root", context.caller), New(None, None))

@@ -19,6 +19,12 @@ ID_MAP = click.option(
     type=click.Choice(["auto", "full", "single"]),
     help="full: you keep your user id, and all system users exist; single: you are root, and no other user exists.",
 )
+INIT = click.option(
+    "--init/--no-init",
+    "init",
+    default=None,
+    help="With systemd as its process 1 (needs the full id map); --no-init enters one without it, to repair that.",
+)
 CREATE = click.option(
     "--create", "sure", is_flag=True, help="Create NAME without asking, even if another name is very similar."
 )

@@ -8,7 +8,7 @@ from sysenv_ns.command import Asked, Command
 from sysenv_ns.verbs import entry
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.create import New
-from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, examples
+from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, INIT, examples
 
 
 @click.command(
@@ -24,6 +24,7 @@ from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, examples
 @entry.ME
 @DRIVER
 @ID_MAP
+@INIT
 @CREATE
 @entry.EPHEMERAL
 @entry.ON_DISK
@@ -35,6 +36,7 @@ def command(
     identity: Asked | None,
     driver: str | None,
     id_map: str | None,
+    init: bool | None,
     sure: bool,
     throwaway: bool,
     on_disk: bool,
@@ -44,7 +46,7 @@ def command(
     Without NAME it uses the environment of the sysenv.toml in this directory, or in the nearest one above (see sync),
     else the `default` of your config.toml.
     """
-    new = New(driver, id_map, entry.place(throwaway, on_disk), sure)
+    new = New(driver, id_map, entry.place(throwaway, on_disk, init), sure, init)
     if name is None and not throwaway:
         from sysenv_ns.verbs import sync
 

@@ -12,9 +12,9 @@ from sysenv_ns.console import show_json, show_lines
 from sysenv_ns.kernel.processes import Process
 from sysenv_ns.listing import state
 from sysenv_ns.packages.drift import Drift
+from sysenv_ns.service import Service
 from sysenv_ns.status import Status
 from sysenv_ns.text import date, line, quoted, size, table, timestamp
-from sysenv_ns.units import Service
 from sysenv_ns.verbs import link
 from sysenv_ns.verbs.context import Context
 from sysenv_ns.verbs.options import JSON, NAME, examples
@@ -58,6 +58,8 @@ def _rows(result: Status) -> list[tuple[str, str]]:
         ("created:", date(result.created)),
         ("changes:", _changes(result)),
     ]
+    if result.init:
+        rows.append(("init:", "systemd is its process 1"))
     if result.snapshots:
         rows.append(("snapshots:", f"{', '.join(result.snapshots)}; more: sysenv-ns history {result.name}"))
     if result.problem:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sysenv_ns import status, units
+from sysenv_ns import init, status, units
 from sysenv_ns.console import show_json
 from sysenv_ns.environment import termination
 from sysenv_ns.environment.store import Store
@@ -51,7 +51,7 @@ def command(context: Context, name: str | None, everything: bool, grace: float, 
 
 def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     """End an environment, and tell what has ended; the same for --json."""
-    stopped = stop_services(store, name) if grace else []
+    stopped = stop_services(store, name, grace) if grace else []
     for service in stopped:
         notice(f"stopped {quoted(service)}")
     ended = termination.end(store.load(name), grace)
@@ -62,15 +62,20 @@ def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     return {"name": name, "services": stopped, "processes": [asdict(process) for process in ended]}
 
 
-def stop_services(store: Store, name: str) -> list[str]:
-    """Stop the services of an environment, within their units' time-outs; returns their names. Raises SysenvError."""
+def stop_services(store: Store, name: str, grace: float) -> list[str]:
+    """Stop the services of an environment, within their units' time-outs; returns their names. Raises SysenvError.
+
+    With systemd as process 1 all ends with them; what belongs to none of them has `grace` seconds for that.
+    """
     environment = store.load(name)
     environment.require_root()
     try:
         running_ones = [service.name for service in units.of(environment) if service.runs]
     except SysenvError as error:  # that is the environment's doing, which must not keep it running
         notice(f"the services of {name} cannot be listed: {line(error.message)}")
-        return []
+        running_ones = []
+    if environment.init:
+        return running_ones if init.power_off(environment, grace) else []
     if running_ones and (said := units.stop(environment)):
         notice(f"not all services have stopped by themselves: {line(said)}")
     return running_ones

@@ -372,8 +372,11 @@ def test_options_win_over_the_policy_file(
     user_config.write_text('driver = "copy"\nid-map = "full"\n')
     asked: list[tuple[str, str]] = []
 
-    def create(store: Store, name: str, driver: str, id_map: str, reporter: object, throwaway: object) -> None:
+    def create(
+        store: Store, name: str, driver: str, id_map: str, reporter: object, throwaway: object, init: bool
+    ) -> None:
         assert throwaway is None
+        assert not init
         asked.append((driver, id_map))
 
     monkeypatch.setattr(creation, "create", create)

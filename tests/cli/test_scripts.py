@@ -24,9 +24,9 @@ from sysenv_ns.lower.upkeep import Refreshed
 from sysenv_ns.oci.image import Image
 from sysenv_ns.rebase.rebase import PackageChoice, RebaseResult
 from sysenv_ns.registry.push import Pushed
+from sysenv_ns.service import Service
 from sysenv_ns.status import Status
 from sysenv_ns.text import timestamp
-from sysenv_ns.units import Service
 
 from .conftest import Run
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sysenv_ns import units
+from sysenv_ns import joined, units
 from sysenv_ns.environment import running
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
@@ -26,14 +26,14 @@ def silent(environments: Store, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
     mounts = SimpleNamespace(join=lambda: None, close=lambda: None)
     monkeypatch.setattr(running, "find", lambda environment: mounts)
-    monkeypatch.setattr(units, "_be_root", lambda environment, emulated: None)
+    monkeypatch.setattr(joined, "be_root", lambda environment, emulated: None)
     monkeypatch.setattr(units, "_read", never)
     monkeypatch.setattr(units, "_LOOK", 1, raising=False)
     return environments.load("whole")
 
 
 def test_stop_goes_on(silent: Environment, environments: Store, capfd: pytest.CaptureFixture[str]) -> None:
-    assert stop.stop_services(environments, silent.name) == []
+    assert stop.stop_services(environments, silent.name, 10) == []
     assert "cannot be listed" in capfd.readouterr().err
 
 
@@ -48,3 +48,20 @@ def test_stop_goes_on(silent: Environment, environments: Store, capfd: pytest.Ca
 def test_wrong_usage_of_links(run: Run, environments: Store, arguments: list[str], said: str) -> None:
     result = run(*arguments)
     assert (result.exit_code, said in result.stderr) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["exec", "--init", "--ephemeral", "whole", "--", "true"], "--init needs an environment that stays"),
+        (["start", "--foreground", "whole"], "is for an environment that was made with --init"),
+    ],
+)
+def test_wrong_usage_of_process_one(run: Run, environments: Store, arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, said in " ".join(result.stderr.split())) == (2, True), result.output
+
+
+def test_an_environment_keeps_what_is_its_process_one(run: Run, environments: Store) -> None:
+    result = run("exec", "--init", "whole", "--", "true")
+    assert (result.exit_code, "whole already exists, without systemd as its process 1" in result.stderr) == (125, True)

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, Environment, Result, Tool, ended, ran, refused, succeeded, wait_for
+from .managers import Manager, running_manager
+from .support import Environment, ran, refused, succeeded, wait_for
 
 pytestmark = pytest.mark.modes("full")
 
-_MANAGER = Path("/usr/lib/systemd/systemd")
-_GROUPS = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
-# The manager only starts where systemd has booted the system, which the directory stands for.
-_BOOT = """
-for group; do echo $$ > "$group/cgroup.procs"; done
-mkdir -p /run/systemd; mount -t tmpfs none /run/systemd; mkdir /run/systemd/system
-"""
 _UNITS = {
     "steady.service": "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'echo stopped > /srv/said'\n",
     "of 100%.service": "",
@@ -92,73 +83,15 @@ def test_what_cannot_be_linked(linked: Environment) -> None:
     own.unlink()
 
 
-@dataclass(frozen=True)
-class _Manager:
-    """The user's service manager."""
-
-    tool: Tool
-    process: subprocess.Popen[bytes]
-    runtime: Path
-
-    def run(self, *command: str) -> Result:
-        """A command where the manager can be seen, as its user."""
-        account = self.tool.account
-        variables = {**self.tool.variables(), "XDG_RUNTIME_DIR": str(self.runtime)}
-        return ran([*_as(account.uid, account.gid, self.process.pid), *command], env=variables)
-
-    def systemctl(self, *words: str) -> Result:
-        return self.run("/usr/bin/systemctl", "--user", "--no-pager", *words)
-
-
-def _as(uid: int, gid: int, pid: int) -> list[str]:
-    return [
-        *("nsenter", "--target", str(pid), "--mount", "--"),
-        *("setpriv", "--reuid", str(uid), "--regid", str(gid), "--clear-groups"),
-    ]
-
-
-def _start(tool: Tool, runtime: Path, groups: list[Path]) -> subprocess.Popen[bytes]:
-    account = tool.account
-    become = f"exec setpriv --reuid {account.uid} --regid {account.gid} --clear-groups {_MANAGER} --user"
-    return subprocess.Popen(
-        ["unshare", "--mount", "sh", "-ec", f"{_BOOT}{become}", "sh", *map(str, groups)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**tool.variables(), "XDG_RUNTIME_DIR": str(runtime)},
-    )
-
-
 @pytest.fixture
-def manager(linked: Environment) -> Iterator[_Manager]:
+def manager(linked: Environment) -> Iterator[Manager]:
     """A manager of the user's that finds what is linked when it starts."""
-    if not ROOT_RUN or not os.path.isdir("/run/systemd") or not _MANAGER.exists():
-        pytest.skip("only root can give a user's manager its control groups")
-    account = linked.tool.account
-    tops = [Path(group) for group in _GROUPS if Path(group, "cgroup.procs").exists()]
-    groups = [top / f"sysenv-test-{os.getpid()}" for top in tops]
     succeeded(linked.tool.run("link", linked.name, "--service", "steady"))
-    with ExitStack() as stack:
-        runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
-        os.chown(runtime, account.uid, account.gid)
-        for group in groups:
-            group.mkdir()
-            stack.callback(_remove_groups, group)
-            for path in (group, group / "cgroup.procs", *group.glob("cgroup.subtree_control")):
-                os.chown(path, account.uid, account.gid)
-        process = _start(linked.tool, runtime, groups)
-        stack.callback(ended, process)
-        stack.callback(process.terminate)
-        wait_for((runtime / "systemd" / "private").exists)
-        yield _Manager(linked.tool, process, runtime)
+    with running_manager(linked.tool) as found:
+        yield found
 
 
-def _remove_groups(top: Path) -> None:
-    for directory, _, _ in os.walk(top, topdown=False):
-        os.rmdir(directory)
-
-
-def test_the_users_manager_starts_it_at_login(linked: Environment, manager: _Manager) -> None:
+def test_the_users_manager_starts_it_at_login(linked: Environment, manager: Manager) -> None:
     unit = f"sysenv-ns-{linked.name}-steady"
     wait_for(lambda: manager.systemctl("is-active", unit).stdout == "active\n")
     assert manager.systemctl("is-enabled", unit).stdout == "enabled\n"
@@ -182,7 +115,7 @@ def test_the_users_manager_starts_it_at_login(linked: Environment, manager: _Man
     assert manager.systemctl("is-enabled", other).returncode != 0
 
 
-def test_the_manager_knows_of_a_removal_and_of_its_end(linked: Environment, manager: _Manager) -> None:
+def test_the_manager_knows_of_a_removal_and_of_its_end(linked: Environment, manager: Manager) -> None:
     """What it has in mind it would start at the next login, or list as failed."""
     tool = linked.tool
     other = tool.environment(f"{linked.name}-removed")
