@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from sysenv_ns import init, session
@@ -143,7 +144,7 @@ def _become_first(program: str, entry: int, emulated: Emulation | None) -> None:
     for kind, place, options in _MOUNTS:
         try:
             if os.path.isdir(place):
-                syscalls.attach(syscalls.new_filesystem(kind, options), place)
+                _mount(kind, place, options)
         except OSError as error:
             raise SysenvError(f"{kind} cannot be mounted on {place} ({reason(error)})") from error
     os.setsid()
@@ -157,6 +158,14 @@ def _become_first(program: str, entry: int, emulated: Emulation | None) -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execve(program, [program, "--system", "--show-status=0"], {**_VARIABLES, init.NOTIFY: _SOCKET})
+
+
+def _mount(kind: str, place: str, options: Mapping[str, str]) -> None:
+    """Raises OSError."""
+    with syscalls.FilesystemContext(kind) as context:
+        for key, value in options.items():
+            context.set_string(key, value)
+        syscalls.attach(context.mount(), place)
 
 
 def _await_ready(name: str, process: int, ready: socket.socket, reporter: Reporter) -> None:

@@ -14,7 +14,7 @@ import os
 from sysenv_ns import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 try:
     # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
@@ -340,14 +340,9 @@ def attach(mount_fd: int, directory: str) -> None:
         os.close(place)
 
 
-def new_filesystem(fstype: str, options: Mapping[str, str]) -> int:
-    """A detached mount of a new file system. Raises OSError."""
-    with FilesystemContext(fstype) as context:
-        for key, value in options.items():
-            context.set_string(key, value)
-        return context.mount()
-
-
 def new_tmpfs(mode: int = 0o755) -> int:
     """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
-    return new_filesystem("tmpfs", {"mode": f"{mode:o}", "uid": "0", "gid": "0"})
+    with FilesystemContext("tmpfs") as context:
+        for key, value in (("mode", f"{mode:o}"), ("uid", "0"), ("gid", "0")):
+            context.set_string(key, value)
+        return context.mount()

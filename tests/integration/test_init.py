@@ -12,7 +12,7 @@ import pytest
 
 from .managers import given_group, running_manager
 from .mirror import Mirror
-from .support import Environment, Tool, end, line, refused, sleeper, succeeded, wait_for
+from .support import Environment, Tool, end, finish, line, refused, sleeper, succeeded, wait_for
 
 pytestmark = [pytest.mark.modes("full"), pytest.mark.slow]
 
