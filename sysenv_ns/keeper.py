@@ -43,8 +43,8 @@ _MOUNTS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 _VARIABLES = {"container": "sysenv-ns", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _GROUP_HINT = (
-    "your own service manager gives you one, if it runs: `loginctl enable-linger`, then log in again; or root does: "
-    "systemd-run --scope -p Delegate=yes --uid=USER"
+    "start your own service manager, which gives you one: loginctl enable-linger; or have root start a shell of yours "
+    "in one: systemd-run --uid=USER -p Delegate=yes --pty bash"
 )
 
 
@@ -83,7 +83,7 @@ def _group(environment: Environment) -> str:
         ) from error
     if group is None:
         raise SysenvError(
-            "systemd as process 1 needs a control group (cgroup2) that is yours, and this session is in none",
+            "systemd as process 1 needs a control group (cgroup2) that is yours, and this process is in none",
             _GROUP_HINT,
         )
     return group

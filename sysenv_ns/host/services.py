@@ -69,10 +69,11 @@ real() {{
     exit 127
 }}
 # With systemd as process 1 that is the manager, also for what has its variables from /etc/environment or sudo.
-if [ -e {policy.RUN_OWN}/init ]; then
-    unset {OFFLINE}
-    real "$@"
-fi
+# Orders for a user's manager would be for that of the host, and are refused below.
+case "$* " in
+    *--user\ *|*--global\ *) ;;
+    *) [ ! -e {policy.RUN_OWN}/init ] || {{ unset {OFFLINE}; real "$@"; }} ;;
+esac
 if [ "$name" != journalctl ]; then
     if [ -n "$of_package" ] && [ "$name" = service ]; then
         exit 0

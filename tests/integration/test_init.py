@@ -79,6 +79,8 @@ def test_it_boots_and_runs_services(booted: Environment) -> None:
     assert booted.me("systemctl is-active steady") == "active\n"
     assert booted.me("sudo systemctl restart steady; sudo -i systemctl is-active steady") == "active\n"
     assert booted.sh("su - -c 'systemctl is-active steady'") == "active\n"
+    refusal = booted.exec("systemctl", "--user", "status", identity="--me")
+    assert (refusal.returncode, refusal.stdout) == (1, "")
     # From the host.
     tool = booted.tool
     [service] = tool.status(booted.name)["services"]
