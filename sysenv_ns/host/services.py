@@ -71,7 +71,7 @@ real() {{
 # With systemd as process 1 that is the manager, also for what has its variables from /etc/environment or sudo.
 # Orders for a user's manager would be for that of the host, and are refused below.
 case "$* " in
-    *--user\ *|*--global\ *) ;;
+    *"--user "*|*"--global "*) ;;
     *) [ ! -e {policy.RUN_OWN}/init ] || {{ unset {OFFLINE}; real "$@"; }} ;;
 esac
 if [ "$name" != journalctl ]; then
