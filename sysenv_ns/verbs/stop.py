@@ -51,21 +51,26 @@ def command(context: Context, name: str | None, everything: bool, grace: float, 
 
 def _stop(store: Store, name: str, grace: float) -> dict[str, Any]:
     """End an environment, and tell what has ended; the same for --json."""
-    stopped = stop_services(store, name, grace) if grace else []
+    environment = store.load(name)
+    stopped = stop_services(store, name) if grace else []
+    # With systemd as its process 1 they end with that.
+    powered_off = environment.init and grace > 0 and init.power_off(environment, grace)
     for service in stopped:
         notice(f"stopped {quoted(service)}")
-    ended = termination.end(store.load(name), grace)
+    if powered_off:
+        notice(f"powered off {name}")
+    ended = termination.end(environment, grace)
     for process in ended:
         notice(f"ended {process_line(process)}")
-    if not ended and not stopped:
+    if not ended and not stopped and not powered_off:
         notice(f"{name} was not running")
     return {"name": name, "services": stopped, "processes": [asdict(process) for process in ended]}
 
 
-def stop_services(store: Store, name: str, grace: float) -> list[str]:
+def stop_services(store: Store, name: str) -> list[str]:
     """Stop the services of an environment, within their units' time-outs; returns their names. Raises SysenvError.
 
-    With systemd as process 1 all ends with them; what belongs to none of them has `grace` seconds for that.
+    Those of its own systemd are named only.
     """
     environment = store.load(name)
     environment.require_root()
@@ -73,9 +78,7 @@ def stop_services(store: Store, name: str, grace: float) -> list[str]:
         running_ones = [service.name for service in units.of(environment) if service.runs]
     except SysenvError as error:  # that is the environment's doing, which must not keep it running
         notice(f"the services of {name} cannot be listed: {line(error.message)}")
-        running_ones = []
-    if environment.init:
-        return running_ones if init.power_off(environment, grace) else []
-    if running_ones and (said := units.stop(environment)):
+        return []
+    if running_ones and not environment.init and (said := units.stop(environment)):
         notice(f"not all services have stopped by themselves: {line(said)}")
     return running_ones

@@ -33,7 +33,7 @@ def silent(environments: Store, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def test_stop_goes_on(silent: Environment, environments: Store, capfd: pytest.CaptureFixture[str]) -> None:
-    assert stop.stop_services(environments, silent.name, 10) == []
+    assert stop.stop_services(environments, silent.name) == []
     assert "cannot be listed" in capfd.readouterr().err
 
 

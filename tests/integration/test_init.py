@@ -90,7 +90,9 @@ def test_it_boots_and_runs_services(booted: Environment) -> None:
     assert "games" in succeeded(tool.run("logs", booted.name, "steady")).stdout
     assert "service:" in succeeded(tool.run("status", booted.name)).stdout
     # It ends cleanly, and comes back.
-    assert "stopped steady.service" in succeeded(tool.run("stop", booted.name)).stderr
+    said = succeeded(tool.run("stop", booted.name)).stderr
+    assert "stopped steady.service" in said
+    assert f"powered off {booted.name}" in said
     assert tool.status(booted.name)["processes"] == []
     assert booted.sh("cat /srv/said; systemctl is-active steady") == "stopped\nstopped\nactive\n"
     booted.sh("systemctl disable steady")
