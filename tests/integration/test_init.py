@@ -13,6 +13,7 @@ import pytest
 from .managers import given_group, running_manager
 from .mirror import Mirror
 from .support import Environment, Tool, end, finish, line, refused, sleeper, succeeded, wait_for
+from .terminals import close, spawn
 
 pytestmark = [pytest.mark.modes("full"), pytest.mark.slow]
 
@@ -152,6 +153,26 @@ def test_sessions_are_processes_like_others(booted: Environment) -> None:
     succeeded(booted.tool.run("stop", "--time", "1", booted.name))
     end(session)
     assert booted.tool.status(booted.name)["processes"] == []
+
+
+def test_a_shell_has_its_terminal(booted: Environment) -> None:
+    shell = spawn(booted, str(booted.tool.launcher), "shell", booted.name)
+    shell.expect(r"\$ ")
+    shell.sendline("cat")
+    shell.sendline("typed")
+    shell.expect("typed\r\ntyped")
+    shell.sendcontrol("z")
+    shell.expect("Stopped")
+    shell.sendline("kill %1; wait; exit 5")
+    close(shell)
+    assert shell.exitstatus == 5
+
+
+def test_commands_of_the_host_can_be_run_from_there(booted: Environment) -> None:
+    """They are outside of its namespaces."""
+    command = [str(booted.tool.launcher), "host", "run", "--", "readlink", "/proc/self/ns/pid"]
+    assert succeeded(booted.exec(*command, identity="--me")).stdout.strip() == os.readlink("/proc/self/ns/pid")
+    refused(booted.exec(*command), 125, "only programs that run as you")
 
 
 def test_it_can_end_by_itself(booted: Environment, group: Path) -> None:
