@@ -162,8 +162,12 @@ def test_a_shell_has_its_terminal(booted: Environment) -> None:
     shell.sendline("typed")
     shell.expect("typed\r\ntyped")
     shell.sendcontrol("z")
-    shell.expect("Stopped")
-    shell.sendline("kill %1; wait; exit 5")
+    shell.expect(r"Stopped.*\$ ")
+    shell.sendline("fg")
+    shell.expect("fg.*cat\r\n")
+    shell.sendcontrol("c")
+    shell.expect(r"\^C.*\$ ")
+    shell.sendline("exit 5")
     close(shell)
     assert shell.exitstatus == 5
 
