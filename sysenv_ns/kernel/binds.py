@@ -40,6 +40,7 @@ class Sight:
     """What a process that has become like a caller sees beyond the caller's root, by descriptors and device numbers."""
 
     outer: int  # the root of the caller's mount namespace
+    table: int  # its mounts, as they are seen from there
     itself: int  # the process's own directory in the host's /proc
     devices: Mapping[str, int]  # of the host's proc and sys, by the names of their directories
 
@@ -59,6 +60,12 @@ class Wanted:
 def devices() -> dict[str, int]:
     """The device numbers of proc and sys, for who is on the host's side. Raises OSError."""
     return {place: os.stat(f"/{place}").st_dev for _, place in _KINDS.values()}
+
+
+def look_around(itself: int, devices: Mapping[str, int]) -> Sight:
+    """What is seen by who is at the root of the caller's mount namespace. Raises OSError."""
+    table = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=itself)
+    return Sight(os.open("/", _PLACE | os.O_DIRECTORY), table, itself, devices)
 
 
 def mount(arguments: Sequence[int], read: Reader) -> Wanted | None:
@@ -166,15 +173,16 @@ def _locked(source: bytes) -> int | None:
 
 def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
     follow, path = not flags & syscalls.UMOUNT_NOFOLLOW, os.fsdecode(target)
-    place = _place(target, 0 if follow else os.O_NOFOLLOW)
+    place = _place(target, os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW))
     if place is None:
         return None
-    os.close(place)
-    with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=sight.itself), "rb") as stream:
+    try:
+        number = _mounted_on(place, sight.itself)
+    finally:  # it would keep the mount busy
+        os.close(place)
+    with open(sight.table, "rb") as stream:
         mounts = mountinfo.parse(stream.read())
-    directory, name = os.path.split(path.rstrip("/"))
-    point = os.path.realpath(path) if follow else os.path.join(os.path.realpath(directory or "."), name)
-    mount = next((mount for mount in reversed(mounts) if mount.point == point), None)
+    mount = next((mount for mount in mounts if mount.mount_id == number), None)
     copy = next((one for one in _above(mount, mounts) if _is_copy(one, mounts)), None) if mount else None
     if copy is None:
         return None
@@ -189,6 +197,19 @@ def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
         else:
             return error.errno or errno.EIO
     return 0
+
+
+def _mounted_on(directory: int, itself: int) -> int | None:
+    """The number of the mount that is mounted on a directory, if any. Raises OSError.
+
+    Not by paths, which are other ones for a caller in another root.
+    """
+    above = os.open("..", _PLACE, dir_fd=directory)
+    try:
+        number = mountinfo.holder(directory, itself)
+        return number if number != mountinfo.holder(above, itself) else None
+    finally:
+        os.close(above)
 
 
 def _cover(target: bytes) -> int | None:

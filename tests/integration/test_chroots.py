@@ -172,6 +172,26 @@ def test_a_root_can_be_furnished(environment: Environment) -> None:
     assert environment.sh(script).splitlines() == lines
 
 
+def test_who_is_in_a_root_furnishes_it(environment: Environment) -> None:
+    """As the second stage of debootstrap does; mounts have other paths there."""
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.makedirs("/opt/root/sys")
+if not (child := os.fork()):
+    os.chroot("/opt/root")
+    assert libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None) == 0
+    assert os.path.isdir("/sys/kernel")
+    assert libc.umount2(b"/sys/kernel", 0) == -1 and ctypes.get_errno() == 22
+    assert libc.umount2(b"/sys", 0) == 0, ctypes.get_errno()
+    assert libc.umount2(b"/sys", 0) == -1 and ctypes.get_errno() == 22
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert not any("/opt/root" in line for line in open("/proc/self/mounts"))
+"""
+    environment.sh('/usr/bin/python3 -c "$1"', script)
+
+
 def test_what_the_session_has_mounted_stays(environment: Environment) -> None:
     """An order to take it away fails as before; it is not told to be gone."""
     script = """
