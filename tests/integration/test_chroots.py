@@ -172,6 +172,26 @@ def test_a_root_can_be_furnished(environment: Environment) -> None:
     assert environment.sh(script).splitlines() == lines
 
 
+def test_terminals_for_somebody_by_number(environment: Environment) -> None:
+    """As pbuilder and mmdebstrap mount them: where nobody else exists they are root's."""
+    script = """
+        mkdir -p /opt/pts
+        mount -t devpts devpts /opt/pts -o noexec,nosuid,gid=5,mode=620,ptmxmode=666
+        grep -o ' /opt/pts devpts rw,nosuid,noexec,' /proc/mounts
+        /usr/bin/python3 -c 'if True:
+            import os
+            controller = os.open("/opt/pts/ptmx", os.O_RDWR)
+            found = os.stat("/opt/pts/0")
+            print(oct(found.st_mode), found.st_gid, oct(os.stat("/opt/pts/ptmx").st_mode))
+        '
+        mount -t devpts devpts /opt/pts -o nonsense 2> /dev/null || echo refused
+        umount /opt/pts
+    """
+    group = 5 if environment.tool.mode == "full" else 0
+    lines = [" /opt/pts devpts rw,nosuid,noexec,", f"0o20620 {group} 0o20666", "refused"]
+    assert environment.sh(script).splitlines() == lines
+
+
 def test_who_is_in_a_root_furnishes_it(environment: Environment) -> None:
     """As the second stage of debootstrap does; mounts have other paths there."""
     script = """
