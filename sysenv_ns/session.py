@@ -138,7 +138,7 @@ def enter(
     Returns whether the host has changed since the environment was started.
     """
     environment = store.load(environment.name)  # what it is made of may have changed before the lock was taken
-    mounts = running.find(environment)
+    mounts = running.find(environment, reporter.notice)
     if mounts is not None:
         # While the host's own files are in sight.
         from sysenv_ns.host import run_directory
