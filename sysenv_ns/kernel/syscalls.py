@@ -345,8 +345,5 @@ def new_filesystem(fstype: str, options: Iterable[str]) -> int:
     """A detached mount of a new file system with such options as mount(8) takes. Raises OSError."""
     with FilesystemContext(fstype) as context:
         for key, given, value in (option.partition("=") for option in options):
-            if given:
-                context.set_string(key, value)
-            else:
-                context.set_flag(key)
+            context.set_string(key, value) if given else context.set_flag(key)
         return context.mount()
