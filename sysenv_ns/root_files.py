@@ -129,6 +129,18 @@ def reclaim(store: Path, places: Sequence[str]) -> int:
             "files that root creates belong to root anyway: there is nothing to reclaim", "run it as yourself"
         )
     passed = tuple(identities(stores_of(os.path.expanduser("~"), store)))
+    areas = [Area(os.path.realpath(place), passed) for place in places]
+    count = _reclaim(areas)
+    if of_root := sum(handover.owned(area, 0) for area in areas):
+        import shlex  # not on the path of exec
+
+        failure = f"{of_root} of the files belong to the host's root, who alone may give them away"
+        chown = f"sudo chown -hR --from=root {os.getuid()}:{os.getgid()} {' '.join(map(shlex.quote, places))}"
+        raise SysenvError(failure, f"let root do it: {chown}")
+    return count
+
+
+def _reclaim(areas: Sequence[Area]) -> int:
     try:
         id_map = idmap.detect_full()
     except SysenvError:  # then nobody but root and the user has made anything
@@ -136,7 +148,7 @@ def reclaim(store: Path, places: Sequence[str]) -> int:
     heir = Heir(id_map.own_uid, id_map.own_gid)
 
     def inside() -> int:
-        return sum(handover.hand_over(Area(os.path.realpath(place), passed=passed), heir) for place in places)
+        return sum(handover.hand_over(area, heir) for area in areas)
 
     return namespace.call_inside(id_map, inside, int, "sysenv-ns-own")
 

@@ -155,7 +155,7 @@ def enter(
     """
     # What it is made of may have changed before the lock was taken.
     environment = replace(store.load(environment.name), init=environment.init)
-    mounts = running.find(environment)
+    mounts = running.find(environment, reporter.notice)
     if mounts is not None:
         # While the host's own files are in sight.
         from sysenv_ns.host import run_directory

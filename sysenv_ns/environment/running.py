@@ -7,9 +7,7 @@ hint where to look first.
 from __future__ import annotations
 
 import os
-import select
 import sys
-import time
 
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import contextmanager, suppress
@@ -25,14 +23,15 @@ from sysenv_ns.records import dataclass
 from sysenv_ns.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _FUSE, _OF_ROOT = "fuse.fuse-overlayfs", "user_id=0"
-_END_PATIENCE = 3.0  # seconds that the kernel may take to end processes that have begun to
 
 
-def find(environment: Environment) -> Mounts | None:
+def find(environment: Environment, tell: Callable[[str], None] = lambda text: None) -> Mounts | None:
     """The mount namespace to join, which the caller closes; None when the environment does not run.
+
+    Processes that are ending are waited for; `tell` is told if that takes long.
 
     Anybody can give a mount this environment's name, and the number of a namespace may be used again. So what is
     joined has to be ours by the user namespace that owns it, and have the environment's overlay besides.
@@ -50,7 +49,10 @@ def find(environment: Environment) -> Mounts | None:
                     return group.keep()
         held = seen.held(environment, state)
         if not held:
-            seen.await_end()
+            if pids := seen.ending():
+                from sysenv_ns.environment import ending
+
+                ending.wait(pids, environment, state, tell)
             return None
         # The state file is lost, or only sandboxes live on: starting would mount the upper a second time.
         joinable = [group for group in held if state is None and seen.is_session(group, environment, state)]
@@ -204,25 +206,10 @@ class Scan:
         user_namespace = group.mounts.user_namespace
         return (state is None or state.user_namespace == user_namespace) and environment.source in group.sources(False)
 
-    def await_end(self) -> None:
-        """Wait for processes that are ending: the last one of a namespace takes its mounts down after it has left it.
-
-        Mounting the same upper before that is what the kernel warns of ("in-use"). In do_exit(), exit_task_namespaces()
-        comes before exit_task_work(), which does the unmounting, and exit_notify(), which the descriptor tells of.
-        """
-        pids = [pid for group in self.groups for pid in group.pids if not os.path.exists(f"/proc/{pid}/ns/mnt")]
-        deadline = time.monotonic() + _END_PATIENCE
-        for pid in [*self.leaving, *pids]:
-            try:
-                descriptor = os.pidfd_open(pid)
-            except OSError:  # it is gone
-                continue
-            try:
-                ended = select.poll()
-                ended.register(descriptor, select.POLLIN)
-                ended.poll(max(0, int(1000 * (deadline - time.monotonic()))))
-            finally:
-                os.close(descriptor)
+    def ending(self) -> list[int]:
+        """Those that have left their namespace by now."""
+        pids = (pid for group in self.groups for pid in group.pids)
+        return [*self.leaving, *(pid for pid in pids if not os.path.exists(f"/proc/{pid}/ns/mnt"))]
 
 
 @contextmanager
@@ -230,6 +217,7 @@ def scan() -> Iterator[Scan]:
     """Look at all processes."""
     own = os.stat("/proc/self/ns/mnt").st_ino
     groups: dict[int, _Group] = {}
+    foreign: list[_Group] = []
     leaving: list[int] = []
     hidden: list[int] = []
     try:
@@ -240,6 +228,10 @@ def scan() -> Iterator[Scan]:
                     continue
                 if inode not in groups:
                     mounts = Mounts.of(pid)  # held from here on, its inode is no other's
+                    if mounts.kin == "foreign":  # as root sees all: whoever holds it keeps it mounted
+                        mounts.close()
+                        foreign.append(_Group(mounts, [pid]))
+                        continue
                     inode = os.fstat(mounts.descriptor).st_ino
                     groups[inode] = _Group(mounts, [])
                 groups[inode].pids.append(pid)
@@ -247,7 +239,7 @@ def scan() -> Iterator[Scan]:
                 leaving.append(pid)
             except OSError:
                 hidden.append(pid)
-        yield Scan(tuple(groups.values()), tuple(leaving), tuple(hidden))
+        yield Scan((*groups.values(), *foreign), tuple(leaving), tuple(hidden))
     finally:
         for group in groups.values():
             if not group.kept:

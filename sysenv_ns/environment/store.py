@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _CACHE_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This directory is a cache of sysenv-ns: what environments share, made from the files of this system.
 """
+_SHOWN = 200  # characters of a name in a message
 _DEFAULT_ACL = "system.posix_acl_default"
 
 
@@ -47,11 +48,16 @@ def check_name(name: str, what: str = "an environment") -> str:
     """Return `name` if it may name an environment (or `what` else), else raise SysenvError."""
     if not is_name(name):
         raise SysenvError(
-            f"{name!r} is not a valid name for {what}",
+            f"{_shown(name)} is not a valid name for {what}",
             "use letters, digits, '.', '_' and '-', at most 100, not starting with '.' or '-'",
             exit_status=2,
         )
     return name
+
+
+def _shown(name: str) -> str:
+    """A name in a message, which is not to be as long as somebody's file wants it."""
+    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}..."
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from sysenv_ns import policy, session
+from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
@@ -40,11 +42,16 @@ class Program:
 class Inside:
     """The files of an environment, for a process that is in it."""
 
-    def __init__(self, layers: Mapping[str, Sequence[int]], bound: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Sequence[int]],
+        bound: Sequence[str] = (),
+        added: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         """`layers`: by mount point ("" for /) descriptors of the directories of changes over it, uppermost first;
-        `bound`: what shows the host's own.
+        `bound`: what shows the host's own; `added`: what every environment has there, by paths.
         """
-        self._layers, self._bound = layers, bound
+        self._layers, self._bound, self._added = layers, bound, added
         self._root = Root("/")
 
     def find(self, name: str, directories: Sequence[str], is_other: Callable[[str], bool]) -> Program | None:
@@ -84,7 +91,15 @@ class Inside:
 
     def _is_own(self, real: str, kind: int = stat.S_IFREG) -> bool:
         point = max((point for point in self._layers if real.startswith(f"{point}/")), key=len)
-        return any(_has(layer, real[len(point) + 1 :], kind) for layer in self._layers[point])
+        in_layers = any(_has(layer, real[len(point) + 1 :], kind) for layer in self._layers[point])
+        return in_layers and not self._is_as_added(real)
+
+    def _is_as_added(self, real: str) -> bool:
+        added = self._added.get(real)
+        try:
+            return added is not None and self._root.read(real, len(added)) == added
+        except OSError:  # it is longer
+            return False
 
     def read(self, path: str, limit: int) -> bytes | None:
         """A file of the system directories of at most so many bytes that all may read; None where there is none."""
@@ -135,11 +150,15 @@ def look(
         layers = {point: [_open(path) for path in current.uppers(place) if path.is_dir()] for point, place in places}
         settings = config.of_environment(store, current)
         bound = config.host(store, current, settings).shown
+        added = {
+            f"/{addition.path}": addition.content.encode("utf-8", "surrogateescape")
+            for addition in driver.of(current).upper_additions()
+        }
         # Its files can be seen without its process 1.
         session.enter(store, replace(current, init=False), reporter, settings)
         if not current.by_root:
             namespace.become_root()
-        return function(Inside(layers, bound))
+        return function(Inside(layers, bound, added))
 
     with store.lock(environment.name):
         return children.call(see, kind, "sysenv-ns-look")

@@ -146,7 +146,10 @@ def _plan_furniture(name: str, call: Notification) -> Action | None:
         if not caller.has(_CAP_SYS_ADMIN) or not all(map(caller.shares, wanted.namespaces)):
             return None
         itself, devices = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY), binds.devices()
-        return wanted.carry_out(binds.Sight(caller.enter("cwd", "/"), itself, devices))
+        caller.enter_namespaces()
+        sight = binds.look_around(itself, devices)
+        caller.become("cwd")
+        return wanted.carry_out(sight)
 
     return furnish
 

@@ -1,4 +1,5 @@
-"""Mounts that a user namespace is refused, by other means: proc and sysfs are bound, and what is bound comes whole.
+"""Mounts that a user namespace is refused, by other means: proc and sysfs are bound, what is bound comes whole, and
+terminals belong to root where others do not exist.
 
 For what furnishes another root: pbuilder, schroot, mock, debootstrap. Whatever is carried out here is for a process
 that is what the caller is, in its root: it may import nothing there.
@@ -9,6 +10,7 @@ that is what the caller is, in its root: it may import nothing there.
   of it: EINVAL otherwise. So it comes along.
 - What has come along in another /proc, /sys or /dev goes together with that, which is detached where umount(2) would be
   EBUSY. Alone it would be EINVAL, where schroot stops: it is covered by an empty directory until then.
+- The terminals of another root are given to somebody by number (devpts, gid=5), which is EINVAL in the single id map.
 - mount(8) of util-linux 2.39 and later has other calls for this (fsopen(2), open_tree(2)), and comes back to mount(2)
   where the kernel has none of them.
 """
@@ -29,6 +31,7 @@ _MAGIC = 0xC0ED0000  # MS_MGC_VAL, which old programs give
 _ATTRIBUTES = 0xF  # MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC: the numbers of MOUNT_ATTR_* as well
 _NO_MAGICLINKS = 0x02  # RESOLVE_NO_MAGICLINKS of openat2(2): those of /proc/self would be this process's
 _KINDS = {b"proc": ("pid", "proc"), b"sysfs": ("net", "sys")}  # what it shows, in /proc/PID/ns; where a session has it
+_TERMINALS, _OWNERS = b"devpts", ("uid=", "gid=")
 _OWN = ("/proc", "/sys", "/dev")
 _PLACE = os.O_PATH | os.O_CLOEXEC
 
@@ -40,6 +43,7 @@ class Sight:
     """What a process that has become like a caller sees beyond the caller's root, by descriptors and device numbers."""
 
     outer: int  # the root of the caller's mount namespace
+    table: int  # its mounts, as they are seen from there
     itself: int  # the process's own directory in the host's /proc
     devices: Mapping[str, int]  # of the host's proc and sys, by the names of their directories
 
@@ -61,6 +65,12 @@ def devices() -> dict[str, int]:
     return {place: os.stat(f"/{place}").st_dev for _, place in _KINDS.values()}
 
 
+def look_around(itself: int, devices: Mapping[str, int]) -> Sight:
+    """What is seen by who is at the root of the caller's mount namespace. Raises OSError."""
+    table = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=itself)
+    return Sight(os.open("/", _PLACE | os.O_DIRECTORY), table, itself, devices)
+
+
 def mount(arguments: Sequence[int], read: Reader) -> Wanted | None:
     """mount(2). None: the kernel can do it."""
     source_at, target_at, kind_at, flags, data_at = arguments[:5]
@@ -71,8 +81,11 @@ def mount(arguments: Sequence[int], read: Reader) -> Wanted | None:
     if flags & _BIND:
         source = read(source_at)
         return Wanted(lambda _: _bind_whole(source, target))
-    namespace, place = _KINDS.get(read(kind_at), ("", ""))
-    if not place or (data_at and read(data_at)):  # options such as hidepid= cannot be had
+    kind, options = read(kind_at), read(data_at) if data_at else b""
+    if kind == _TERMINALS and options:
+        return Wanted(lambda _: _mount_terminals(os.fsdecode(options).split(","), target, flags))
+    namespace, place = _KINDS.get(kind, ("", ""))
+    if not place or options:  # such as hidepid= cannot be had
         return None
     return Wanted(lambda sight: _show(sight, place, target, flags), (namespace,))
 
@@ -85,7 +98,10 @@ def unmount(arguments: Sequence[int], read: Reader) -> Wanted | None:
 
 def open_type(arguments: Sequence[int], read: Reader) -> Wanted | None:
     """fsopen(2). None: the kernel can do it."""
-    namespace, place = _KINDS.get(read(arguments[0]), ("", ""))
+    kind = read(arguments[0])
+    if kind == _TERMINALS:
+        return Wanted(lambda _: errno.ENOSYS)
+    namespace, place = _KINDS.get(kind, ("", ""))
     return Wanted(lambda _: errno.ENOSYS, (namespace,)) if place else None
 
 
@@ -106,6 +122,17 @@ def _show(sight: Sight, place: str, target: bytes, flags: int) -> int | None:
     if os.fstat(source).st_dev != sight.devices[place]:  # the caller has something else there
         return None
     return _attach(source, target, flags & _ATTRIBUTES)
+
+
+def _mount_terminals(options: Sequence[str], target: bytes, flags: int) -> int | None:
+    """devpts without the options that name an owner, if the kernel knows none of that number: as chown(2) goes."""
+    try:
+        os.close(syscalls.new_filesystem("devpts", options))
+    except OSError as error:
+        kept = [option for option in options if not option.startswith(_OWNERS)]
+        if error.errno == errno.EINVAL and len(kept) < len(options):
+            return _put(syscalls.new_filesystem("devpts", kept), target, flags & _ATTRIBUTES)
+    return None
 
 
 def _bind_whole(source: bytes, target: bytes) -> int | None:
@@ -166,15 +193,16 @@ def _locked(source: bytes) -> int | None:
 
 def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
     follow, path = not flags & syscalls.UMOUNT_NOFOLLOW, os.fsdecode(target)
-    place = _place(target, 0 if follow else os.O_NOFOLLOW)
+    place = _place(target, os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW))
     if place is None:
         return None
-    os.close(place)
-    with open(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=sight.itself), "rb") as stream:
+    try:
+        number = _mounted_on(place, sight.itself)
+    finally:  # it would keep the mount busy
+        os.close(place)
+    with open(sight.table, "rb") as stream:
         mounts = mountinfo.parse(stream.read())
-    directory, name = os.path.split(path.rstrip("/"))
-    point = os.path.realpath(path) if follow else os.path.join(os.path.realpath(directory or "."), name)
-    mount = next((mount for mount in reversed(mounts) if mount.point == point), None)
+    mount = next((mount for mount in mounts if mount.mount_id == number), None)
     copy = next((one for one in _above(mount, mounts) if _is_copy(one, mounts)), None) if mount else None
     if copy is None:
         return None
@@ -189,6 +217,19 @@ def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
         else:
             return error.errno or errno.EIO
     return 0
+
+
+def _mounted_on(directory: int, itself: int) -> int | None:
+    """The number of the mount that is mounted on a directory, if any. Raises OSError.
+
+    Not by paths, which are other ones for a caller in another root.
+    """
+    above = os.open("..", _PLACE, dir_fd=directory)
+    try:
+        number = mountinfo.holder(directory, itself)
+        return number if number != mountinfo.holder(above, itself) else None
+    finally:
+        os.close(above)
 
 
 def _cover(target: bytes) -> int | None:

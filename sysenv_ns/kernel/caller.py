@@ -47,22 +47,28 @@ class CallingThread:
     def enter(self, directory: str, other: str = "cwd") -> int:
         """Become like the caller, in its namespaces and root, in `directory` of its /proc. Raises OSError.
 
-        Returns a descriptor of `other`; "/" is the root of the caller's mount namespace.
+        Returns a descriptor of `other` there.
         """
-        self._enter_user_namespace()  # first of all: only root there may look into /proc/PID/fd
+        self.enter_namespaces()
         beside = os.open(other, _DIRECTORY, dir_fd=self.proc)
+        self.become(directory)
+        return beside
+
+    def enter_namespaces(self) -> None:
+        """Enter them, with all rights there, at the root of the mounts. Raises OSError."""
+        self._enter_user_namespace()  # first of all: only root there may look into /proc/PID/fd
+        syscalls.setns(self.pidfd, syscalls.CLONE_NEWNS)
+
+    def become(self, directory: str) -> None:
+        """Become like the caller, whose namespaces these are, in `directory` of its /proc. Raises OSError."""
         base = os.open(directory, _DIRECTORY, dir_fd=self.proc)
         root = os.open("root", _DIRECTORY, dir_fd=self.proc)
         fields = _status(self.proc)
-        syscalls.setns(self.pidfd, syscalls.CLONE_NEWNS)
-        if other == "/":
-            beside = os.open("/", _DIRECTORY)
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(base)
         os.umask(int(fields["Umask"], 8))
         _become(fields)
-        return beside
 
     def shares(self, namespace_: str) -> bool:
         """Whether a namespace of it, by its name in /proc/PID/ns, is this process's. Raises OSError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
@@ -67,6 +69,16 @@ def _parse_line(line: bytes) -> Mount:
 def read(pid: int | str = "self") -> tuple[Mount, ...]:
     """The mount table of a process. Raises OSError."""
     return parse(Path(f"/proc/{pid}/mountinfo").read_bytes())
+
+
+def holder(descriptor: int, itself: int | None = None) -> int:
+    """The number of the mount that an open file lies on. Raises OSError.
+
+    `itself`: this process's directory in /proc, for who has no /proc at its root.
+    """
+    name = f"/proc/self/fdinfo/{descriptor}" if itself is None else f"fdinfo/{descriptor}"
+    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=itself), "rb") as stream:
+        return next(int(line.split()[1]) for line in stream if line.startswith(b"mnt_id:"))
 
 
 def is_below(path: str, directory: str) -> bool:

@@ -59,7 +59,7 @@ class Overlay(UnionMount):
         return f"overlay {self.target} lower={lowers} upper={self.upper}{flags}{volatile}"
 
     def prepare(self) -> int:
-        deadline = time.monotonic() + _BUSY_PATIENCE
+        deadline, pause = time.monotonic() + _BUSY_PATIENCE, 0.005
         while True:
             try:
                 return self._mount()
@@ -67,7 +67,8 @@ class Overlay(UnionMount):
                 # The kernel takes the last session's mount down after its last process has been reaped.
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
                     raise
-                time.sleep(0.005)
+                time.sleep(pause)
+                pause = min(2 * pause, 0.2)  # the kernel logs each
 
     def _mount(self) -> int:
         with syscalls.FilesystemContext("overlay") as context, _Directories() as directories:

@@ -14,7 +14,7 @@ import os
 from sysenv_ns import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 try:
     # Not `import prctl`: the Python half of python-prctl fails at import on kernels with capabilities that it
@@ -342,7 +342,12 @@ def attach(mount_fd: int, directory: str) -> None:
 
 def new_tmpfs(mode: int = 0o755) -> int:
     """A detached mount of an empty tmpfs, whose directory belongs to root of the user namespace. Raises OSError."""
-    with FilesystemContext("tmpfs") as context:
-        for key, value in (("mode", f"{mode:o}"), ("uid", "0"), ("gid", "0")):
-            context.set_string(key, value)
+    return new_filesystem("tmpfs", (f"mode={mode:o}", "uid=0", "gid=0"))
+
+
+def new_filesystem(fstype: str, options: Iterable[str]) -> int:
+    """A detached mount of a new file system with such options as mount(8) takes. Raises OSError."""
+    with FilesystemContext(fstype) as context:
+        for key, given, value in (option.partition("=") for option in options):
+            context.set_string(key, value) if given else context.set_flag(key)
         return context.mount()

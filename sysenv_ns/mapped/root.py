@@ -196,9 +196,7 @@ def _clone(parts: tuple[Part, ...], user_namespace: int) -> list[int]:
 def _source(part: Part) -> int:
     """The directory itself, not a link: whoever may write above a disk below /opt could plant a link there."""
     directory = syscalls.openat2(syscalls.AT_FDCWD, part.path, os.O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_NO_SYMLINKS)
-    with open(f"/proc/self/fdinfo/{directory}", encoding="ascii") as stream:
-        lies_on = next(int(line.split()[1]) for line in stream if line.startswith("mnt_id:"))
-    if lies_on != part.mount.mount_id:
+    if mountinfo.holder(directory) != part.mount.mount_id:
         os.close(directory)
         raise SysenvError(f"{part.path} is just being replaced", "find out which program does that, and try again")
     return directory

@@ -144,10 +144,16 @@ def _end_processes(owned: list[range]) -> None:
 
 def with_fuse(account: Account, directory: Path) -> tuple[str, ...]:
     """The beginning of a command as this user with a /dev/fuse that may be opened, as on most machines."""
-    node = directory / "fuse"
-    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 229))
-    node.chmod(0o666)
+    node = make_fuse(directory / "fuse")
     return (*_BOUND, str(node), "/dev/fuse", *account.setpriv())
+
+
+def make_fuse(node: Path) -> Path:
+    """A /dev/fuse that everybody may open, at that path."""
+    with contextlib.suppress(FileExistsError):
+        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 229))
+    node.chmod(0o666)
+    return node
 
 
 def with_sudo(account: Account, directory: Path) -> tuple[str, ...]:

@@ -114,6 +114,9 @@ def started(root: Path, tool: Tool) -> Iterator[Machine]:
             prefix = ("nsenter", f"--target={holder.pid}", "--mount", "--")
             if tool.driver == "idmap":
                 accounts.prepare_mounts(tool.launcher, tool.account, *prefix)
+            if tool.driver == "fuse":
+                accounts.make_fuse(root / "mnt/fuse")
+                output(*prefix, "mount", "--bind", "/mnt/fuse", "/dev/fuse")
             yield Machine(root, prefix, replace(tool, prefix=(*prefix, *tool.account.setpriv())))
         finally:
             holder.kill()

@@ -287,6 +287,21 @@ def end(process: subprocess.Popen[str]) -> Result:
     return finish(process)
 
 
+def notices(result: Result) -> str:
+    """What the tool has said, without that only root will exist inside: users without a range are told at first."""
+    return "".join(said for said in result.stderr.splitlines(keepends=True) if not _is_told_first(said))
+
+
+def notice(process: subprocess.Popen[str]) -> str:
+    """The next line of that which a process prints."""
+    said = line(process, of_errors=True)
+    return line(process, of_errors=True) if _is_told_first(said) else said
+
+
+def _is_told_first(said: str) -> bool:
+    return said.startswith("sysenv-ns: only root will exist inside (")
+
+
 def describe(result: Result) -> str:
     """A result for a failure's message."""
     return f"{result.args!r}: status {result.returncode}\n{tail(result.stdout)}\n{tail(result.stderr)}"

@@ -172,6 +172,46 @@ def test_a_root_can_be_furnished(environment: Environment) -> None:
     assert environment.sh(script).splitlines() == lines
 
 
+def test_terminals_for_somebody_by_number(environment: Environment) -> None:
+    """As pbuilder and mmdebstrap mount them: where nobody else exists they are root's."""
+    script = """
+        mkdir -p /opt/pts
+        mount -t devpts devpts /opt/pts -o noexec,nosuid,gid=5,mode=620,ptmxmode=666
+        grep -o ' /opt/pts devpts rw,nosuid,noexec,' /proc/mounts
+        /usr/bin/python3 -c 'if True:
+            import os
+            controller = os.open("/opt/pts/ptmx", os.O_RDWR)
+            found = os.stat("/opt/pts/0")
+            print(oct(found.st_mode), found.st_gid, oct(os.stat("/opt/pts/ptmx").st_mode))
+        '
+        mount -t devpts devpts /opt/pts -o nonsense 2> /dev/null || echo refused
+        umount /opt/pts
+    """
+    group = 5 if environment.tool.mode == "full" else 0
+    lines = [" /opt/pts devpts rw,nosuid,noexec,", f"0o20620 {group} 0o20666", "refused"]
+    assert environment.sh(script).splitlines() == lines
+
+
+def test_who_is_in_a_root_furnishes_it(environment: Environment) -> None:
+    """As the second stage of debootstrap does; mounts have other paths there."""
+    script = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.makedirs("/opt/root/sys")
+if not (child := os.fork()):
+    os.chroot("/opt/root")
+    assert libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None) == 0
+    assert os.path.isdir("/sys/kernel")
+    assert libc.umount2(b"/sys/kernel", 0) == -1 and ctypes.get_errno() == 22
+    assert libc.umount2(b"/sys", 0) == 0, ctypes.get_errno()
+    assert libc.umount2(b"/sys", 0) == -1 and ctypes.get_errno() == 22
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert not any("/opt/root" in line for line in open("/proc/self/mounts"))
+"""
+    environment.sh('/usr/bin/python3 -c "$1"', script)
+
+
 def test_what_the_session_has_mounted_stays(environment: Environment) -> None:
     """An order to take it away fails as before; it is not told to be gone."""
     script = """

@@ -205,7 +205,8 @@ def test_variables_of_sessions(configured: Machine) -> None:
     _say(configured, '[env]\nEDITOR = "vim"\nLANG = "C"\nSHELL = "/bin/dash"\n')
     _say_in_environment(configured, '[env]\nLANG = "C.UTF-8"\n')
     script = 'echo "$EDITOR $LANG"'
-    started = environment.sh(f"sleep 300 >/dev/null 2>&1 & {script}", identity="--me")
+    identity = "" if environment.tool.mode == "single" else "--me"
+    started = environment.sh(f"sleep 300 >/dev/null 2>&1 & {script}", identity=identity)
     joined = environment.sh(script)
     by_shell = succeeded(environment.tool.run("shell", environment.name, stdin=f"{script}\n")).stdout
     assert started == joined == by_shell == "vim C.UTF-8\n"

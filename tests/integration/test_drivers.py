@@ -60,9 +60,7 @@ def host_on_a_disk(request: pytest.FixtureRequest, small_host: Path, tool: Tool)
     with disk(request.param, tool.account) as place:
         root = place.directory / "root"
         subprocess.run(["cp", "-a", small_host, root], check=True)
-        node = root / "mnt" / "fuse"
-        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 229))
-        node.chmod(0o666)
+        accounts.make_fuse(root / "mnt/fuse")
         store = root / "srv" / "store"
         store.mkdir(mode=0o700, parents=True)
         os.chown(store, tool.account.uid, tool.account.gid)

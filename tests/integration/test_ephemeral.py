@@ -17,6 +17,7 @@ from .support import (
     end,
     finish,
     line,
+    notices,
     ran,
     refused,
     sleeper,
@@ -67,7 +68,7 @@ def test_a_throwaway_environment(machine: Machine) -> None:
         command = ("sh", "-c", _LOOK, "sh", "7", str(tool.store))
         result = tool.run("exec", *tool.options, "--ephemeral", *options, "--", *command, limit=BASE_LIMIT)
         assert result.returncode == 7, describe(result)
-        assert result.stderr == ""
+        assert notices(result) == ""
         name, prompt, missing = result.stdout.split()
         assert name == prompt
         assert name.startswith("ephemeral-")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, Environment, describe, finish, keeps_files_of_the_host, line, succeeded
+from .support import BASE_LIMIT, Environment, describe, finish, keeps_files_of_the_host, line, notice, succeeded
 
 # As dpkg does it: locked, its journal has what the database is to become. Ends with its standard input.
 _DPKG = """
@@ -45,8 +45,8 @@ def test_a_base_waits_for_the_hosts_dpkg(new_machine: Machine, lock: str) -> Non
         at_work = _host_at_work(new_machine, lock)
         starting = new_machine.tool.start(*command)
         try:
-            notice = line(starting, of_errors=True)
-            assert f"process {at_work.pid}" in notice, notice
+            said = notice(starting)
+            assert f"process {at_work.pid}" in said, said
             assert starting.poll() is None
         finally:
             finish(at_work)
@@ -55,6 +55,7 @@ def test_a_base_waits_for_the_hosts_dpkg(new_machine: Machine, lock: str) -> Non
         _is_whole(new_machine, environment)
 
 
+@pytest.mark.modes("full", more=("single",))
 def test_a_journal_that_is_being_emptied(machine: Machine) -> None:
     """Whoever holds the lock may be in another pid namespace, of which /proc/locks tells nothing."""
     keeps_files_of_the_host(machine.tool)

@@ -206,7 +206,7 @@ def test_a_roaming_laptop(machine: Machine) -> None:
         "mkdir -p /usr/share/zoneinfo/Europe; echo TZ-of-Berlin > /usr/share/zoneinfo/Europe/Berlin"
     )
     environment = machine.create()
-    script = 'cd /etc; while read -r line; do cat $line; stat -c "%s" -L $line; done'
+    script = """cd /etc; while read -r line; do echo "$(tr -d '\\0' < $line)"; stat -c %s -L $line; done"""
     session = environment.tool.start("exec", environment.name, "--", "sh", "-c", script)
     try:
         for name in _LIVE:
@@ -216,7 +216,7 @@ def test_a_roaming_laptop(machine: Machine) -> None:
         machine.sh("cd /etc; echo resolv.conf of another network > r; mv r resolv.conf")
         machine.sh("cd /etc; echo hosts now > hosts; sed -i s/before/after/ hostname")
         machine.sh("cd /etc; ln -s ../usr/share/zoneinfo/Asia/Tokyo l; mv -T l localtime")
-        assert _shown(session, "localtime") == ("TZ-of-Tokyo", 12)
+        wait_for(lambda: _shown(session, "localtime") == ("TZ-of-Tokyo", 12))
         expected = {"hosts": "hosts now", "hostname": "hostname after", "resolv.conf": "resolv.conf of another network"}
         for name, content in expected.items():
             whole = (content, len(content) + 1)

@@ -105,6 +105,7 @@ def test_prompt_of_fish(programs: Environment, own: bool, place: Path) -> None:
     (place / "fish/config.fish").write_text(f"{theme}\n")
     variables = {"SHELL": "/usr/bin/fish", "TERM": "dumb", "XDG_CONFIG_HOME": str(place)}
     command = (str(programs.tool.launcher), "shell", programs.name)
+    who = "root" if programs.tool.mode == "single" else programs.tool.account.name
     for more, shown in (({}, f"({programs.name}) "), ({"SYSENV_NS_DISABLE_PROMPT": "1"}, "")):
         session = spawn(programs, *command, variables=variables | more)
         if own:
@@ -112,7 +113,7 @@ def test_prompt_of_fish(programs: Environment, own: bool, place: Path) -> None:
             session.sendline("false")
             session.expect_exact(f"\r{shown}[1] mine> ")
         else:
-            session.expect_exact(f"\r{shown or f'(chroot:{programs.name}) '}{programs.tool.account.name}@")
+            session.expect_exact(f"\r{shown or f'(chroot:{programs.name}) '}{who}@")
         session.sendline("exit")
         close(session)
 

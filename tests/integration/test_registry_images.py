@@ -25,7 +25,7 @@ pytestmark = pytest.mark.together
 @pytest.mark.modes("full", more=("single",))
 def test_images_of_a_host_share_its_layers(registry: Registry, machine: Machine) -> None:
     """The second one sends and stores its changes alone; what the registry has lost is sent again."""
-    tool, repository = machine.tool, registry.repository("images")
+    tool, repository = machine.tool, registry.repository(f"images-{machine.tool.mode}")
     registries.put_skopeo(machine)
     one, other = machine.create(), tool.environment("other")
     succeeded(tool.run("create", "other", *tool.options))
@@ -76,7 +76,7 @@ rm ../upgrade.deb
 @pytest.mark.modes("full", more=("single", "root"))
 def test_an_upgrade_of_the_host_costs_the_layers_of_its_packages(registry: Registry, machine: Machine) -> None:
     """dpkg's own, with its triggers: what no package has that it changed is small, or in the layer of the state."""
-    repository, environment = registry.repository("upgraded"), machine.create()
+    repository, environment = registry.repository(f"upgraded-{machine.tool.mode}"), machine.create()
     registries.put_skopeo(machine)
     with registry.known_to(machine.tool.account):
         first = push(environment, f"{repository}:1", "--image")
@@ -119,7 +119,8 @@ def test_an_image_is_no_environment(registry: Registry, repository: str, environ
 
 def test_an_interrupted_push_of_an_image_goes_on(registry: Registry, machine: Machine) -> None:
     """Its layers are made once, each of them is known as soon as it is complete."""
-    tool, tag = machine.tool, f"{registry.repository('interrupted')}:1"
+    tool, repository = machine.tool, registry.repository(f"interrupted-{machine.tool.mode}")
+    tag = f"{repository}:1"
     registries.put_skopeo(machine)
     environment = machine.create()
     environment.sh("head -c 20000000 /dev/urandom > /opt/own")  # in the last layer

@@ -48,7 +48,9 @@ def test_what_a_command_makes_is_the_users(environment: Environment, project: Pa
     """
     subprocess.run(["touch", project / "old"], check=True, **environment.tool.account.become())
     succeeded(environment.exec("sh", "-ec", script, cwd=project))
-    assert _foreign(environment, project) == []
+    # The names of real root's files may lie elsewhere, too: they stay root's.
+    linked = [str(project / "deep" / name) for name in ("er/file", "hard")]
+    assert sorted(_foreign(environment, project)) == (linked if environment.tool.mode == "root" else [])
     assert (project / "link").is_symlink()
     subprocess.run(["rm", "-r", project / "deep"], check=True, **environment.tool.account.become())
 
@@ -160,7 +162,11 @@ def test_reclaim(environment: Environment, project: Path) -> None:
     script = f"sleep 0.2; mkdir -p {project}/late; touch {project}/late/file"
     succeeded(environment.exec("setsid", "sh", "-c", f"({script}) > /dev/null 2>&1 &", cwd=Path("/")))
     wait_for((project / "late/file").exists)
-    result = succeeded(environment.tool.run("reclaim", str(project)))
+    result = environment.tool.run("reclaim", str(project))
+    if environment.tool.mode == "root":  # of another id than a subordinate one
+        refused(result, 1, "2 of the files belong to the host's root", "sudo chown -hR --from=root", str(project))
+        return
+    succeeded(result)
     if environment.tool.mode != "single":
         assert "2 files" in result.stderr
     assert _foreign(environment, project) == []

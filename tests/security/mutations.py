@@ -52,7 +52,7 @@ def of_data(data: Any, chance: random.Random) -> Any:
         elif what == 2 and isinstance(holder, list):
             holder += holder * chance.randint(1, 5)
         else:
-            holder[key] = chance.choice(_JUNK)
+            holder[key] = copy.deepcopy(chance.choice(_JUNK))  # the next change may be one of it
     return found
 
 

@@ -15,9 +15,11 @@ _SIZES = (0, 10, 4096, 9999)
 class Changes:
     """Carries out changes below one directory; the same seed makes the same ones."""
 
-    def __init__(self, root: Path, seed: int, in_place: bool) -> None:
+    def __init__(
+        self, root: Path, seed: int, in_place: bool, rename: Callable[[Path, Path], object] = os.rename
+    ) -> None:
         """`in_place`: also such that the times of no directory tell of."""
-        self._root = root
+        self._root, self._move = root, rename
         self._random = random.Random(seed)
         self._possible: list[Callable[[], None]] = [
             *(self._write, self._write, self._directory, self._delete, self._rename, self._rename, self._link),
@@ -70,7 +72,7 @@ class Changes:
     def _rename(self) -> None:
         source, target = self._place(), self._free()
         if target and os.path.lexists(source) and source not in (target, *target.parents):
-            source.rename(target)
+            self._move(source, target)
 
     def _link(self) -> None:
         source, target = self._existing(Path.is_file), self._free()
@@ -86,10 +88,10 @@ class Changes:
         place = self._place()
         if os.path.lexists(place):
             old = place.with_name("old")
-            place.rename(old)
+            self._move(place, old)
             self._random.choice((lambda: place.symlink_to("old"), place.mkdir, place.touch))()
             if place.is_dir() and not place.is_symlink() and self._random.random() < 0.5:
-                old.rename(place / "old")
+                self._move(old, place / "old")
             elif old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
             else:
