@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sysenv_ns import remains
 from sysenv_ns.drivers import driver
-from sysenv_ns.environment import directory, layers, links, removed, running, shims, transaction, uppers
+from sysenv_ns.environment import directory, ephemeral, layers, links, removed, running, shims, transaction, uppers
 from sysenv_ns.environment.description import Environment, read_description
 from sysenv_ns.environment.links import Link
 from sysenv_ns.environment.removed import Removed
@@ -46,6 +46,8 @@ def remove_all(
         store.directory(name)
     left: dict[str, NeedsRoot] = {}
     for name in dict.fromkeys(names):
+        if ephemeral.is_name(name) and not store.exists(name):
+            continue  # it had ended, and went with one before it, or by another command
         try:
             gone = remove(store, name, caller, hours)
         except NeedsRoot as need:

@@ -12,6 +12,7 @@ import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ try:
 except ImportError:  # it has no wheel, and compiling it is not worth a compiler
     _prctl = None
 
-# clone(2), unshare(2), setns(2)
+# unshare(2), setns(2)
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWCGROUP = 0x02000000
@@ -53,9 +54,7 @@ FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
-MOUNT_ATTR_RDONLY = 0x1
-MOUNT_ATTR_NOSUID = 0x2
-MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 0x1, 0x2, 0x4
 MOUNT_ATTR_IDMAP = 0x100000
 
 # prctl(2), linux/prctl.h
@@ -323,11 +322,9 @@ class FilesystemContext:
 
     def _log(self) -> str:
         lines = []
-        try:
+        with suppress(OSError):  # ENODATA ends the log
             while line := os.read(self._fd, 4096):
                 lines.append(line.decode(errors="replace").strip())
-        except OSError:  # ENODATA ends the log
-            pass
         return "; ".join(line.partition(" ")[2] or line for line in lines)
 
 

@@ -137,6 +137,15 @@ def test_on_top_of_another(machine: Machine) -> None:
     _assert_nothing_is_left(tool)
 
 
+def test_all_can_be_removed_with_those_that_have_ended(machine: Machine) -> None:
+    """Whichever of them is deleted first, the others that have ended go with it."""
+    source, tool = _source(machine), machine.tool
+    for _ in range(3):
+        succeeded(tool.run("exec", "--ephemeral", source.name, "--", "true"))
+    succeeded(tool.run("remove", "--all", "--yes"))
+    assert os.listdir(tool.store / "envs") == []
+
+
 # The tool where file systems in memory have no user attributes, as before Linux 6.6.
 _WITHOUT_ATTRIBUTES = """
 from sysenv_ns import memory
