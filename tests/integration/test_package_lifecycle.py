@@ -238,15 +238,16 @@ def test_statoverride_of_a_file_of_the_host(environment: Environment) -> None:
 
 
 def test_alternatives(environment: Environment) -> None:
+    """Of programs that are no links on any release: Ubuntu 26.04 has two sets of coreutils."""
     install = 'update-alternatives --install /usr/bin/trip-tool trip-tool "$1" "$2"'
-    change(environment, install, "/usr/bin/sort", "20")
-    change(environment, install, "/usr/bin/uniq", "10")
+    change(environment, install, "/usr/bin/grep", "20")
+    change(environment, install, "/usr/bin/sed", "10")
     target = "readlink -f /usr/bin/trip-tool"
-    assert environment.sh(target) == "/usr/bin/sort\n"
-    change(environment, "update-alternatives --set trip-tool /usr/bin/uniq")
-    assert environment.sh(f"{target}; printf 'a\\na\\n' | trip-tool") == "/usr/bin/uniq\na\n"
-    change(environment, "update-alternatives --remove trip-tool /usr/bin/uniq")
-    assert environment.sh(target) == "/usr/bin/sort\n"
+    assert environment.sh(target) == "/usr/bin/grep\n"
+    change(environment, "update-alternatives --set trip-tool /usr/bin/sed")
+    assert environment.sh(f"{target}; echo a | trip-tool p") == "/usr/bin/sed\na\na\n"
+    change(environment, "update-alternatives --remove trip-tool /usr/bin/sed")
+    assert environment.sh(target) == "/usr/bin/grep\n"
     change(environment, "update-alternatives --remove-all trip-tool")
     assert environment.exec("test", "-L", "/usr/bin/trip-tool").returncode == 1
     assert_sound(environment)
@@ -260,10 +261,10 @@ def test_alternative_of_the_host(new_environment: Environment, name: str) -> Non
     query = 'update-alternatives --query "$1" | sed -n s/^Value:\\ //p'
     before = new_environment.sh(query, name)
     assert before == f"{link.readlink()}\n"
-    change(new_environment, 'update-alternatives --install "/usr/bin/$1" "$1" /usr/bin/sort 1', name)
-    change(new_environment, 'update-alternatives --set "$1" /usr/bin/sort', name)
-    assert new_environment.sh(f'{query}; readlink -f "$(command -v "$1")"', name).split() == ["/usr/bin/sort"] * 2
-    change(new_environment, 'update-alternatives --auto "$1"; update-alternatives --remove "$1" /usr/bin/sort', name)
+    change(new_environment, 'update-alternatives --install "/usr/bin/$1" "$1" /usr/bin/grep 1', name)
+    change(new_environment, 'update-alternatives --set "$1" /usr/bin/grep', name)
+    assert new_environment.sh(f'{query}; readlink -f "$(command -v "$1")"', name).split() == ["/usr/bin/grep"] * 2
+    change(new_environment, 'update-alternatives --auto "$1"; update-alternatives --remove "$1" /usr/bin/grep', name)
     assert new_environment.sh(f'{query}; readlink "/etc/alternatives/$1"', name) == before * 2
     assert_sound(new_environment)
 
