@@ -57,7 +57,6 @@ def test_each_other_row(request: pytest.FixtureRequest, tool: Tool) -> None:
     """On a small host, where the bases that they build are small, too; without root on this one."""
     if ROOT_RUN:
         machine: Machine = request.getfixturevalue("machine")
-        machine.sh("ln -s mawk /usr/bin/awk")  # which no package has, but the alternatives
         if program := shutil.which("zstd"):
             shutil.copy(program, machine.root / "usr/bin")  # its libraries are there
         tool = machine.tool

@@ -86,8 +86,8 @@ class Changes:
     def _exchange(self) -> None:
         """Whatever it was, it becomes something else."""
         place = self._place()
-        if os.path.lexists(place):
-            old = place.with_name("old")
+        old = place.with_name("old")
+        if os.path.lexists(place) and not os.path.lexists(old):  # where it may have been left in its place
             self._move(place, old)
             self._random.choice((lambda: place.symlink_to("old"), place.mkdir, place.touch))()
             if place.is_dir() and not place.is_symlink() and self._random.random() < 0.5:
