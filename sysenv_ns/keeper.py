@@ -17,7 +17,6 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 from sysenv_ns import init, session
@@ -25,6 +24,7 @@ from sysenv_ns.environment import running, state
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.host import standins
 from sysenv_ns.inside import boot
 from sysenv_ns.kernel import cgroups, children, namespace, syscalls
 from sysenv_ns.kernel.emulation import Emulation
@@ -35,13 +35,13 @@ _BOOT_PATIENCE = 20.0  # seconds for all that is enabled to have started, or fai
 _WISHES = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SOCKET = f"{os.path.dirname(boot.SIGN)}/ready"
 # RemoveIPC= of a service deletes what its user has in shared memory: also on the host, if that was the host's.
-_MOUNTS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("proc", "/proc", {}),
-    ("cgroup2", "/sys/fs/cgroup", {}),
-    ("tmpfs", "/dev/shm", {"mode": "1777"}),
-    ("tmpfs", boot.JOURNAL_OF_HOST, {"mode": "755"}),
+_MOUNTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("proc", "/proc", ()),
+    ("cgroup2", "/sys/fs/cgroup", ()),
+    ("tmpfs", "/dev/shm", ("mode=1777",)),
+    ("tmpfs", boot.JOURNAL_OF_HOST, ("mode=755",)),
 )
-_VARIABLES = {"container": "sysenv-ns", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_VARIABLES = {"container": "sysenv-ns", "PATH": standins.ROOT_PATH}
 _GROUP_HINT = (
     "start your own service manager, which gives you one: loginctl enable-linger; or have root start a shell of yours "
     "in one: systemd-run --uid=USER -p Delegate=yes --pty bash"
@@ -144,7 +144,7 @@ def _become_first(program: str, entry: int, emulated: Emulation | None) -> None:
     for kind, place, options in _MOUNTS:
         try:
             if os.path.isdir(place):
-                _mount(kind, place, options)
+                syscalls.attach(syscalls.new_filesystem(kind, options), place)
         except OSError as error:
             raise SysenvError(f"{kind} cannot be mounted on {place} ({reason(error)})") from error
     os.setsid()
@@ -158,14 +158,6 @@ def _become_first(program: str, entry: int, emulated: Emulation | None) -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execve(program, [program, "--system", "--show-status=0"], {**_VARIABLES, init.NOTIFY: _SOCKET})
-
-
-def _mount(kind: str, place: str, options: Mapping[str, str]) -> None:
-    """Raises OSError."""
-    with syscalls.FilesystemContext(kind) as context:
-        for key, value in options.items():
-            context.set_string(key, value)
-        syscalls.attach(context.mount(), place)
 
 
 def _await_ready(name: str, process: int, ready: socket.socket, reporter: Reporter) -> None:

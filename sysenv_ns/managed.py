@@ -46,7 +46,7 @@ def of(environment: Environment) -> tuple[Service, ...]:
         return ()
     top = os.path.dirname(cgroups.path_of(pid) or "/")
     groups = {process.pid: _group(process.pid, top) for process in running.processes(environment)}
-    numbers = {init.numbers_of(process)[-1]: process for process in groups if init.numbers_of(process)}
+    numbers = {inside[-1]: process for process in groups if (inside := init.numbers_of(process))}
     return tuple(_on_host(found, groups, numbers) for found in told)
 
 
@@ -73,9 +73,9 @@ def _ask(name: str) -> tuple[tuple[str, str], ...]:
     show = [_SYSTEMCTL, "show", f"--property={','.join(_FIELDS)}", *_KINDS]
     rows: list[tuple[str, str]] = []
     for state in children.said(_SYSTEMCTL, show, variables, _LIMIT).split("\n\n"):
-        unit = _fields(state).get("Id", "")
-        if is_shown(_fields(state)) and len(rows) < _MOST:
-            log = [_JOURNALCTL, "--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--unit={unit}"]
+        fields = _fields(state)
+        if is_shown(fields) and len(rows) < _MOST:
+            log = [_JOURNALCTL, "--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--unit={fields['Id']}"]
             rows.append((state, children.said(_JOURNALCTL, log, variables, _LIMIT)))
     return tuple(rows)
 

@@ -41,8 +41,10 @@ _NEEDED = frozenset(
 # Of its generators: those that make units of services.
 _NEEDED_GENERATORS = frozenset({"systemd-sysv-generator", "postgresql-generator", "openvpn-generator"})
 # What an upgrade of systemd or of another package inside makes its own, and is the host's all the same.
-_OF_THE_MACHINE = ("systemd-", "sys-", "dev-", "proc-", "kmod", "getty", "console-getty", "cryptsetup", "veritysetup")
-_MACHINE_MORE = ("integritysetup", "remote-", "plymouth", "udev", "initrd")
+_OF_THE_MACHINE = (
+    *("systemd-", "sys-", "dev-", "proc-", "kmod", "getty", "console-getty", "cryptsetup", "veritysetup"),
+    *("integritysetup", "remote-", "plymouth", "udev", "initrd"),
+)
 # Neither by a wish nor by a call on the bus: logins would get directories in place of the host's /run/user/UID, and an
 # emergency would wait for ever for somebody at the console.
 _NEVER = ("systemd-logind.service", "emergency.service", "rescue.service", "systemd-udevd.service")
@@ -86,13 +88,13 @@ def prepare(name: str, own: Collection[str]) -> None:
     _clear_run()
     for directory in (_MASKS, _MASKED_GENERATORS, *map(os.path.dirname, (_MANAGER, _JOURNAL, _MOUNTS))):
         os.makedirs(directory, mode=0o755, exist_ok=True)
-    found = {directory: _list(directory) for directory in (*_DIRECTORIES, *_GENERATORS, *_RUNLEVELS)}
+    found = {directory: reader.names(directory) for directory in (*_DIRECTORIES, *_GENERATORS, *_RUNLEVELS)}
     links = {
         f"{wants}/{entry}"
         for directory in _DIRECTORIES
         for wants in found[directory]
         if wants.endswith((".wants", ".requires"))
-        for entry in _list(f"{directory}/{wants}")
+        for entry in reader.names(f"{directory}/{wants}")
     }
     scripts = {f"{directory}/{entry}" for directory in _RUNLEVELS for entry in found[directory]}
     for path in sorted({*unwanted(links, own), *unwanted_scripts(scripts, own)}):
@@ -118,7 +120,7 @@ def unwanted(links: Iterable[str], own: Collection[str]) -> set[str]:
 
 def _is_wanted(link: str, own: Collection[str]) -> bool:
     unit = link.rpartition("/")[2]
-    return unit in _NEEDED or (link in own and not unit.startswith((*_OF_THE_MACHINE, *_MACHINE_MORE)))
+    return unit in _NEEDED or (link in own and not unit.startswith(_OF_THE_MACHINE))
 
 
 def unwanted_scripts(scripts: Iterable[str], own: Collection[str]) -> set[str]:
@@ -148,13 +150,13 @@ def is_own(path: str) -> bool:
 
 def _clear_run() -> None:
     """Delete what is in the way of a manager's own, and the numbers of the host's processes, which others have here."""
-    for mount in reversed(mountinfo.parse(Path("/proc/self/mountinfo").read_bytes())):
+    for mount in reversed(mountinfo.read()):
         if mount.point.startswith("/run/") and is_own(mount.point[len("/run/") :]):
             syscalls.umount(mount.point, syscalls.MNT_DETACH)
     for name in OWN:
         path = f"/run/{name}"
-        kept = [entry for entry in _list(path) if f"{path}/{entry}" == _KEPT] if not os.path.islink(path) else []
-        for entry in [f"{path}/{entry}" for entry in _list(path) if entry not in kept] if kept else [path]:
+        kept = [entry for entry in reader.names(path) if f"{path}/{entry}" == _KEPT] if not os.path.islink(path) else []
+        for entry in [f"{path}/{entry}" for entry in reader.names(path) if entry not in kept] if kept else [path]:
             _delete(entry)
     for directory, names, files in os.walk("/run"):
         names[:] = [name for name in names if not os.path.ismount(f"{directory}/{name}")]
@@ -168,13 +170,6 @@ def _delete(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def _list(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:  # there is none
-        return []
 
 
 def _write(path: str, text: str) -> None:
