@@ -15,7 +15,9 @@ from .debs import change
 from .support import APT_LIMIT, Environment
 from .workers import locked
 
+# An index of all manuals takes mandb 4 s in each environment of this host; test_packages.py has it made.
 _USE = """
+rm -f /var/lib/man-db/auto-update
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo "deb [trusted=yes] file:$1 ./" > /etc/apt/sources.list.d/mirror.list
 apt-get -q update
@@ -37,8 +39,11 @@ class Mirror:
         """What is done before that."""
         self.directory.mkdir(exist_ok=True)
         with locked(self.directory):
-            self._apt("--download-only", "install", *arguments)
-            self._write_index()
+            had = self.directory / f"had.{hashlib.sha256(' '.join(arguments).encode()).hexdigest()}"
+            if not had.exists():
+                self._apt("--download-only", "install", *arguments)
+                self._write_index()
+                had.touch()
         change(environment, _USE, str(self.directory))
 
     def unpack(self, target: Path, *packages: str) -> None:

@@ -15,10 +15,8 @@ import pytest
 from .mirror import Mirror
 from .support import Environment, Result, ran, succeeded, wait_for
 
-_PACKAGES = (
-    *("postgresql", "redis-server", "nginx-light", "mariadb-server", "openssh-server", "openssh-client"),
-    *("cron", "curl", "uuid-runtime", "logrotate"),
-)
+_PACKAGES = ("postgresql", "redis-server", "openssh-server", "openssh-client", "uuid-runtime")
+_FURTHER = ("nginx-light", "mariadb-server", "cron", "curl", "logrotate")  # in the single map with --all
 # How an administrator takes the user of a daemon; in the single map this is make-believe.
 _AS = 'as() { user=$1; shift; setpriv --reuid "$user" --regid "$user" --init-groups -- "$@"; }\n'
 _POSTGRES = "version=$(ls /usr/lib/postgresql | sort -V | tail -n 1); PATH=$PATH:/usr/lib/postgresql/$version/bin\n"
@@ -28,9 +26,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def equipped(shared_environment: Environment, mirror: Mirror) -> Environment:
-    """An environment with all daemons installed."""
-    mirror.install(shared_environment, *_PACKAGES)
+def further(shared_environment: Environment, whole: bool) -> bool:
+    """Whether the tests of this mode need all daemons."""
+    return whole or shared_environment.tool.mode == "full"
+
+
+@pytest.fixture(scope="module")
+def equipped(shared_environment: Environment, mirror: Mirror, further: bool) -> Environment:
+    """An environment with the daemons installed."""
+    mirror.install(shared_environment, *_PACKAGES, *(_FURTHER if further else ()))
     return shared_environment
 
 
@@ -73,18 +77,18 @@ def _user(servers: Environment) -> str:
 
 
 @pytest.mark.modes("full", "single")
-def test_files_have_the_owners_that_the_packages_gave_them(servers: Environment) -> None:
+def test_files_have_the_owners_that_the_packages_gave_them(servers: Environment, further: bool) -> None:
     owners = {
         "/var/lib/postgresql": "postgres",
-        "/var/lib/mysql": "mysql",
-        "/var/lib/mysql/ibdata1": "mysql",
         "/var/lib/redis": "redis",
         "/var/log/redis": "redis",
-        "/var/log/nginx": "root",
         "/etc/redis/redis.conf": "redis",
         "/etc/ssh/ssh_host_ed25519_key": "root",
     }
-    groups = {"/var/log/nginx": "adm", "/var/log/redis": "adm", "/var/spool/cron/crontabs": "crontab"}
+    groups = {"/var/log/redis": "adm"}
+    if further:
+        owners |= {"/var/lib/mysql": "mysql", "/var/lib/mysql/ibdata1": "mysql", "/var/log/nginx": "root"}
+        groups |= {"/var/log/nginx": "adm", "/var/spool/cron/crontabs": "crontab"}
     assert servers.sh('stat -c %U "$@"', *owners).split() == [_owner(servers, name) for name in owners.values()]
     assert servers.sh('stat -c %G "$@"', *groups).split() == [_owner(servers, name) for name in groups.values()]
 
@@ -306,7 +310,7 @@ def test_cron(servers: Environment) -> None:
 
 
 @pytest.mark.modes("full", "single")
-def test_redis_as_a_service(servers: Environment, port: str) -> None:
+def test_redis_as_a_service(servers: Environment, port: str, further: bool) -> None:
     servers.sh('sed -i "s/^port .*/port $1/" /etc/redis/redis.conf; systemctl enable --now redis-server 2>&1', port)
     status = servers.tool.status(servers.name)
     [service] = status["services"]
@@ -315,7 +319,8 @@ def test_redis_as_a_service(servers: Environment, port: str) -> None:
     servers.sh('redis-cli -p "$1" set kept value', port)
     # It is ended as its unit says, so it saves; and is back with what is enabled.
     succeeded(servers.tool.run("stop", servers.name))
-    servers.sh("systemctl disable nginx mariadb postgresql cron ssh uuidd.socket logrotate.timer 2>&1")
+    others = "nginx mariadb cron logrotate.timer" if further else ""
+    servers.sh(f"systemctl disable postgresql ssh uuidd.socket {others} 2>&1")
     succeeded(servers.tool.run("start", servers.name, "--services"))
     assert servers.sh('redis-cli -p "$1" get kept; systemctl is-active redis', port) == "value\nactive\n"
     servers.sh('kill -9 "$(systemctl show -p MainPID --value redis-server)"')  # Restart=always

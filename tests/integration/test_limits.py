@@ -49,9 +49,9 @@ def test_limits_of_the_session(usual: Tool, limit: str, verb: tuple[str, ...]) -
     _refused(_limited(usual, limit), verb, _LIMITS[limit])
 
 
-def test_too_little_memory(usual: Tool) -> None:
+def test_too_little_memory(usual: Tool, whole: bool) -> None:
     """However little there is: the tool may be unable to start, but never asks for root."""
-    for kibibytes in range(20_000, 34_000, 2_000):
+    for kibibytes in range(20_000, 34_000, 2_000 if whole else 4_000):
         result = _limited(usual, f"-v {kibibytes}").run("create", "new", limit=BASE_LIMIT)
         # The name of the store has the word too: a report that lies there is told of.
         assert "sudo" not in result.stderr.replace(str(usual.store), ""), describe(result)

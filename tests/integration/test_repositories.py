@@ -13,12 +13,7 @@ from .support import Environment, describe
 
 pytestmark = pytest.mark.modes("full", more=("single",))
 
-_TOOLS = """
-for pair in gpg:gnupg dpkg-scanpackages:dpkg-dev apt-ftparchive:apt-utils; do
-    command -v "${pair%%:*}" >/dev/null || set -- "$@" "${pair#*:}"
-done
-[ $# = 0 ] || { apt-get -q update; apt-get -q -y -o Dpkg::Use-Pty=0 install "$@"; }
-"""
+_TOOLS = ("gnupg", "dpkg-dev", "apt-utils")
 _KEY = """
 export GNUPGHOME=/root/keys
 mkdir -m 700 /root/keys
@@ -44,12 +39,12 @@ gpgconf --kill all
 """
 
 
-def test_signed_repository(environment: Environment, shared: Path) -> None:
+def test_signed_repository(environment: Environment, shared: Path, mirror: Mirror) -> None:
     """What the key has signed is taken; what it has not is refused, and what was installed stays."""
     drafts = shared / f"{environment.name}-drafts"
     drafts.mkdir()
     first, second = (str(program("trip", version).build(drafts)) for version in ("1", "2"))
-    change(environment, _TOOLS)
+    mirror.install(environment, *_TOOLS)
     change(environment, _KEY)
     change(environment, _PUBLISH, first)
     environment.install("trip")
@@ -85,6 +80,7 @@ def test_build_from_source(environment: Environment) -> None:
     change(
         environment,
         """
+        rm -f /var/lib/man-db/auto-update
         for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
             [ ! -e "$file" ] || sed -i '/^deb /{p; s/^deb /deb-src /}' "$file"
         done
