@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from sysenv_ns.basics import opened
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import FileType
 from sysenv_ns.files import marks, reader, upper
@@ -51,11 +52,8 @@ def read(directory: int, name: str) -> Entry | None:
         return replace(entry, target=os.readlink(name, dir_fd=directory))
     if entry.type not in ("file", "directory"):
         return entry
-    descriptor = os.open(name, _OPEN, dir_fd=directory)
-    try:
+    with opened(os.open(name, _OPEN, dir_fd=directory)) as descriptor:
         return read_open(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_open(descriptor: int) -> Entry:
@@ -75,20 +73,15 @@ def read_path(path: str) -> Entry | None:
         directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
+    with opened(directory):
         return read(directory, name)
-    finally:
-        os.close(directory)
 
 
 def read_own(own: upper.UpperEntry) -> Entry | None:
     """The same for a file of an environment; none of its parents is a link. Raises OSError."""
     parent, name = os.path.split(own.below)
-    directory = own.layer.look(parent)
-    try:
+    with opened(own.layer.look(parent)) as directory:
         return read(directory, name)
-    finally:
-        os.close(directory)
 
 
 def open_file(directory: int, name: str) -> int:

@@ -13,7 +13,7 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, opened
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.paths import Path
 
@@ -96,12 +96,10 @@ def content(descriptor: int, limit: int = LIMIT) -> Iterator[bytes]:
 
 def _whole(descriptor: int, limit: int, path: str) -> bytes:
     """The whole content of an open file; closes it."""
-    try:
+    with opened(descriptor):
         # Whatever its size is said to be: it can grow meanwhile.
         if os.fstat(descriptor).st_size <= limit and len(data := b"".join(content(descriptor, limit + 1))) <= limit:
             return data
-    finally:
-        os.close(descriptor)
     raise OSError(errno.EFBIG, f"It has more than {limit} bytes", path)
 
 
@@ -163,11 +161,8 @@ class Root:
 
     def names(self, path: str) -> list[str]:
         """The names in a directory."""
-        descriptor = self.directory(path)
-        try:
+        with opened(self.directory(path)) as descriptor:
             return os.listdir(descriptor)
-        finally:
-            os.close(descriptor)
 
     def look(self, path: str) -> int:
         """A descriptor of any type of file, even a symbolic link, that cannot be read from (O_PATH)."""
@@ -175,21 +170,15 @@ class Root:
 
     def status(self, path: str) -> os.stat_result:
         """lstat(2)."""
-        descriptor = self.look(path)
-        try:
+        with opened(self.look(path)) as descriptor:
             return os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
 
     def link(self, path: str) -> str:
         """The target of a symbolic link; EINVAL if it is not one."""
-        descriptor = self.look(path)
-        try:
+        with opened(self.look(path)) as descriptor:
             if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self._name(path))
             return os.readlink("", dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
 
     def has(self, path: str) -> bool:
         """Whether anything is there and can be reached."""

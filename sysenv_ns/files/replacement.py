@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.paths import Path
 
@@ -87,8 +87,5 @@ def sync_file_system(path: Path) -> None:
 
 
 def _sync(path: Path, synchronise: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
         synchronise(descriptor)
-    finally:
-        os.close(descriptor)

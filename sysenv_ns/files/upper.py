@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
+from sysenv_ns.basics import opened
 from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import Root
@@ -185,10 +186,8 @@ def entries(layer: Root, directory: str, marks: Marks) -> Iterator[tuple[str, Up
     What disappears meanwhile is left out. Raises OSError.
     """
     if (descriptor := _opened(layer, directory)) is not None:
-        try:
+        with opened(descriptor):
             yield from _entries(descriptor, layer, directory, marks)
-        finally:
-            os.close(descriptor)
 
 
 def _opened(layer: Root, directory: str, holder: int | None = None) -> int | None:

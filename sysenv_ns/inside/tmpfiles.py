@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened
 from sysenv_ns.files import reader
 from sysenv_ns.inside import accounts
 from sysenv_ns.records import dataclass
@@ -110,7 +111,7 @@ def _number(name: str, known: dict[str, int]) -> int:
 def _make(entry: Line, uid: int, gid: int) -> None:
     """Raises OSError."""
     parent, name = _parent(entry.path)
-    try:
+    with opened(parent):
         if entry.kind == "directory":
             os.mkdir(name, 0o700, dir_fd=parent)
         elif entry.kind == "fifo":
@@ -124,8 +125,6 @@ def _make(entry: Line, uid: int, gid: int) -> None:
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         if entry.kind != "symlink":
             os.chmod(name, entry.mode, dir_fd=parent)
-    finally:
-        os.close(parent)
 
 
 def _parent(path: str) -> tuple[int, str]:
@@ -134,10 +133,8 @@ def _parent(path: str) -> tuple[int, str]:
     current = os.open(_RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     own = os.fstat(current).st_dev
     for part in parts:
-        try:
+        with opened(current):
             following = _open_or_make(current, part)
-        finally:
-            os.close(current)
         current = following
         if os.fstat(current).st_dev != own:
             os.close(current)

@@ -7,7 +7,7 @@ import os
 import time
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount
 from sysenv_ns.paths import Path
@@ -88,11 +88,8 @@ def _share(path: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as descriptor:
         os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
 
 
 def clear(path: str) -> None:

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -330,11 +330,8 @@ class FilesystemContext:
 
 def attach(mount_fd: int, directory: str) -> None:
     """Attach a detached mount to a directory, in which it shows in this mount namespace only. Raises OSError."""
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as place:
         move_mount(mount_fd, place, directory)
-    finally:
-        os.close(place)
 
 
 def new_tmpfs(mode: int = 0o755) -> int:

@@ -6,10 +6,10 @@ a shell that was changed there has changed here too, and what the environment ha
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 
+from sysenv_ns.basics import opened
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import replacement
@@ -55,7 +55,5 @@ def _write(root: Root, path: str, content: bytes) -> None:
     parent, _, name = path.rpartition("/")
     directory, status = root.directory(parent), root.status(path)
     owner, mode = (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode)
-    try:
+    with opened(directory):
         replacement.replace_at(directory, name, f"{name}.sysenv-ns-new", content, mode, owner=owner)
-    finally:
-        os.close(directory)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sysenv_ns.archive.tarball import Damaged
+from sysenv_ns.basics import opened
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import reader, removal
@@ -82,11 +83,9 @@ class BlobCache:
         """Wait until nobody else is in such a context of this cache. Raises OSError."""
         with self._as_user():
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with opened(descriptor):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def layout(self) -> Iterator[Path]:
