@@ -14,7 +14,6 @@ from sysenv_ns.diff.changes import FileType
 from sysenv_ns.files import marks, reader, upper
 from sysenv_ns.kernel import capabilities, children
 
-CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -59,7 +58,7 @@ def read(directory: int, name: str) -> Entry | None:
 def read_open(descriptor: int) -> Entry:
     """The same for an open file or directory. Raises OSError."""
     status = os.fstat(descriptor)
-    digest = digest_of(chunks(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
+    digest = digest_of(reader.content(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
     facts = changes.facts_of(status)
     has_acl = any(name in ACCESS_LISTS for name in os.listxattr(descriptor))
     kept = tuple(attributes(descriptor))
@@ -92,15 +91,8 @@ def open_file(directory: int, name: str) -> int:
 def send(own: upper.UpperEntry, pipe: int) -> None:
     """Write the content of a file of an environment to a pipe. Raises OSError."""
     with own.stream() as source:
-        while data := source.read(CHUNK):
+        while data := source.read(reader.CHUNK):
             children.write_all(pipe, data)
-
-
-def chunks(descriptor: int, size: int) -> Iterator[bytes]:
-    """That many bytes of a file or pipe, or fewer at its end. Raises OSError."""
-    while size and (data := os.read(descriptor, min(size, CHUNK))):
-        size -= len(data)
-        yield data
 
 
 def digest_of(data: Iterable[bytes]) -> str:

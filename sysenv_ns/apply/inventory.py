@@ -17,6 +17,7 @@ from sysenv_ns.apply.entries import Entry
 from sysenv_ns.diff import owners
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Sides
+from sysenv_ns.files import reader
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
 from sysenv_ns.host import accounts
@@ -152,7 +153,7 @@ def _is_as_shipped(change: Change, upper: Upper, shipped: Mapping[str, str]) -> 
         return True
     found = hashlib.md5(usedforsecurity=False)
     with entry.stream() as stream:
-        while data := stream.read(entries.CHUNK):
+        while data := stream.read(reader.CHUNK):
             found.update(data)
     return found.hexdigest() == shipped[change.path]
 
@@ -166,7 +167,7 @@ def _deb(name: str, version: str, upper: Upper) -> Deb | None:
             said = _show(f"/proc/self/fd/{descriptor}", descriptor)
             if said == f"{name.partition(':')[0]} {version}".encode():
                 size = os.fstat(descriptor).st_size
-                return Deb(file, entry.place, size, entries.digest_of(entries.chunks(descriptor, size)))
+                return Deb(file, entry.place, size, entries.digest_of(reader.content(descriptor, size)))
     return None
 
 

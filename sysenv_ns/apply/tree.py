@@ -14,6 +14,7 @@ from sysenv_ns.apply import entries
 from sysenv_ns.apply.entries import Entry
 from sysenv_ns.basics import opened
 from sysenv_ns.diff import changes
+from sysenv_ns.files import reader
 from sysenv_ns.kernel import children
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -105,7 +106,7 @@ def copy(source: int, target: int, size: int) -> str:
     """Copy that many bytes; returns their SHA-256. Raises OSError."""
 
     def written() -> Iterator[bytes]:
-        for chunk in entries.chunks(source, size):
+        for chunk in reader.content(source, size):
             children.write_all(target, chunk)
             yield chunk
 
