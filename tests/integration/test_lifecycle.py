@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -35,7 +34,7 @@ def test_list_and_status(environment: Environment) -> None:
     assert (status["name"], status["driver"], status["id_map"]) == (environment.name, tool.driver, kind)
     assert (status["running"], status["processes"], status["problem"]) == (False, [], "")
     assert status.pop("version") == 1
-    assert status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]
+    assert status in tool.listed()
     assert environment.name in succeeded(tool.run("list")).stdout
     assert "stopped" in succeeded(tool.run("status", environment.name)).stdout
 
@@ -215,7 +214,7 @@ def test_store_that_cannot_be_written(tool: Tool, place: str) -> None:
     forbidden = tool.at(Path(place))
     refused(forbidden.run("create", *tool.options, "x"), 1, place)
     refused(forbidden.run("exec", *tool.options, "x", "--", "true"), 125, place)
-    assert json.loads(succeeded(forbidden.run("list", "--json")).stdout)["environments"] == []
+    assert forbidden.listed() == []
 
 
 @pytest.mark.modes("full", more=("single",))
