@@ -19,7 +19,8 @@ from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO, Literal, TypeAlias
+    from io import BufferedReader
+    from typing import Any, Literal, TypeAlias
 
 # Bytes of a file that is read whole. The status file of a system with 10,000 packages has 15 MB.
 LIMIT = 64 << 20
@@ -54,7 +55,7 @@ def open_file(path: str | Path, *, dir_fd: int | None = None, follow: bool = Fal
     return regular(os.open(path, _FILE & ~os.O_NOFOLLOW if follow else _FILE, dir_fd=dir_fd), str(path))
 
 
-def stream(path: str | Path, *, follow: bool = False) -> BinaryIO:
+def stream(path: str | Path, *, follow: bool = False) -> BufferedReader:
     """The same as a file object, to read piece by piece. Raises OSError."""
     return open(open_file(path, follow=follow), "rb")
 
@@ -135,7 +136,7 @@ class Root:
         flags = _FILE if self._links == "refused" else _FILE & ~os.O_NOFOLLOW
         return regular(self._opened(path, flags), self._name(path))
 
-    def stream(self, path: str) -> BinaryIO:
+    def stream(self, path: str) -> BufferedReader:
         """The same as a file object."""
         return open(self.open(path), "rb")
 

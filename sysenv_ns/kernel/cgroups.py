@@ -66,7 +66,7 @@ def make(name: str) -> str | None:
     if own is None or top is None:
         return None
     path = f"{top}/{name}"
-    if _processes(own) == [os.getpid()]:
+    if Path(f"{own}/{PROCESSES}").read_text().split() == [str(os.getpid())]:
         aside, path = f"{own}/keeper", f"{own}/init"
         with suppress(FileExistsError):
             os.mkdir(aside)
@@ -74,10 +74,6 @@ def make(name: str) -> str | None:
         _share(own)
     os.mkdir(path)
     return path
-
-
-def _processes(path: str) -> list[int]:
-    return [int(line) for line in Path(f"{path}/{PROCESSES}").read_text().split()]
 
 
 def _share(path: str) -> None:

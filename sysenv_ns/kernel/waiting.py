@@ -53,7 +53,9 @@ def in_child(afterwards: Callable[[], None], unfollowed: Collection[int] = ()) -
 def _wait(
     pid: int, signals: set[signal.Signals], afterwards: Callable[[], None], unfollowed: Collection[int]
 ) -> NoReturn:
-    _let_go()
+    # Pipes and locks: others wait for who has them, and should not for this process. Not by /proc, which shows this
+    # process only in its own process namespace.
+    os.closerange(0, _MAX_DESCRIPTOR)
     # The environment runs until this process has ended, so that others have to see it. It is no more than its program,
     # and has nothing of the host's by now.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
@@ -68,14 +70,6 @@ def _wait(
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)
-
-
-def _let_go() -> None:
-    """Close what others wait for, pipes and locks: they should not wait for this process.
-
-    Not by /proc, which shows this process only in its own process namespace.
-    """
-    os.closerange(0, _MAX_DESCRIPTOR)
 
 
 def _status_of(pid: int, signals: set[signal.Signals], unfollowed: Collection[int]) -> int:

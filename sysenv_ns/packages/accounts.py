@@ -24,12 +24,13 @@ def follow(store: Store, environment: Environment, notice: Callable[[str], None]
     seen = origin.current_accounts()
     if (known := origin.read(environment.path)) is None:
         return
-    before = origin.path_of(store, known.accounts)
-    if before.is_dir() and _differs(Old(before, before)):
+    place = origin.path_of(store, known.accounts)
+    before = Old(place, place)
+    if place.is_dir() and any(before.read(path) != origin.content(path) for path in origin.ACCOUNTS):
         key = origin.remember(store)
         now = origin.path_of(store, key)
         with Root(environment.root) as root:
-            merged = databases.accounts(Old(before, before), Old(now, now), _Mounted(root))
+            merged = databases.accounts(before, Old(now, now), _Mounted(root))
             for path in origin.owned(environment, origin.ACCOUNTS):
                 if (old := root.get(path)) is not None and old != merged.contents[path]:
                     _write(root, path, merged.contents[path])
@@ -44,10 +45,6 @@ class _Mounted:
 
     def __init__(self, root: Root) -> None:
         self.read = root.get
-
-
-def _differs(before: Old) -> bool:
-    return any(before.read(path) != origin.content(path) for path in origin.ACCOUNTS)
 
 
 def _write(root: Root, path: str, content: bytes) -> None:
