@@ -31,6 +31,13 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     os.replace(temporary, path)
 
 
+def replace_hidden(path: Path, content: bytes, mode: int) -> None:
+    """The same with exactly this mode, by way of a name with a dot in front: who reads the directory passes over it."""
+    temporary = path.with_name(f".{path.name}.new")
+    write_new(temporary, content, mode, exact=True)
+    os.replace(temporary, path)
+
+
 def replace_at(
     directory: int,
     name: str,

@@ -62,14 +62,19 @@ def _wait(
     status = _status_of(pid, signals, unfollowed)
     with suppress(OSError):
         afterwards()
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the program has left its core dump already
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if -code not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code if code >= 0 else 128 - code)
+    os._exit(end_as(os.waitstatus_to_exitcode(status)))
+
+
+def end_as(code: int) -> int:
+    """The exit status of this process, from that of its program; where a signal has ended that, end by the same."""
+    if code >= 0:
+        return code
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the program has left its core dump already
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if -code not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+    return 128 - code
 
 
 def _status_of(pid: int, signals: set[signal.Signals], unfollowed: Collection[int]) -> int:
