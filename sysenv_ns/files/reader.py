@@ -72,9 +72,9 @@ def get(path: str | Path, limit: int = LIMIT, *, follow: bool = False) -> bytes 
     return None
 
 
-def read_json(path: str | Path, limit: int = DOCUMENT_LIMIT, *, dir_fd: int | None = None) -> Any:
+def read_json(path: str | Path, limit: int = DOCUMENT_LIMIT) -> Any:
     """The document in such a file. Raises OSError; ValueError for invalid JSON (documents.py)."""
-    return documents.parse_json(read(path, limit, dir_fd=dir_fd))
+    return documents.parse_json(read(path, limit))
 
 
 def regular(descriptor: int, path: str) -> int:

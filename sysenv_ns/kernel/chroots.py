@@ -98,7 +98,7 @@ def _has_place(devices: int, name: str) -> bool:
 
 
 def _bind(name: str, devices: int) -> None:
-    with opened(syscalls.open_tree(f"/dev/{name}", clone=True, recursive=False, follow=False)) as node:
+    with opened(syscalls.open_tree(f"/dev/{name}", recursive=False)) as node:
         if os.fstat(node).st_rdev == os.makedev(*_NODES[name]):
             with opened(os.open(name, _PLACE, dir_fd=devices)) as place:
                 syscalls.move_mount(node, place, name)

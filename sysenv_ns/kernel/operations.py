@@ -81,7 +81,7 @@ class Bind(MountOperation):
 
     def prepare(self) -> int:
         # Recursive: a user namespace locks the mounts it inherits, and a bind that would uncover one is refused.
-        mount = syscalls.open_tree(self.source, clone=True, recursive=True, follow=False)
+        mount = syscalls.open_tree(self.source, recursive=True)
         if self.readonly:
             syscalls.mount_setattr_readonly(mount, self.source)
         return mount
