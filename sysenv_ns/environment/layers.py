@@ -209,6 +209,15 @@ def collect(store: Store) -> None:
         removal.remove_trees(paths, id_map)
 
 
+def tidy(store: Store) -> None:
+    """The same as far as it is possible, at the end of a command: whether that has worked is another matter.
+
+    What cannot be deleted is in the trash already.
+    """
+    with contextlib.suppress(OSError, SysenvError):
+        collect(store)
+
+
 def _id_map(path: Path, store: Path) -> IdMap | None:
     try:
         return read_description(path, path.name, store).id_map

@@ -157,8 +157,7 @@ def _run(
         origin.write(staging, Origin(key, key))
         write_description(staging, copy)
         _swap(trial)
-    with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
-        layers.collect(store)
+    layers.tidy(store)
     origin.collect(store)
     _tidy(store)
     return replace(result, repaired=repaired)
