@@ -16,7 +16,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host import signs
-from sysenv_ns.inside import accounts, groups
+from sysenv_ns.inside import accounts
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.namespace import Mounts
@@ -79,7 +79,7 @@ def run(
         if identity == "root" and not environment.by_root:
             namespace.become_root()
         if identity == "me" and environment.id_map is not None:
-            groups.grant(environment.id_map, of_host, reporter.notice)
+            accounts.grant_groups(environment.id_map, of_host, reporter.notice)
         if emulated is not None:
             emulated.load()
         if command.caller is not None:

@@ -19,7 +19,7 @@ from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import WHITEOUT_PREFIX, Marks
 from sysenv_ns.kernel import answers, syscalls
-from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent, IdMap
+from sysenv_ns.kernel.idmap import OVERFLOW_ID, IdMap
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -132,7 +132,7 @@ class Placer:
             self.lost["owners"] += owner != (0, 0)
             return 0, 0
         extents = (self._id_map.uids, self._id_map.gids)
-        uid, gid = (n if _reaches(e, n) else OVERFLOW_ID for n, e in zip(owner, extents, strict=True))
+        uid, gid = (n if any(e.has(n) for e in part) else OVERFLOW_ID for n, part in zip(owner, extents, strict=True))
         self.lost["owners"] += (uid, gid) != owner
         return uid, gid
 
@@ -166,10 +166,6 @@ class Placer:
             return answers.possible_acl(value)
         except ValueError:
             raise Damaged("invalid access control list") from None
-
-
-def _reaches(extents: Iterable[Extent], number: int) -> bool:
-    return any(extent.inside <= number < extent.inside + extent.count for extent in extents)
 
 
 def _write(descriptor: int, offset: int, data: bytes) -> None:
