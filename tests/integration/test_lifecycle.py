@@ -70,24 +70,6 @@ def test_damaged_description(tool: Tool) -> None:
     assert not (tool.store / "envs" / "damaged").exists()
 
 
-@pytest.mark.modes("full", "single", "root", more=("fuse", "sudo"))
-def test_remove_leaves_nothing(tool: Tool) -> None:
-    """Neither of files with many owners nor of directories that nobody may enter."""
-    environment = tool.environment("full-of-files")
-    succeeded(tool.run("create", *tool.options, environment.name))
-    environment.sh(
-        """
-        for id in 1 33 100 1000 65534; do
-            mkdir -p /srv/$id/inner; touch /srv/$id/inner/file; chown -R $id:$id /srv/$id; chmod 000 /srv/$id/inner
-        done
-        rm -r /usr/share/doc; chmod 4755 /usr/bin/sort; mkfifo /srv/fifo; chmod 000 /srv
-        """
-    )
-    succeeded(tool.run("remove", "--purge", environment.name))
-    assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]
-    assert list((tool.store / "trash").iterdir()) == []
-
-
 @pytest.mark.modes("full", "single", "root", more=("fuse",))
 def test_second_session_joins_the_first(environment: Environment) -> None:
     tool = environment.tool
