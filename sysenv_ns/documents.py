@@ -22,6 +22,7 @@ _LONG_KEY = r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}"
 _TEXT = 4096  # characters: PATH_MAX
 _ITEMS = 100_000
 _GREATEST = (1 << 63) - 1
+_GREATEST_ID = 0xFFFFFFFF
 _SPACE = " \t\n\r"  # RFC 8259
 
 
@@ -183,12 +184,12 @@ def field(table: Mapping[str, Any], key: str, check: Callable[[object, str], _T]
     return check(table[key], key)
 
 
-def decimal(digits: str, greatest: int = 0xFFFFFFFF) -> int | None:
-    """A decimal number of ASCII digits up to a bound, as in files of accounts; None for anything else."""
-    if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > len(str(greatest)):
+def decimal(digits: str) -> int | None:
+    """A decimal number of ASCII digits and 32 bits, as in files of accounts; None for anything else."""
+    if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > len(str(_GREATEST_ID)):
         return None
     found = int(digits.lstrip("0") or "0")
-    return found if found <= greatest else None
+    return found if found <= _GREATEST_ID else None
 
 
 def shortened(text: str, limit: int = 300) -> str:

@@ -11,20 +11,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from sysenv_ns.environment import directory, running, termination
+from sysenv_ns.basics import opened
+from sysenv_ns.environment import directory, running
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.state import read_state
 from sysenv_ns.environment.store import Store
+from sysenv_ns.environment.termination import Termination
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.host import manager
 from sysenv_ns.kernel import cgroups, children, syscalls, waiting
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.namespace import Mounts
-from sysenv_ns.kernel.processes import started_at
+from sysenv_ns.kernel.processes import parent_of, started_at
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import Reporter
@@ -188,15 +189,6 @@ def numbers_of(pid: int) -> list[int]:
     return []
 
 
-@contextmanager
-def _held(pid: int) -> Iterator[int]:
-    descriptor = os.pidfd_open(pid)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def power_off(environment: Environment, grace: float) -> bool:
     """Let process 1 stop all services and end; whether there was one.
 
@@ -206,20 +198,18 @@ def power_off(environment: Environment, grace: float) -> bool:
     pid = number(environment)
     if pid is None:
         return False
-    with suppress(ProcessLookupError), _held(pid) as ended, _held(_parent(pid)) as keeper:
+    with (
+        suppress(ProcessLookupError),
+        opened(os.pidfd_open(pid)) as ended,
+        opened(os.pidfd_open(parent_of(pid))) as keeper,
+    ):
         group = os.path.dirname(cgroups.path_of(pid) or "/")
         signal.pidfd_send_signal(ended, POWER_OFF)
-        begun = time.monotonic()
-        told: set[int] = set()
+        deadline = time.monotonic() + PATIENCE
+        sessions = Termination(environment, grace)
         while not select.select([ended], [], [], 0.05)[0]:
-            passed = time.monotonic() - begun
-            sessions = {found for found in _others(environment, group) if found != pid}
-            if passed > grace:
-                termination.send(environment, sessions, signal.SIGKILL)
-            elif new := sessions - told:
-                termination.send(environment, new, signal.SIGTERM, signal.SIGCONT)
-                told |= new
-            if passed > PATIENCE:
+            sessions.urge(_others(environment, group) - {pid})
+            if time.monotonic() > deadline:
                 signal.pidfd_send_signal(ended, signal.SIGKILL)
         select.select([keeper], [], [], _LEAVE)  # it deletes the control group
     return True
@@ -241,12 +231,3 @@ def _others(environment: Environment, group: str) -> set[int]:
             if place is None or not f"{place}/".startswith(f"{group}/"):
                 found.add(process.pid)
     return found
-
-
-def _parent(pid: int) -> int:
-    """Raises ProcessLookupError."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        raise ProcessLookupError from None
-    return int(text.rpartition(")")[2].split()[1])

@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 
 from sysenv_ns import init, session
+from sysenv_ns.basics import opened
 from sysenv_ns.environment import running, state
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
@@ -91,11 +92,8 @@ def _group(environment: Environment) -> str:
 
 def _boot(store: Store, environment: Environment, group: str, reporter: Reporter) -> int:
     """The number of process 1, when it is up. Raises SysenvError."""
-    entry = os.open(f"{group}/{cgroups.PROCESSES}", os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(f"{group}/{cgroups.PROCESSES}", os.O_WRONLY | os.O_CLOEXEC)) as entry:
         return children.call(lambda: _inside(store, environment, entry, reporter), int, "sysenv-ns-boot")
-    finally:
-        os.close(entry)
 
 
 def _inside(store: Store, environment: Environment, entry: int, reporter: Reporter) -> int:
@@ -163,8 +161,7 @@ def _become_first(program: str, entry: int, emulated: Emulation | None) -> None:
 def _await_ready(name: str, process: int, ready: socket.socket, reporter: Reporter) -> None:
     """Wait until all that is enabled has been started. Raises SysenvError if process 1 ends before."""
     deadline = time.monotonic() + _BOOT_PATIENCE
-    ended = os.pidfd_open(process)
-    try:
+    with opened(os.pidfd_open(process)) as ended:
         while (left := deadline - time.monotonic()) > 0:
             found, _, _ = select.select([ready.fileno(), ended], [], [], left)
             if ready.fileno() in found and init.READY in ready.recv(4096).split(b"\n"):
@@ -175,8 +172,6 @@ def _await_ready(name: str, process: int, ready: socket.socket, reporter: Report
                     f"systemd has ended while it booted {name} (status {status})",
                     f"look what is wrong in it: sysenv-ns exec --no-init {name} -- sh",
                 )
-    finally:
-        os.close(ended)
     reporter.notice(f"some services of {name} are still starting: systemctl list-jobs")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sysenv_ns import remains
@@ -224,7 +225,7 @@ def remove_unused_bases(store: Store) -> dict[str, int]:
         id_map = base.id_map_of(path)
         with file_lock(path / directory.LOCK):
             trashed = _to_trash(store, path, id_map)
-        freed[path.name] = _size(trashed, id_map)
+        freed[path.name] = namespace.call_inside(id_map, partial(sizes.on_disk, trashed), int, "sysenv-ns-size")
         _delete(trashed, id_map)
     return freed
 
@@ -250,10 +251,6 @@ def _to_trash(store: Store, path: Path, id_map: IdMap | None) -> Path:
         return transaction.move_to_trash(path, store.trash)
     except OSError as error:
         raise SysenvError(f"{path} cannot be moved away: {reason(error)}") from error
-
-
-def _size(path: Path, id_map: IdMap | None) -> int:
-    return namespace.call_inside(id_map, lambda: sizes.on_disk(path), int, "sysenv-ns-size")
 
 
 def _delete(path: Path, id_map: IdMap | None) -> None:

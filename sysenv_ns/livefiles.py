@@ -13,7 +13,7 @@ import select
 import struct
 
 from sysenv_ns import policy
-from sysenv_ns.basics import signal, suppress
+from sysenv_ns.basics import opened, signal, suppress
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import children, namespace, syscalls
 from sysenv_ns.kernel.idmap import IdMap
@@ -100,13 +100,8 @@ def _write(layer: reader.Root, path: str, content: bytes) -> None:
         if layer.read(path) == content:
             return
         # By its own name in /proc: no link is followed on the way to what the layer has opened.
-        read_only = layer.open(path)
-        try:
+        with opened(layer.open(path)) as read_only:
             descriptor = os.open(f"/proc/self/fd/{read_only}", os.O_WRONLY | os.O_CLOEXEC)
-        finally:
-            os.close(read_only)
-        try:
+        with opened(descriptor):
             children.write_all(descriptor, content)
             os.ftruncate(descriptor, len(content))
-        finally:
-            os.close(descriptor)

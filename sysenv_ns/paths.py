@@ -11,6 +11,7 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +96,8 @@ else:
 
         def touch(self, mode=0o666, exist_ok=True):
             exclusive = 0 if exist_ok else os.O_EXCL
-            descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | exclusive, mode)
-            try:
+            with opened(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | exclusive, mode)) as descriptor:
                 os.utime(descriptor)
-            finally:
-                os.close(descriptor)
 
         def unlink(self, missing_ok=False):
             try:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int | None:
     """Do what a plain call says. Returns the exit status, None if the call is not plain."""
     action = planned(arguments)
-    return None if action is None or _is_inside() else failures.guarded(lambda: _done(action), EXIT_FAILURE)
+    if action is None or os.environ.get("SYSENV_NS") or running.inside():
+        return None
+    return failures.guarded(lambda: _done(action), EXIT_FAILURE)
 
 
 def planned(arguments: Sequence[str]) -> Callable[[Store], None] | None:
@@ -41,10 +43,6 @@ def planned(arguments: Sequence[str]) -> Callable[[Store], None] | None:
 
 def _is_plain(name: str) -> bool:
     return bool(name) and not name.startswith("-")
-
-
-def _is_inside() -> bool:
-    return bool(os.environ.get("SYSENV_NS")) or running.inside()
 
 
 def _done(action: Callable[[Store], None]) -> int | None:

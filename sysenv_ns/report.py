@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sysenv_ns import __version__
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import Unexpected
 from sysenv_ns.kernel.children import write_all
 from sysenv_ns.sudo import Caller
@@ -44,8 +45,7 @@ def write(error: Unexpected, store: Path | None, caller: Caller | None) -> str |
 
 def _write(path: Path, data: bytes, caller: Caller | None, shared: bool) -> str:
     """Raises OSError."""
-    directory = os.open(path, _DIRECTORY if shared else _DIRECTORY | os.O_NOFOLLOW)
-    try:
+    with opened(os.open(path, _DIRECTORY if shared else _DIRECTORY | os.O_NOFOLLOW)) as directory:
         if not shared and os.fstat(directory).st_uid != (caller.uid if caller else os.geteuid()):
             raise PermissionError(f"{path} belongs to another user")
         name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}{_SUFFIX}"
@@ -60,8 +60,6 @@ def _write(path: Path, data: bytes, caller: Caller | None, shared: bool) -> str:
         finally:
             os.close(descriptor)
         _forget(directory, caller.uid if caller else os.geteuid())
-    finally:
-        os.close(directory)
     return str(path / name)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns import TYPE_CHECKING, policy
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.command import Asked, Command, as_given, become, identity_of, login_shell, variables_of
 from sysenv_ns.environment import config, running, state
 from sysenv_ns.environment.config import Config
@@ -16,7 +16,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.host import signs
-from sysenv_ns.inside import accounts, groups
+from sysenv_ns.inside import accounts
 from sysenv_ns.kernel import children, namespace
 from sysenv_ns.kernel.emulation import Emulation
 from sysenv_ns.kernel.namespace import Mounts
@@ -27,8 +27,10 @@ from sysenv_ns.reporter import Reporter
 from sysenv_ns.supervised import emulation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn, TypeVar
+
+    from sysenv_ns.host.run_directory import RunEntry
 
     _T = TypeVar("_T")
 
@@ -77,7 +79,7 @@ def run(
         if identity == "root" and not environment.by_root:
             namespace.become_root()
         if identity == "me" and environment.id_map is not None:
-            groups.grant(environment.id_map, of_host, reporter.notice)
+            accounts.grant_groups(environment.id_map, of_host, reporter.notice)
         if emulated is not None:
             emulated.load()
         if command.caller is not None:
@@ -159,7 +161,6 @@ def enter(
     if mounts is not None:
         # While the host's own files are in sight.
         from sysenv_ns.host import run_directory
-        from sysenv_ns.inside import sockets
 
         changed = state.host_changed(environment.path)
         made_meanwhile = run_directory.sockets(environment.id_map)
@@ -168,12 +169,23 @@ def enter(
 
             made_meanwhile = tuple(entry for entry in made_meanwhile if not boot.is_own(entry.path))
         join(environment, mounts)
-        sockets.show(made_meanwhile)
+        _show(made_meanwhile)
         return changed
     if environment.init:
         raise SysenvError(f"{environment.name} has been shut down meanwhile", "try again")
     start(store, environment, reporter, settings, emulated)
     return False
+
+
+def _show(sockets: Iterable[RunEntry]) -> None:
+    """Show inside what the host's daemons have made in /run since the start, as that does; what is there stays."""
+    if not os.path.isdir(policy.RUN_OF_HOST):  # it was started by an earlier version
+        return
+    with opened(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
+        for entry in sockets:
+            if entry.operation is not None and not os.path.lexists(entry.operation.target):
+                with suppress(OSError):  # the environment has something else in the place of its directory
+                    entry.operation.attach(root, None)
 
 
 def start(
@@ -191,7 +203,7 @@ def start(
         emulated.supervisor.make_namespace()
     # A session that joins needs none of the drivers, nor the base.
     from sysenv_ns.drivers import driver
-    from sysenv_ns.inside import runtime_directories, tmpfiles
+    from sysenv_ns.inside import tmpfiles
     from sysenv_ns.kernel import operations
     from sysenv_ns.lower import glance
 
@@ -206,7 +218,7 @@ def start(
         host_accounts_changed = origin.follow(store, environment)
         if host_accounts_changed:
             from sysenv_ns.packages import accounts as accounts_of_host
-        services_inside = runtime_directories.services(environment.uppers())
+        services_inside = tmpfiles.services(environment.uppers())
         namespace.enter(environment.id_map, emulated.supervisor.made_namespace() if emulated is not None else None)
         plan = prepared.plan
         if environment.ephemeral is not None:
@@ -220,7 +232,7 @@ def start(
             accounts_of_host.follow(store, environment, reporter.notice)
         namespace.pivot(root)
         os.close(root)
-    tmpfiles.apply(not environment.root_only, tuple(runtime_directories.wanted(services_inside)))
+    tmpfiles.apply(not environment.root_only, services_inside)
 
 
 def join(environment: Environment, mounts: Mounts) -> None:

@@ -12,7 +12,7 @@ import pwd
 import sys
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, opened
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader, removal
 from sysenv_ns.files.replacement import write_json
@@ -169,13 +169,10 @@ def receive(request: Path) -> Caller:
 
 def _take(request: Path, uid: int) -> bytes:
     """The content of a request, which is deleted; done as the caller, so that no link misleads root. Raises OSError."""
-    directory = os.open(request, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with opened(os.open(request, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as directory:
         if os.fstat(directory).st_uid != uid:
             raise ValueError("it is not the caller's")
         content = reader.read(_REQUEST, _REQUEST_LIMIT, dir_fd=directory)
-    finally:
-        os.close(directory)
     removal.delete(request)
     return content
 

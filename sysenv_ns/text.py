@@ -34,6 +34,14 @@ def harmless(text: str) -> bool:
     return text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text))
 
 
+def is_text(data: bytes) -> bool:
+    """Whether somebody can read these bytes."""
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
+
+
 def visible(text: str) -> str:
     """A text of lines with all unprintable characters escaped, except newlines and tabs."""
     if harmless(text) or harmless(text.replace("\n", "").replace("\t", "")):  # nearly always, of 100,000 lines

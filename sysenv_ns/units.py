@@ -20,7 +20,7 @@ from sysenv_ns.files import reader
 from sysenv_ns.host import services
 from sysenv_ns.kernel import children
 from sysenv_ns.kernel.emulation import Emulation
-from sysenv_ns.paths import Path
+from sysenv_ns.kernel.processes import numbers, parent_of
 from sysenv_ns.records import dataclass, replace
 from sysenv_ns.reporter import Reporter
 from sysenv_ns.service import Service
@@ -206,11 +206,10 @@ def _order(name: str, *arguments: str) -> str:
 def _children(apart: Set[int]) -> dict[int, list[int]]:
     """The children of each process. Those in `apart` count for none: other services may have started them."""
     found: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and int(name) not in apart:
-            with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{name}/stat").read_text(errors="replace")
-                found.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(name))
+    for pid in numbers():
+        if pid not in apart:
+            with contextlib.suppress(ProcessLookupError):
+                found.setdefault(parent_of(pid), []).append(pid)
     return found
 
 

@@ -8,12 +8,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from sysenv_ns.basics import opened
 from sysenv_ns.diff import changes
 from sysenv_ns.diff.changes import FileType
 from sysenv_ns.files import marks, reader, upper
 from sysenv_ns.kernel import capabilities, children
 
-CHUNK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -51,17 +51,14 @@ def read(directory: int, name: str) -> Entry | None:
         return replace(entry, target=os.readlink(name, dir_fd=directory))
     if entry.type not in ("file", "directory"):
         return entry
-    descriptor = os.open(name, _OPEN, dir_fd=directory)
-    try:
+    with opened(os.open(name, _OPEN, dir_fd=directory)) as descriptor:
         return read_open(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_open(descriptor: int) -> Entry:
     """The same for an open file or directory. Raises OSError."""
     status = os.fstat(descriptor)
-    digest = digest_of(chunks(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
+    digest = digest_of(reader.content(descriptor, status.st_size)) if stat.S_ISREG(status.st_mode) else ""
     facts = changes.facts_of(status)
     has_acl = any(name in ACCESS_LISTS for name in os.listxattr(descriptor))
     kept = tuple(attributes(descriptor))
@@ -75,20 +72,15 @@ def read_path(path: str) -> Entry | None:
         directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
+    with opened(directory):
         return read(directory, name)
-    finally:
-        os.close(directory)
 
 
 def read_own(own: upper.UpperEntry) -> Entry | None:
     """The same for a file of an environment; none of its parents is a link. Raises OSError."""
     parent, name = os.path.split(own.below)
-    directory = own.layer.look(parent)
-    try:
+    with opened(own.layer.look(parent)) as directory:
         return read(directory, name)
-    finally:
-        os.close(directory)
 
 
 def open_file(directory: int, name: str) -> int:
@@ -99,15 +91,8 @@ def open_file(directory: int, name: str) -> int:
 def send(own: upper.UpperEntry, pipe: int) -> None:
     """Write the content of a file of an environment to a pipe. Raises OSError."""
     with own.stream() as source:
-        while data := source.read(CHUNK):
+        while data := source.read(reader.CHUNK):
             children.write_all(pipe, data)
-
-
-def chunks(descriptor: int, size: int) -> Iterator[bytes]:
-    """That many bytes of a file or pipe, or fewer at its end. Raises OSError."""
-    while size and (data := os.read(descriptor, min(size, CHUNK))):
-        size -= len(data)
-        yield data
 
 
 def digest_of(data: Iterable[bytes]) -> str:

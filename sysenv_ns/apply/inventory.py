@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from sysenv_ns.apply.entries import Entry
 from sysenv_ns.diff import owners
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.diff.difference import Sides
+from sysenv_ns.files import reader
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
 from sysenv_ns.host import accounts
@@ -150,23 +150,22 @@ def _is_as_shipped(change: Change, upper: Upper, shipped: Mapping[str, str]) -> 
     entry = upper.get(change.path)
     if entry is None or change.new is None or change.new.type != "file" or change.path not in shipped:
         return True
-    found = hashlib.md5(usedforsecurity=False)
-    with entry.stream() as stream:
-        while data := stream.read(entries.CHUNK):
-            found.update(data)
-    return found.hexdigest() == shipped[change.path]
+    return entry.checksum() == shipped[change.path]
 
 
 def _deb(name: str, version: str, upper: Upper) -> Deb | None:
     """The environment's package file of that version."""
-    for file in _archives(name.partition(":")[0], upper):
+    plain = name.partition(":")[0]
+    for file in upper.below(_ARCHIVES):
+        if not (file.startswith(f"{plain}_") and file.endswith(".deb")):
+            continue
         entry = upper.entries[f"{_ARCHIVES}/{file}"]
         with contextlib.suppress(OSError), entry.stream() as stream:  # it is no file, or gone
             descriptor = stream.fileno()
             said = _show(f"/proc/self/fd/{descriptor}", descriptor)
-            if said == f"{name.partition(':')[0]} {version}".encode():
+            if said == f"{plain} {version}".encode():
                 size = os.fstat(descriptor).st_size
-                return Deb(file, entry.place, size, entries.digest_of(entries.chunks(descriptor, size)))
+                return Deb(file, entry.place, size, entries.digest_of(reader.content(descriptor, size)))
     return None
 
 
@@ -174,7 +173,3 @@ def _show(place: str, descriptor: int) -> bytes:
     """The name and the version of an open package file."""
     form = ("/usr/bin/dpkg-deb", "--show", "--showformat=${Package} ${Version}", place)
     return subprocess.run(form, check=False, capture_output=True, pass_fds=[descriptor]).stdout
-
-
-def _archives(name: str, upper: Upper) -> Iterator[str]:
-    yield from (file for file in upper.below(_ARCHIVES) if file.startswith(f"{name}_") and file.endswith(".deb"))

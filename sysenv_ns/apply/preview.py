@@ -12,7 +12,7 @@ from sysenv_ns.diff.difference import Sides
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.kernel import namespace
-from sysenv_ns.text import quoted, size
+from sysenv_ns.text import is_text, quoted, size
 
 LIMIT = 256 << 10  # bytes of a file that people are asked to look at
 _KEY_LIMIT = 16 << 10
@@ -40,7 +40,7 @@ def texts(store: Store, agreed: Plan) -> dict[str, str]:
     for path, data in zip(paths, found, strict=True):
         if hashlib.sha256(data).hexdigest() != wanted[path].digest:
             raise SysenvError(f"{quoted(path)} was changed in {agreed.name} while it was read", "run it again")
-        if not plan.is_key(path) or _is_text(data):
+        if not plan.is_key(path) or is_text(data):
             result[path] = data.decode("utf-8", "surrogateescape")
     return result
 
@@ -61,10 +61,3 @@ def _read(sides: Sides, paths: Sequence[str]) -> tuple[bytes, ...]:
                 data = stream.read(LIMIT)
         found.append(data)
     return tuple(found)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        return "\0" not in data.decode()
-    except UnicodeDecodeError:
-        return False

@@ -10,12 +10,13 @@ import sys
 from dataclasses import dataclass
 
 from sysenv_ns import decoding, documents
-from sysenv_ns.apply import apt, checks, entries, execution, journal, plan, undo
+from sysenv_ns.apply import apt, checks, execution, journal, plan, undo
 from sysenv_ns.apply.execution import Done
 from sysenv_ns.apply.plan import Plan
 from sysenv_ns.apply.tree import TargetTree
 from sysenv_ns.apply.undo import Undo
 from sysenv_ns.errors import SysenvError, reason
+from sysenv_ns.files import reader
 from sysenv_ns.kernel import children, outcome
 
 LENGTH = 16  # digits
@@ -62,11 +63,11 @@ def _answered() -> Done | Undo | Undone:
 
 
 def _request() -> Request:
-    length = b"".join(entries.chunks(_STDIN, LENGTH))
+    length = b"".join(reader.content(_STDIN, LENGTH))
     if os.geteuid() != 0 or len(length) != LENGTH or not length.isdigit():
         raise SysenvError("only sysenv-ns apply may start this", "run: sysenv-ns apply --help")
     try:
-        request = decoding.from_data(Request, documents.parse_json(b"".join(entries.chunks(_STDIN, int(length)))))
+        request = decoding.from_data(Request, documents.parse_json(b"".join(reader.content(_STDIN, int(length)))))
         if request.plan is not None:
             checks.checked(plan.sound(request.plan))
     except ValueError as error:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 from sysenv_ns.apply import entries
 from sysenv_ns.apply.entries import Entry
+from sysenv_ns.basics import opened
 from sysenv_ns.diff import changes
+from sysenv_ns.files import reader
 from sysenv_ns.kernel import children
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,10 +51,8 @@ class TargetTree:
         """Write a regular file's content to a descriptor; its SHA-256. Raises OSError."""
         with self.parent(path) as (directory, name):
             source = entries.open_file(directory, name)
-        try:
+        with opened(source):
             return copy(source, target, os.fstat(source).st_size)
-        finally:
-            os.close(source)
 
     def put(self, path: str, entry: Entry, temporary: str, source: int | None = None) -> None:
         """Replace a path by `entry`, with the content of an open file. Raises OSError."""
@@ -106,7 +106,7 @@ def copy(source: int, target: int, size: int) -> str:
     """Copy that many bytes; returns their SHA-256. Raises OSError."""
 
     def written() -> Iterator[bytes]:
-        for chunk in entries.chunks(source, size):
+        for chunk in reader.content(source, size):
             children.write_all(target, chunk)
             yield chunk
 
@@ -154,15 +154,12 @@ def _dress(directory: int, name: str, entry: Entry, old: Entry | None = None) ->
     if entry.type == "symlink":
         os.chown(name, entry.uid, entry.gid, dir_fd=directory, follow_symlinks=False)
         return
-    descriptor = os.open(name, _EXISTING, dir_fd=directory)
-    try:
+    with opened(os.open(name, _EXISTING, dir_fd=directory)) as descriptor:
         if old is not None and not entries.same(entries.read_open(descriptor), old):
             raise OSError(f"{name} was changed while it was read")
         _dress_open(descriptor, entry)
         if entry.type != "fifo":
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _dress_open(descriptor: int, entry: Entry) -> None:
@@ -183,8 +180,5 @@ def _dress_open(descriptor: int, entry: Entry) -> None:
 
 
 def _sync(directory: int) -> None:
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
+    with opened(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

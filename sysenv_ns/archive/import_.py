@@ -191,8 +191,7 @@ def _collected(store: Store, new: Environment) -> Iterator[Path]:
         with transaction.staging(store.trash, f"{transaction.NEW}{new.name}", new.id_map) as staging:
             yield staging
     finally:
-        with contextlib.suppress(OSError, SysenvError):
-            layers.collect(store)
+        layers.tidy(store)
 
 
 def _prepare(staging: Path, found: ArchiveManifest) -> None:

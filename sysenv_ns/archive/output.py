@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError, reason
 
 _MODE = 0o600  # whatever the umask: an environment may hold what its root alone may read
@@ -61,7 +62,7 @@ def _file(path: Path, force: bool, as_user: As) -> Iterator[BinaryIO]:
         _check(path, target, force)
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     temporary = f".{target.name[:200]}.{os.urandom(4).hex()}"
-    try:
+    with opened(directory):
         with as_user():
             descriptor, named = _open(directory, temporary)
         try:
@@ -83,8 +84,6 @@ def _file(path: Path, force: bool, as_user: As) -> Iterator[BinaryIO]:
             if named:
                 with as_user():
                     os.unlink(temporary, dir_fd=directory)
-    finally:
-        os.close(directory)
 
 
 def _check(path: Path, target: Path, force: bool) -> None:

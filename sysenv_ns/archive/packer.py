@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sysenv_ns.archive import attributes, tarball
 from sysenv_ns.archive.tarball import Extents, Kind, Member
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.kernel.ring import RingWriter
@@ -69,11 +70,8 @@ class Packer:
         For another one only names, modes and contents: its owners and times have no meaning.
         """
         tree = _TreeWriter(self._output, layer)
-        descriptor = os.open(path, _DIRECTORY)
-        try:
+        with opened(os.open(path, _DIRECTORY)) as descriptor:
             tree.directory(descriptor, os.fsencode(name))
-        finally:
-            os.close(descriptor)
         self.devices += tree.devices
 
 
@@ -113,11 +111,8 @@ class _TreeWriter:
 
     def _entry(self, entry: os.DirEntry[str], parent: int, name: bytes) -> None:
         if entry.is_dir(follow_symlinks=False):
-            descriptor = os.open(entry.name, _DIRECTORY, dir_fd=parent)
-            try:
+            with opened(os.open(entry.name, _DIRECTORY, dir_fd=parent)) as descriptor:
                 self.directory(descriptor, name)
-            finally:
-                os.close(descriptor)
         elif entry.is_file(follow_symlinks=False):
             self._file(entry.name, parent, name)
         else:
@@ -144,8 +139,7 @@ class _TreeWriter:
         return first != name
 
     def _file(self, place: str, parent: int, name: bytes) -> None:
-        descriptor = os.open(place, _FILE, dir_fd=parent)
-        try:
+        with opened(os.open(place, _FILE, dir_fd=parent)) as descriptor:
             status = os.fstat(descriptor)
             if self._is_link(status, name):
                 return
@@ -157,8 +151,6 @@ class _TreeWriter:
                 self._content(descriptor, offset, length, place)
             if padding := tarball.padding(member.stored):
                 self._write(padding)
-        finally:
-            os.close(descriptor)
 
     def _content(self, descriptor: int, offset: int, length: int, place: str) -> None:
         while length:

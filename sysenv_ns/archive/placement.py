@@ -15,10 +15,11 @@ from pathlib import Path
 
 from sysenv_ns.archive import attributes
 from sysenv_ns.archive.tarball import Damaged, Member, shown
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import WHITEOUT_PREFIX, Marks
 from sysenv_ns.kernel import answers, syscalls
-from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent, IdMap
+from sysenv_ns.kernel.idmap import OVERFLOW_ID, IdMap
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,24 +55,18 @@ class Placer:
         """A regular file; gaps between the pieces are holes. Raises OSError."""
         parent, name = self._open(path)
         self._check_room(path, member)
-        descriptor = os.open(name, _FILE, 0o600, dir_fd=parent)
-        try:
+        with opened(os.open(name, _FILE, 0o600, dir_fd=parent)) as descriptor:
             for offset, data in content:
                 _write(descriptor, offset, data)
             os.ftruncate(descriptor, member.size)
             self._dress(descriptor, member, self._owner(member))
-        finally:
-            os.close(descriptor)
 
     def link(self, path: bytes, first: bytes) -> None:
         """A hard link. Raises OSError."""
         directory, _, target = first.rpartition(b"/")
-        source = self._walk(directory)
-        try:
+        with opened(self._walk(directory)) as source:
             parent, name = self._open(path)
             os.link(target, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
-        finally:
-            os.close(source)
 
     def whiteout(self, path: bytes) -> None:
         """A whiteout of that name. Raises OSError."""
@@ -100,13 +95,10 @@ class Placer:
     def finish(self, directories: Iterable[tuple[bytes, Member]]) -> None:
         """Give all directories their metadata, inner ones first. Raises OSError."""
         for path, member in directories:
-            descriptor = self._walk(path)
-            try:
+            with opened(self._walk(path)) as descriptor:
                 self._dress(descriptor, member, self._owner(member))
                 if member.opaque:
                     os.setxattr(descriptor, self._marks.opaque, b"y")
-            finally:
-                os.close(descriptor)
 
     def _open(self, path: bytes) -> tuple[int, bytes]:
         """The parent directory of a path, which is kept open for the next one, and the last part."""
@@ -140,7 +132,7 @@ class Placer:
             self.lost["owners"] += owner != (0, 0)
             return 0, 0
         extents = (self._id_map.uids, self._id_map.gids)
-        uid, gid = (n if _reaches(e, n) else OVERFLOW_ID for n, e in zip(owner, extents, strict=True))
+        uid, gid = (n if any(e.has(n) for e in part) else OVERFLOW_ID for n, part in zip(owner, extents, strict=True))
         self.lost["owners"] += (uid, gid) != owner
         return uid, gid
 
@@ -174,10 +166,6 @@ class Placer:
             return answers.possible_acl(value)
         except ValueError:
             raise Damaged("invalid access control list") from None
-
-
-def _reaches(extents: Iterable[Extent], number: int) -> bool:
-    return any(extent.inside <= number < extent.inside + extent.count for extent in extents)
 
 
 def _write(descriptor: int, offset: int, data: bytes) -> None:

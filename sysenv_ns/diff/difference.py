@@ -176,7 +176,8 @@ def _old_packages(store: Store, environment: Environment) -> bytes | None:
 def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence[str], share: Share) -> _SeenInside:
     """In a child: everything that is visible there, of the changes only a share."""
     below = View("/")
-    upper = sides.upper(None if paths else _above(map(below.real, _DATABASES)))
+    databases = {directory for path in map(below.real, _DATABASES) for directory in ancestors(path)}
+    upper = sides.upper(None if paths else databases)
     own = Own(upper, below)
     wanted = [_resolve(path, upper, own, sides.environment.name) for path in paths]
     compared = comparison.compare(sides.walk(share), sides.host, sides.points, share)
@@ -194,11 +195,6 @@ def _look(sides: Sides, status: bytes | None, old: bytes | None, paths: Sequence
     others = tuple(path for path in _OTHER_DATABASES if upper.get(path) is not None)
     shown = tuple(path for path, place in zip(paths, wanted, strict=True) if sides.host.covers(place))
     return _SeenInside(found, owner, packages, drifted, others, shown)
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    """All directories that these paths are in."""
-    return {directory for path in paths for directory in ancestors(path)}
 
 
 def _resolve(path: str, upper: Upper, own: Own, name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sysenv_ns import policy, sudo
+from sysenv_ns.basics import opened
 from sysenv_ns.drivers.layered import Layered
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
@@ -110,11 +111,8 @@ class IdmapDriver(Layered):
         for name in ("programs", "programs-work"):
             (path / name).mkdir()
         upper, work = str(path / "programs"), str(path / "programs-work")
-        mount = replace(own, lowers=(f"{trees.place_of(uid)}/usr",), upper=upper, work=work).prepare()
-        try:
+        with opened(replace(own, lowers=(f"{trees.place_of(uid)}/usr",), upper=upper, work=work).prepare()) as mount:
             os.link(_HOST_FILE, "linked", src_dir_fd=mount, dst_dir_fd=mount)
-        finally:
-            os.close(mount)
 
 
 def _is_hidden(point: str, environment: Environment) -> bool:

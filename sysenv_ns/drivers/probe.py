@@ -9,6 +9,7 @@ import errno
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened
 from sysenv_ns.drivers.driver import Driver
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.store import Store
@@ -97,8 +98,7 @@ def use(mount_of: UnionMount, path: Path) -> None:
     (path / "lower" / "directory").mkdir()
     if not (path / "lower" / "file").exists():
         (path / "lower" / "file").write_bytes(DATA)
-    mount = mount_of.prepare()
-    try:
+    with opened(mount_of.prepare()) as mount:
         descriptor = os.open("file", os.O_RDWR, dir_fd=mount)
         found = os.pread(descriptor, 2 * len(DATA), 0)
         os.write(descriptor, b"changed")
@@ -107,5 +107,3 @@ def use(mount_of: UnionMount, path: Path) -> None:
             raise SysenvError("a file of the base does not show its content here", "report this with `uname -a`")
         os.rmdir("directory", dir_fd=mount)
         os.mkdir("directory", dir_fd=mount)
-    finally:
-        os.close(mount)

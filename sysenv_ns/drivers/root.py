@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sysenv_ns.basics import opened
 from sysenv_ns.drivers.driver import Driver, Prepared
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.description import Environment
@@ -83,11 +84,8 @@ class RootDriver(Driver):
         for name in ("upper", "work"):
             (path / f"system-{name}").mkdir()
         upper, work = str(path / "system-upper"), str(path / "system-work")
-        mount = Overlay("/", probe.SOURCE, ("/",), upper, work, unprivileged=False).prepare()
-        try:
+        with opened(Overlay("/", probe.SOURCE, ("/",), upper, work, unprivileged=False).prepare()) as mount:
             os.close(os.open(_HOST_DATABASE, os.O_RDWR, dir_fd=mount))
-        finally:
-            os.close(mount)
 
     def remedy(self, error: OSError) -> str:
         """See Driver."""

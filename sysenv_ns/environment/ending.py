@@ -14,6 +14,7 @@ import select
 import time
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened
 from sysenv_ns.kernel import namespace
 
 if TYPE_CHECKING:
@@ -61,12 +62,10 @@ def _has_ended(pid: int, deadline: float) -> bool:
         descriptor = os.pidfd_open(pid)
     except OSError:  # it is gone
         return True
-    try:
+    with opened(descriptor):
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
         return bool(ended.poll(max(0, int(1000 * (deadline - time.monotonic())))))
-    finally:
-        os.close(descriptor)
 
 
 def _user_namespace(pid: int) -> int | None:
@@ -75,7 +74,5 @@ def _user_namespace(pid: int) -> int | None:
         descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    try:
+    with opened(descriptor):
         return namespace.identity(descriptor)
-    finally:
-        os.close(descriptor)

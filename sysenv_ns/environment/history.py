@@ -204,7 +204,7 @@ def delete(store: Store, name: str, label: str) -> None:
         if not running.processes(environment):
             new = replace(new, layers=_merged(store, new))
         _describe(new)
-    _collect(store)
+    layers.tidy(store)
 
 
 def history(store: Store, name: str) -> History:
@@ -262,7 +262,7 @@ def _at_rest(store: Store, name: str, what: str) -> Iterator[Environment]:
     """An environment that is kept at rest; afterwards layers that are no longer needed are deleted."""
     with _told(store, name, what), rest.at_rest(store, name, what) as environment, uppers.locked(store):
         yield environment
-    _collect(store)
+    layers.tidy(store)
 
 
 @contextlib.contextmanager
@@ -278,12 +278,6 @@ def _told(store: Store, name: str, what: str) -> Iterator[None]:
     except OSError as error:
         hint = remedies.storage(error, store.path)
         raise SysenvError(f"{what} of {name} failed, nothing was changed: {located(error)}", hint) from error
-
-
-def _collect(store: Store) -> None:
-    # What cannot be deleted is in the trash already; it says nothing about whether the command has worked.
-    with contextlib.suppress(OSError, SysenvError):
-        layers.collect(store)
 
 
 def freeze(store: Store, environment: Environment) -> tuple[str, tuple[str, ...]]:

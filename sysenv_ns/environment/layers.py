@@ -22,7 +22,7 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import copies, reader, removal, union
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import is_directory
-from sysenv_ns.files.replacement import sync_file_system, write_new
+from sysenv_ns.files.replacement import replace_hidden, sync_file_system
 from sysenv_ns.files.sizes import on_disk, on_disk_once
 from sysenv_ns.host import standins
 from sysenv_ns.kernel import idmap, namespace
@@ -83,9 +83,7 @@ def _replace_name(own: Sequence[str], hides: Callable[[str], bool], old: str, ne
     # Where root has put something else it is root's, and a link would lead out of the store.
     elif is_directory(parent) and _says([upper] if os.path.lexists(path) or hides(str(parent)) else frozen, old):
         before = os.lstat(parent)
-        temporary = path.with_name(f".{path.name}.new")
-        write_new(temporary, prompt.content.encode(), prompt.mode, exact=True)
-        os.replace(temporary, path)
+        replace_hidden(path, prompt.content.encode(), prompt.mode)
         os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
@@ -209,6 +207,15 @@ def collect(store: Store) -> None:
         groups.setdefault(id_map, []).append(path)
     for id_map, paths in groups.items():
         removal.remove_trees(paths, id_map)
+
+
+def tidy(store: Store) -> None:
+    """The same as far as it is possible, at the end of a command: whether that has worked is another matter.
+
+    What cannot be deleted is in the trash already.
+    """
+    with contextlib.suppress(OSError, SysenvError):
+        collect(store)
 
 
 def _id_map(path: Path, store: Path) -> IdMap | None:

@@ -15,7 +15,7 @@ import struct
 import zlib
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.environment import transaction
 from sysenv_ns.environment.directory import ENVIRONMENTS, LAYERS, ORIGINS_OF_ROOT, store_location
 from sysenv_ns.environment.store import Behalf, Store
@@ -95,13 +95,11 @@ def _adopt(own: Path, uid: int, store: Store) -> None:
         top = os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:  # there is none
         return
-    try:
+    with opened(top):
         if os.fstat(top).st_uid != uid:
             return
         for kind, by_root in _KINDS:
             _adopt_kind(top, kind, 0 if by_root else uid, own / kind, store)
-    finally:
-        os.close(top)
 
 
 def _adopt_kind(top: int, kind: str, owner: int, source: Path, store: Store) -> None:
@@ -109,15 +107,13 @@ def _adopt_kind(top: int, kind: str, owner: int, source: Path, store: Store) -> 
         directory = os.open(kind, _DIRECTORY, dir_fd=top)
     except OSError:  # there is none, or it is none
         return
-    try:
+    with opened(directory):
         found = _of_root(directory) if os.fstat(directory).st_uid == owner else {}
         if found:
             store.prepare()
             (store.path / kind).mkdir(mode=0o755, exist_ok=True)
         for name, status in found.items():
             _move(directory, name, status, source, store.path / kind, store)
-    finally:
-        os.close(directory)
 
 
 def _of_root(directory: int) -> dict[str, os.stat_result]:

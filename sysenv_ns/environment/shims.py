@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from sysenv_ns.basics import opened
 from sysenv_ns.environment import directory, wrappers
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
@@ -68,13 +69,11 @@ def _seen(root: Root, path: str) -> Iterator[tuple[str, int, int, int]]:
     except OSError as error:
         yield "", error.errno or 0, 0, 0
         return
-    try:
+    with opened(descriptor):
         for name in sorted(os.listdir(descriptor)):
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                 yield name, found.st_mode, found.st_ino, found.st_mtime_ns
-    finally:
-        os.close(descriptor)
 
 
 def is_current(store: Store, name: str, wanted: bytes) -> bool:
@@ -94,16 +93,13 @@ def write(store: Store, environment: Environment, programs: Mapping[str, str], c
         for name, target in programs.items()
         if _NAME.fullmatch(name) and name not in _OF_THE_HOST
     }
-    descriptor = os.open(path, _DIRECTORY)
-    try:
+    with opened(os.open(path, _DIRECTORY)) as descriptor:
         for name in set(os.listdir(descriptor)) - {*scripts, _SIGNATURE}:
             os.unlink(name, dir_fd=descriptor)
         for name, script in scripts.items():
             if _content(descriptor, name) != script:
                 _replace(descriptor, name, script, 0o755)
         _replace(descriptor, _SIGNATURE, current, 0o644)  # last: till then the next call does it again
-    finally:
-        os.close(descriptor)
 
 
 def remove(store: Store, name: str) -> None:
@@ -113,11 +109,9 @@ def remove(store: Store, name: str) -> None:
         descriptor = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return
-    try:
+    with opened(descriptor):
         for entry in os.listdir(descriptor):
             os.unlink(entry, dir_fd=descriptor)
-    finally:
-        os.close(descriptor)
     path.rmdir()
 
 

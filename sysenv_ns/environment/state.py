@@ -8,7 +8,7 @@ from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.directory import STATE
 from sysenv_ns.files import reader
-from sysenv_ns.files.replacement import write_whole
+from sysenv_ns.files.replacement import write_json
 from sysenv_ns.host.signs import Signature, of_programs
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.processes import started_at
@@ -51,14 +51,14 @@ def record(
         "base": base,
     }
     # After a reboot the file says nothing that would be true.
-    write_whole(environment.path / STATE, documents.json_of(state).encode(), durable=False)
+    write_json(environment.path / STATE, state, durable=False)
 
 
 def name_process(environment: Environment, pid: int) -> None:
     """Let the state file name this process, which stays, and not the one that has started the environment."""
     data = documents.mapping(reader.read_json(environment.path / STATE), "it")
     told = {**data, "pid": pid, "start_time": started_at(pid)}
-    write_whole(environment.path / STATE, documents.json_of(told).encode(), durable=False)
+    write_json(environment.path / STATE, told, durable=False)
 
 
 def read_state(environment_path: Path) -> State | None:

@@ -18,7 +18,7 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager, suppress
+from sysenv_ns.basics import contextmanager, opened, suppress
 from sysenv_ns.environment import directory, transaction
 from sysenv_ns.environment.description import Environment, read_description, write_description
 from sysenv_ns.environment.directory import is_name
@@ -235,7 +235,7 @@ class Store:
             if isinstance(error.__cause__, FileNotFoundError):  # with its directory
                 raise self.unknown(name) from None
             raise
-        try:
+        with opened(descriptor):
             try:
                 same = os.path.samestat(os.fstat(descriptor), os.stat(path))
             except FileNotFoundError:
@@ -243,5 +243,3 @@ class Store:
             if not same:
                 raise self.unknown(name)
             yield
-        finally:
-            os.close(descriptor)

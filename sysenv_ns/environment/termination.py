@@ -23,27 +23,38 @@ def end(environment: Environment, grace: float = 0) -> list[Process]:
     """
     environment.require_root()
     ended: dict[int, Process] = {}
-    deadline = time.monotonic() + grace
-    signalled: set[int] = set()
+    termination = Termination(environment, grace)
+    deadline = time.monotonic() + grace + _KILL_PATIENCE
     while processes := running.processes(environment):
         ended |= {process.pid: process for process in processes}
-        late = time.monotonic() >= deadline
-        if time.monotonic() > deadline + _KILL_PATIENCE:
+        if time.monotonic() > deadline:
             left = ", ".join(str(process.pid) for process in processes)
             raise SysenvError(
                 f"these processes of {environment.name} do not end: {left}", "look at them with ps -o stat,wchan"
             )
-        pids = {process.pid for process in processes}
-        if late:
-            send(environment, pids, signal.SIGKILL)
-        elif new := pids - signalled:
-            send(environment, new, signal.SIGTERM, signal.SIGCONT)  # a stopped one would not see the first
-            signalled |= new
+        termination.urge({process.pid for process in processes})
         time.sleep(0.02)
     return list(ended.values())
 
 
-def send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
+class Termination:
+    """Ends processes of an environment: by SIGTERM, once for each, and by SIGKILL after `grace` seconds."""
+
+    def __init__(self, environment: Environment, grace: float) -> None:
+        self._environment = environment
+        self._deadline = time.monotonic() + grace
+        self._told: set[int] = set()
+
+    def urge(self, pids: set[int]) -> None:
+        """Send to those that are left what is due. To be repeated until there are none."""
+        if time.monotonic() >= self._deadline:
+            _send(self._environment, pids, signal.SIGKILL)
+        elif new := pids - self._told:
+            _send(self._environment, new, signal.SIGTERM, signal.SIGCONT)  # a stopped one would not see the first
+            self._told |= new
+
+
+def _send(environment: Environment, pids: Iterable[int], *numbers: int) -> None:
     """Send signals to processes of an environment; not to what has got the number of one that is gone meanwhile."""
     descriptors: dict[int, int] = {}
     try:

@@ -11,7 +11,7 @@ import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager, suppress
+from sysenv_ns.basics import contextmanager, opened, suppress
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.replacement import sync_directory, sync_file_system
 from sysenv_ns.kernel import idmap, processes, syscalls
@@ -135,15 +135,13 @@ def turn(trash: Path, wait: bool) -> Iterator[bool]:
     except OSError:
         yield False
         return
-    try:
+    with opened(descriptor):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             is_ours = True
         except BlockingIOError:
             is_ours = False
         yield is_ours
-    finally:
-        os.close(descriptor)
 
 
 def _owner(name: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import syscalls
 
@@ -77,15 +78,11 @@ def copy_file(source: str, target: str) -> None:
 
 
 def _content(source: str, target: str) -> None:
-    reading = reader.open_file(source)
-    try:
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            syscalls.copy_data(reading, writing)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
+    with (
+        opened(reader.open_file(source)) as reading,
+        opened(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)) as writing,
+    ):
+        syscalls.copy_data(reading, writing)
 
 
 def dress(target: str, source: str, status: os.stat_result, attributes: Collection[str] | None = None) -> None:

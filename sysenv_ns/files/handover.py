@@ -6,7 +6,7 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.records import dataclass
 
@@ -60,15 +60,13 @@ def hand_over(area: Area, heir: Heir) -> int:
         top = syscalls.openat2(syscalls.AT_FDCWD, area.top, _DIRECTORY, syscalls.RESOLVE_NO_SYMLINKS)
     except OSError:
         return 0
-    try:
+    with opened(top):
         status = os.fstat(top)
         count = _in_directory(top, status.st_dev, area, heir, _LEVELS)
         if heir.gets(status):
             os.chown(top, heir.uid, heir.gid)
             count += 1
         return count
-    finally:
-        os.close(top)
 
 
 def owned(area: Area, uid: int) -> int:
@@ -104,27 +102,21 @@ def _in_directory(directory: int, device: int, area: Area, heir: Heir, levels: i
 
 def _give(name: str, parent: int, seen: os.stat_result, heir: Heir) -> bool:
     """Give the heir a file, if it is still the one that was seen, and still fits. Raises OSError."""
-    file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as file:
         status = os.fstat(file)
         if not os.path.samestat(status, seen) or not heir.gets(status):
             return False
         os.chown(f"/proc/self/fd/{file}", heir.uid, heir.gid)  # of a link, this is the link's own
         return True
-    finally:
-        os.close(file)
 
 
 def _descend(name: str, parent: int, seen: os.stat_result, device: int, area: Area, heir: Heir, levels: int) -> int:
     if seen.st_dev != device or (seen.st_dev, seen.st_ino) in area.passed:
         return 0
-    directory = os.open(name, _DIRECTORY, dir_fd=parent)
-    try:
+    with opened(os.open(name, _DIRECTORY, dir_fd=parent)) as directory:
         if not os.path.samestat(os.fstat(directory), seen):
             return 0
         return _in_directory(directory, device, area, heir, levels)
-    finally:
-        os.close(directory)
 
 
 def _entries(directory: int) -> Iterator[tuple[str, bool]]:

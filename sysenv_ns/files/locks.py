@@ -7,7 +7,7 @@ import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, opened
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files import reader
 from sysenv_ns.kernel import remedies
@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 @contextmanager
 def file_lock(path: Path, shared: bool = False, reading: bool = False) -> Iterator[int]:
     """Hold flock(2) on `path`, as `locked` does; yields the descriptor. Raises SysenvError."""
-    descriptor = locked(path, shared, reading)
-    try:
+    with opened(locked(path, shared, reading)) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def locked(path: Path, shared: bool = False, reading: bool = False) -> int:

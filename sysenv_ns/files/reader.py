@@ -13,13 +13,14 @@ import os
 import stat
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, opened
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.paths import Path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO, Literal, TypeAlias
+    from io import BufferedReader
+    from typing import Any, Literal, TypeAlias
 
 # Bytes of a file that is read whole. The status file of a system with 10,000 packages has 15 MB.
 LIMIT = 64 << 20
@@ -54,7 +55,7 @@ def open_file(path: str | Path, *, dir_fd: int | None = None, follow: bool = Fal
     return regular(os.open(path, _FILE & ~os.O_NOFOLLOW if follow else _FILE, dir_fd=dir_fd), str(path))
 
 
-def stream(path: str | Path, *, follow: bool = False) -> BinaryIO:
+def stream(path: str | Path, *, follow: bool = False) -> BufferedReader:
     """The same as a file object, to read piece by piece. Raises OSError."""
     return open(open_file(path, follow=follow), "rb")
 
@@ -71,9 +72,9 @@ def get(path: str | Path, limit: int = LIMIT, *, follow: bool = False) -> bytes 
     return None
 
 
-def read_json(path: str | Path, limit: int = DOCUMENT_LIMIT, *, dir_fd: int | None = None) -> Any:
+def read_json(path: str | Path, limit: int = DOCUMENT_LIMIT) -> Any:
     """The document in such a file. Raises OSError; ValueError for invalid JSON (documents.py)."""
-    return documents.parse_json(read(path, limit, dir_fd=dir_fd))
+    return documents.parse_json(read(path, limit))
 
 
 def regular(descriptor: int, path: str) -> int:
@@ -96,12 +97,10 @@ def content(descriptor: int, limit: int = LIMIT) -> Iterator[bytes]:
 
 def _whole(descriptor: int, limit: int, path: str) -> bytes:
     """The whole content of an open file; closes it."""
-    try:
+    with opened(descriptor):
         # Whatever its size is said to be: it can grow meanwhile.
         if os.fstat(descriptor).st_size <= limit and len(data := b"".join(content(descriptor, limit + 1))) <= limit:
             return data
-    finally:
-        os.close(descriptor)
     raise OSError(errno.EFBIG, f"It has more than {limit} bytes", path)
 
 
@@ -137,7 +136,7 @@ class Root:
         flags = _FILE if self._links == "refused" else _FILE & ~os.O_NOFOLLOW
         return regular(self._opened(path, flags), self._name(path))
 
-    def stream(self, path: str) -> BinaryIO:
+    def stream(self, path: str) -> BufferedReader:
         """The same as a file object."""
         return open(self.open(path), "rb")
 
@@ -163,11 +162,8 @@ class Root:
 
     def names(self, path: str) -> list[str]:
         """The names in a directory."""
-        descriptor = self.directory(path)
-        try:
+        with opened(self.directory(path)) as descriptor:
             return os.listdir(descriptor)
-        finally:
-            os.close(descriptor)
 
     def look(self, path: str) -> int:
         """A descriptor of any type of file, even a symbolic link, that cannot be read from (O_PATH)."""
@@ -175,21 +171,15 @@ class Root:
 
     def status(self, path: str) -> os.stat_result:
         """lstat(2)."""
-        descriptor = self.look(path)
-        try:
+        with opened(self.look(path)) as descriptor:
             return os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
 
     def link(self, path: str) -> str:
         """The target of a symbolic link; EINVAL if it is not one."""
-        descriptor = self.look(path)
-        try:
+        with opened(self.look(path)) as descriptor:
             if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self._name(path))
             return os.readlink("", dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
 
     def has(self, path: str) -> bool:
         """Whether anything is there and can be reached."""

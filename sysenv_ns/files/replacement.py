@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING, documents
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.paths import Path
 
@@ -28,6 +28,13 @@ def write_whole(path: Path, content: bytes, durable: bool = True) -> None:
     """
     temporary = f"{path}.new"
     write_new(temporary, content, 0o666, durable)
+    os.replace(temporary, path)
+
+
+def replace_hidden(path: Path, content: bytes, mode: int) -> None:
+    """The same with exactly this mode, by way of a name with a dot in front: who reads the directory passes over it."""
+    temporary = path.with_name(f".{path.name}.new")
+    write_new(temporary, content, mode, exact=True)
     os.replace(temporary, path)
 
 
@@ -87,8 +94,5 @@ def sync_file_system(path: Path) -> None:
 
 
 def _sync(path: Path, synchronise: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
         synchronise(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,9 +10,11 @@ import itertools
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader
 from operator import itemgetter
-from typing import BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
+from sysenv_ns.basics import opened
 from sysenv_ns.files import reader
 from sysenv_ns.files.marks import Marks
 from sysenv_ns.files.reader import Root
@@ -45,9 +47,16 @@ class UpperEntry(NamedTuple):
         """The content of a regular file; None if it is not one. Raises OSError."""
         return self.layer.get(self.below, limit)
 
-    def stream(self) -> BinaryIO:
+    def stream(self) -> BufferedReader:
         """The same, to read piece by piece. Raises OSError, also if it is not a regular file."""
         return self.layer.stream(self.below)
+
+    def checksum(self) -> str:
+        """Of its content, as dpkg has it: MD5. Raises OSError, also if it is not a regular file."""
+        import hashlib  # mostly no file is compared
+
+        with self.stream() as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     def link(self) -> str:
         """The target of a symbolic link. Raises OSError."""
@@ -185,10 +194,8 @@ def entries(layer: Root, directory: str, marks: Marks) -> Iterator[tuple[str, Up
     What disappears meanwhile is left out. Raises OSError.
     """
     if (descriptor := _opened(layer, directory)) is not None:
-        try:
+        with opened(descriptor):
             yield from _entries(descriptor, layer, directory, marks)
-        finally:
-            os.close(descriptor)
 
 
 def _opened(layer: Root, directory: str, holder: int | None = None) -> int | None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from sysenv_ns import policy, session
+from sysenv_ns import session
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files.reader import Root
+from sysenv_ns.host import layout
 from sysenv_ns.kernel import children, namespace
-from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.records import replace
 from sysenv_ns.reporter import Reporter
 
@@ -104,7 +104,7 @@ class Inside:
     def read(self, path: str, limit: int) -> bytes | None:
         """A file of the system directories of at most so many bytes that all may read; None where there is none."""
         real = os.path.realpath(path)
-        if not self._is_of_system(real):  # it leads to the user's own files
+        if not layout.is_of_environment(real, self._bound):  # it leads to the user's own files
             return None
         try:
             # Without links: what has been exchanged for one since is not followed.
@@ -115,12 +115,6 @@ class Inside:
         except OSError:
             return None
         return data if data is not None and len(data) <= limit else None
-
-    def _is_of_system(self, real: str) -> bool:
-        top = real.split("/")[1]
-        if top == "root" or top not in policy.OVERLAID:
-            return False
-        return not any(real == place or is_below(real, place) for place in (*self._bound, *policy.HOST_STORES))
 
 
 def _has(directory: int, path: str, kind: int) -> bool:

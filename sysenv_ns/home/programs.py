@@ -15,6 +15,7 @@ from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.links import NewFile, NewLink, Shown
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import EXIT_NOT_FOUND, SysenvError, reason
+from sysenv_ns.files import reader
 from sysenv_ns.home import desktop, lookup
 from sysenv_ns.home.lookup import Inside, Program
 from sysenv_ns.kernel import remedies
@@ -202,7 +203,7 @@ class _Search:
     def _entries(self) -> Iterator[tuple[str, desktop.Groups]]:
         seen = set()
         for share in _SHARES:
-            for name in _names(f"{share}/applications"):
+            for name in sorted(reader.names(f"{share}/applications")):
                 if not desktop.FILE_NAME.fullmatch(name) or name in seen:
                     continue
                 seen.add(name)
@@ -235,18 +236,11 @@ class _Search:
                 yield icon, f"icons/{own}{os.path.splitext(icon)[1]}"
             return
         for share in _SHARES:
-            for size in filter(_ICON_SIZE.fullmatch, _names(f"{share}/icons/hicolor")):
+            for size in filter(_ICON_SIZE.fullmatch, sorted(reader.names(f"{share}/icons/hicolor"))):
                 for kind in _ICON_TYPES:
                     yield f"{share}/icons/hicolor/{size}/apps/{stem}{kind}", f"icons/hicolor/{size}/apps/{own}{kind}"
             for kind in _ICON_TYPES:
                 yield f"{share}/pixmaps/{stem}{kind}", f"icons/{own}{kind}"
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
 
 
 def _stem(icon: str) -> str:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from sysenv_ns.kernel.overlay import UnionMount
 
 
+def is_of_environment(path: str, bound: Iterable[str]) -> bool:
+    """Whether a real path inside is the environment's own, with these binds beside the usual ones, and in no home."""
+    top = path.split("/")[1]
+    if top == "root" or top not in policy.OVERLAID:
+        return False
+    return not any(path == place or is_below(path, place) for place in (*bound, *policy.HOST_STORES))
+
+
 @dataclass(frozen=True)
 class HostEntry:
     """A directory entry of the host: its path below the surveyed directory, kind and size in bytes."""

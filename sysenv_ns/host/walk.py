@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sysenv_ns import policy
+from sysenv_ns.basics import opened
 from sysenv_ns.files import reader
 from sysenv_ns.host import attributes, layout, standins
 from sysenv_ns.host.base_files import (
@@ -247,14 +248,12 @@ class Walk:
             if error.errno != errno.ELOOP:  # by now a symbolic link
                 raise
             return b""
-        try:
+        with opened(descriptor):
             content = os.read(descriptor, size + 1)
             if len(content) > size:  # another file has its name since it was looked at, or it has grown
                 left = os.fstat(descriptor).st_size - len(content)
                 content += b"".join(reader.content(descriptor, max(left, 0)))
             return content
-        finally:
-            os.close(descriptor)
 
     def _attributes(self, path: str, name: str, entries: list[Record]) -> None:
         if name != "." and entries[-1][0] not in _CARRIERS:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from sysenv_ns.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SysenvError, reason
 from sysenv_ns.host_commands import request
 from sysenv_ns.host_commands.request import HostCommand, Message
-from sysenv_ns.kernel import children, syscalls, visits
+from sysenv_ns.kernel import children, visits
 from sysenv_ns.paths import current_directory
 from sysenv_ns.reporter import Reporter
 
@@ -203,14 +203,3 @@ def become(arguments: tuple[str, ...]) -> NoReturn:
         os.execvp(arguments[0], arguments)
     except OSError as error:
         raise _failure(arguments[0], Message("failed", error.errno or errno.EIO)) from error
-
-
-def end_as(status: int) -> int:
-    """The exit status of this process; of a command that a signal has ended, end by that."""
-    if status < 0:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the command has left its core dump already
-        if -status not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-        return 128 - status
-    return status

@@ -1,4 +1,5 @@
-"""Creates in /run what tmpfiles.d(5) of the environment's packages and of the host says, as systemd does at boot.
+"""Creates in /run what tmpfiles.d(5) of the environment's packages and of the host says, as systemd does at boot; and
+the directories of services installed in the environment (RuntimeDirectory=), which it makes when it starts one.
 
 Only what is not there yet, in the /run that is the environment's own: directories, short files, links and named pipes.
 Nothing is removed or cleaned up, and no marker of a boot that goes on (nologin) is made: there is none.
@@ -9,14 +10,17 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.files import reader
 from sysenv_ns.inside import accounts
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _DIRECTORIES = ("/usr/lib/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/run/tmpfiles.d", "/etc/tmpfiles.d")  # last wins
+_UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")  # the first one wins
 _RUN = "/run"
 _OLD_RUN = "/var/run/"
 # What programs take for a sign that systemd, or its logind, is the manager (sd_booted(3), pam_systemd(8)).
@@ -30,6 +34,7 @@ _KINDS = {
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODES = {"directory": 0o755, "file": 0o644, "fifo": 0o644, "symlink": 0o777}
+_MODE_OF_SERVICES = "755"  # systemd.exec(5), RuntimeDirectoryMode=
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,26 @@ class Line:
     argument: str = ""
 
 
-def apply(owners: bool, more: tuple[Line, ...] = ()) -> None:
-    """Make it and `more`, as far as this process may; `owners`: other users than root exist. Parents are root's.
+def services(uppers: Iterable[Path]) -> set[str]:
+    """The services of which there is something in these directories of changes; before the pivot, after which none is
+    in reach. Those of the host alone run there, if at all.
+    """
+    found: set[str] = set()
+    for upper in uppers:
+        with suppress(OSError), reader.Root(upper) as root:
+            for directory in _UNITS:
+                with suppress(OSError):  # most have none
+                    found |= {name for name in root.names(directory) if name.endswith(".service") and "@" not in name}
+    return found
+
+
+def apply(owners: bool, own: Iterable[str]) -> None:
+    """Make it, also for the services `own`, as far as this process may; `owners`: other users than root exist. Parents
+    are root's.
 
     What cannot be made is passed over, as systemd does it: whatever needs it will tell.
     """
-    entries = [*(entry for text in _texts() for entry in parse(text)), *more]
+    entries = [*(entry for text in _texts() for entry in parse(text)), *_of_services(own)]
     missing = [entry for entry in entries if not os.path.lexists(f"{_RUN}/{entry.path}")]
     if not missing:
         return
@@ -88,11 +107,7 @@ def _texts() -> Iterator[str]:
     """The files, in the order of their names; of several with one name that in the last directory counts."""
     places: dict[str, str] = {}
     for directory in _DIRECTORIES:
-        try:
-            names = os.listdir(directory)
-        except OSError:  # there is none
-            continue
-        places |= {name: f"{directory}/{name}" for name in names if name.endswith(".conf")}
+        places |= {name: f"{directory}/{name}" for name in reader.names(directory) if name.endswith(".conf")}
     for _, place in sorted(places.items()):
         try:
             content = reader.read(place, follow=True)
@@ -100,6 +115,27 @@ def _texts() -> Iterator[str]:
             continue
         if _RUN.encode() in content or b"%t" in content:
             yield content.decode("utf-8", "surrogateescape")
+
+
+def _of_services(services: Iterable[str]) -> Iterator[Line]:
+    for service in sorted(services):
+        for directory in _UNITS:
+            with suppress(OSError):
+                text = reader.read(f"{directory}/{service}", follow=True).decode("utf-8", "surrogateescape")
+                yield from _of_unit(text)
+                break
+
+
+def _of_unit(text: str) -> Iterator[Line]:
+    pairs = (line.partition("=") for line in text.splitlines() if line[:1] not in ("#", ";"))
+    settings = {key.strip(): value.strip() for key, _, value in pairs}
+    user = settings.get("User", "") or "root"
+    with suppress(ValueError):
+        mode = int(settings.get("RuntimeDirectoryMode", _MODE_OF_SERVICES), 8)
+        for name in settings.get("RuntimeDirectory", "").split():
+            path = name.partition(":")[0].strip("/")
+            if path and "%" not in path and ".." not in path.split("/"):
+                yield Line("directory", path, mode, user, settings.get("Group", "") or user)
 
 
 def _number(name: str, known: dict[str, int]) -> int:
@@ -110,7 +146,7 @@ def _number(name: str, known: dict[str, int]) -> int:
 def _make(entry: Line, uid: int, gid: int) -> None:
     """Raises OSError."""
     parent, name = _parent(entry.path)
-    try:
+    with opened(parent):
         if entry.kind == "directory":
             os.mkdir(name, 0o700, dir_fd=parent)
         elif entry.kind == "fifo":
@@ -124,8 +160,6 @@ def _make(entry: Line, uid: int, gid: int) -> None:
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         if entry.kind != "symlink":
             os.chmod(name, entry.mode, dir_fd=parent)
-    finally:
-        os.close(parent)
 
 
 def _parent(path: str) -> tuple[int, str]:
@@ -134,10 +168,8 @@ def _parent(path: str) -> tuple[int, str]:
     current = os.open(_RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     own = os.fstat(current).st_dev
     for part in parts:
-        try:
+        with opened(current):
             following = _open_or_make(current, part)
-        finally:
-            os.close(current)
         current = following
         if os.fstat(current).st_dev != own:
             os.close(current)

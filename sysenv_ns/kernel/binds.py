@@ -21,6 +21,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from sysenv_ns.basics import opened
 from sysenv_ns.kernel import mountinfo, syscalls
 from sysenv_ns.kernel.mountinfo import Mount
 from sysenv_ns.records import dataclass
@@ -196,10 +197,8 @@ def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
     place = _place(target, os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW))
     if place is None:
         return None
-    try:
+    with opened(place):  # not longer: it would keep the mount busy
         number = _mounted_on(place, sight.itself)
-    finally:  # it would keep the mount busy
-        os.close(place)
     with open(sight.table, "rb") as stream:
         mounts = mountinfo.parse(stream.read())
     mount = next((mount for mount in mounts if mount.mount_id == number), None)
@@ -224,12 +223,9 @@ def _mounted_on(directory: int, itself: int) -> int | None:
 
     Not by paths, which are other ones for a caller in another root.
     """
-    above = os.open("..", _PLACE, dir_fd=directory)
-    try:
+    with opened(os.open("..", _PLACE, dir_fd=directory)) as above:
         number = mountinfo.holder(directory, itself)
         return number if number != mountinfo.holder(above, itself) else None
-    finally:
-        os.close(above)
 
 
 def _cover(target: bytes) -> int | None:

@@ -7,7 +7,7 @@ import os
 import time
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import mountinfo
 from sysenv_ns.kernel.mountinfo import Mount
 from sysenv_ns.paths import Path
@@ -66,7 +66,7 @@ def make(name: str) -> str | None:
     if own is None or top is None:
         return None
     path = f"{top}/{name}"
-    if _processes(own) == [os.getpid()]:
+    if Path(f"{own}/{PROCESSES}").read_text().split() == [str(os.getpid())]:
         aside, path = f"{own}/keeper", f"{own}/init"
         with suppress(FileExistsError):
             os.mkdir(aside)
@@ -74,10 +74,6 @@ def make(name: str) -> str | None:
         _share(own)
     os.mkdir(path)
     return path
-
-
-def _processes(path: str) -> list[int]:
-    return [int(line) for line in Path(f"{path}/{PROCESSES}").read_text().split()]
 
 
 def _share(path: str) -> None:
@@ -88,11 +84,8 @@ def _share(path: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as descriptor:
         os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
 
 
 def clear(path: str) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import NoneType, signal, suppress
+from sysenv_ns.basics import NoneType, opened, signal, suppress
 from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import outcome, syscalls
 
@@ -199,11 +199,9 @@ def said(path: str, arguments: list[str], variables: Mapping[str, str], limit: i
     """What a program says, at most so many bytes of it. Raises OSError when it cannot be executed."""
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as stream:
-        try:
+        with opened(write_end):
             actions = [(os.POSIX_SPAWN_DUP2, write_end, 1)]
             pid = os.posix_spawn(path, arguments, variables, file_actions=actions)
-        finally:
-            os.close(write_end)
         text = stream.read(limit)
     reap(pid)  # after the stream is closed, so that it can end
     return text.decode("utf-8", "replace")

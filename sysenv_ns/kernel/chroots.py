@@ -21,6 +21,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 
+from sysenv_ns.basics import opened
 from sysenv_ns.kernel import children, syscalls, unotify
 
 # By their numbers (Linux's Documentation/admin-guide/devices.txt). A ptmx works beside the pts that it belongs to only.
@@ -97,16 +98,10 @@ def _has_place(devices: int, name: str) -> bool:
 
 
 def _bind(name: str, devices: int) -> None:
-    node = syscalls.open_tree(f"/dev/{name}", clone=True, recursive=False, follow=False)
-    try:
+    with opened(syscalls.open_tree(f"/dev/{name}", recursive=False)) as node:
         if os.fstat(node).st_rdev == os.makedev(*_NODES[name]):
-            place = os.open(name, _PLACE, dir_fd=devices)
-            try:
+            with opened(os.open(name, _PLACE, dir_fd=devices)) as place:
                 syscalls.move_mount(node, place, name)
-            finally:
-                os.close(place)
-    finally:
-        os.close(node)
 
 
 def _look_after(root: int, devices: int, processes: int, wait: Callable[[], None], caller: int) -> None:

@@ -40,6 +40,10 @@ class Extent:
     outside: int
     count: int
 
+    def has(self, number: int) -> bool:
+        """Whether an id inside is one of them."""
+        return self.inside <= number < self.inside + self.count
+
 
 @dataclass(frozen=True)
 class IdMap:
@@ -65,17 +69,15 @@ class IdMap:
 
     def has_gid(self, inside: int) -> bool:
         """Whether a group has a number of the parent namespace."""
-        return any(e.inside <= inside < e.inside + e.count for e in self.gids)
+        return any(extent.has(inside) for extent in self.gids)
 
 
 def _same_number(number: int, extents: Iterable[Extent]) -> int:
-    covered = any(e.inside <= number < e.inside + e.count for e in extents)
-    return number if covered else OVERFLOW_ID
+    return number if any(extent.has(number) for extent in extents) else OVERFLOW_ID
 
 
 def _outside(number: int, extents: Iterable[Extent]) -> int:
-    found = (e.outside + number - e.inside for e in extents if e.inside <= number < e.inside + e.count)
-    return next(found, OVERFLOW_ID)
+    return next((extent.outside + number - extent.inside for extent in extents if extent.has(number)), OVERFLOW_ID)
 
 
 def single(uid: int, gid: int) -> IdMap:

@@ -15,7 +15,7 @@ import errno
 import os
 import stat
 
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.kernel import syscalls
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,12 +43,9 @@ def _rename(source: int, old: bytes, target: int, new: bytes) -> int:
     with suppress(FileNotFoundError):
         if not stat.S_ISDIR(os.stat(new, dir_fd=target, follow_symlinks=False).st_mode):
             return errno.ENOTDIR
-        descriptor = os.open(new, _DIRECTORY, dir_fd=target)
-        try:
+        with opened(os.open(new, _DIRECTORY, dir_fd=target)) as descriptor:
             if os.listdir(descriptor):
                 return errno.ENOTEMPTY
-        finally:
-            os.close(descriptor)
     temporary = _temporary()
     try:
         _link_all(source, old, target, temporary)
@@ -76,13 +73,11 @@ def _temporary() -> bytes:
 
 def _link_all(source: int, name: bytes, target: int, copy: bytes) -> None:
     """Create a directory like another one, with hard links to everything in it. Raises OSError."""
-    here = os.open(name, _DIRECTORY, dir_fd=source)
-    try:
+    with opened(os.open(name, _DIRECTORY, dir_fd=source)) as here:
         if os.fstat(here).st_dev != os.fstat(source).st_dev:  # something is mounted there
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         os.mkdir(copy, 0o700, dir_fd=target)
-        there = os.open(copy, _DIRECTORY, dir_fd=target)
-        try:
+        with opened(os.open(copy, _DIRECTORY, dir_fd=target)) as there:
             with os.scandir(here) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
@@ -90,15 +85,10 @@ def _link_all(source: int, name: bytes, target: int, copy: bytes) -> None:
                     else:
                         os.link(entry.name, entry.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
             _dress(there, here)
-        finally:
-            os.close(there)
-    finally:
-        os.close(here)
 
 
 def _delete(directory: int, name: bytes) -> None:
-    here = os.open(name, _DIRECTORY, dir_fd=directory)
-    try:
+    with opened(os.open(name, _DIRECTORY, dir_fd=directory)) as here:
         with os.scandir(here) as found:
             entries = list(found)
         for entry in entries:
@@ -106,8 +96,6 @@ def _delete(directory: int, name: bytes) -> None:
                 _delete(here, os.fsencode(entry.name))
             else:
                 os.unlink(entry.name, dir_fd=here)
-    finally:
-        os.close(here)
     os.rmdir(name, dir_fd=directory)
 
 

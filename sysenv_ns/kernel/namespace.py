@@ -8,7 +8,7 @@ import os
 import struct
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import NoneType, signal
+from sysenv_ns.basics import NoneType, opened, signal
 from sysenv_ns.errors import Exhausted, SysenvError, is_exhausted, reason
 from sysenv_ns.kernel import children, idmap, remedies, syscalls
 from sysenv_ns.kernel.idmap import IdMap
@@ -48,11 +48,8 @@ def enter(id_map: IdMap | None, made: int | None = None) -> None:
         _stage(remedies.USER_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWUSER))
         _stage(remedies.ID_MAP, lambda: idmap.install_own_single(id_map))
     elif id_map is not None:
-        descriptor = make_full(id_map) if made is None else made
-        try:
+        with opened(make_full(id_map) if made is None else made) as descriptor:
             _stage(remedies.USER_NAMESPACE, lambda: syscalls.setns(descriptor, syscalls.CLONE_NEWUSER))
-        finally:
-            os.close(descriptor)
     _stage(remedies.MOUNT_NAMESPACE, lambda: syscalls.unshare(syscalls.CLONE_NEWNS))
     _stage(
         remedies.PROPAGATION,
@@ -205,13 +202,10 @@ class Mounts:
         Not the user namespace of a process in it, which may have made one of its own, without root.
         """
         children.forbid_tracing()
-        owner = fcntl.ioctl(self.descriptor, _NS_GET_USERNS)
-        try:
+        with opened(fcntl.ioctl(self.descriptor, _NS_GET_USERNS)) as owner:
             if not _same(owner, _OWN_USER_NAMESPACE):
                 syscalls.setns(owner, syscalls.CLONE_NEWUSER)
             syscalls.setns(self.descriptor, syscalls.CLONE_NEWNS)
-        finally:
-            os.close(owner)
 
 
 def identity(descriptor: int) -> int:
@@ -231,11 +225,8 @@ def identity(descriptor: int) -> int:
 
 def identity_of_own(kind: Literal["mnt", "user"]) -> int:
     """The same of the namespace that this process is in."""
-    descriptor = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
         return identity(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _kin(mounts: int) -> tuple[Kin, int]:
@@ -244,12 +235,10 @@ def _kin(mounts: int) -> tuple[Kin, int]:
         owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
     except OSError:  # EPERM: it is outside of our own user namespace
         return "foreign", 0
-    try:
+    with opened(owner):
         if _same(owner, _OWN_USER_NAMESPACE):
             return "own", identity(owner)
         ancestor, generations = _child_of_ours(owner)
-    finally:
-        os.close(owner)
     if not generations:
         return "foreign", 0
     return ("child" if generations == 1 else "descendant"), ancestor
@@ -291,10 +280,8 @@ def is_of_a_session(thread: int) -> bool:
         descriptor = os.open(f"/proc/{thread}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
-    try:
+    with opened(descriptor):
         return _child_of_ours(descriptor)[1] == 1
-    finally:
-        os.close(descriptor)
 
 
 def _same(descriptor: int, path: str) -> bool:

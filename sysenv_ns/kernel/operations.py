@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import Protocol
+from sysenv_ns.basics import Protocol, opened
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.records import dataclass
@@ -56,10 +56,8 @@ class MountOperation:
         except FileNotFoundError:
             _make_mount_point(root, self.target, self.directory)
             point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
-        try:
+        with opened(point):
             syscalls.move_mount(mount, point, self.target)
-        finally:
-            os.close(point)
 
 
 class EntryOperation:
@@ -83,7 +81,7 @@ class Bind(MountOperation):
 
     def prepare(self) -> int:
         # Recursive: a user namespace locks the mounts it inherits, and a bind that would uncover one is refused.
-        mount = syscalls.open_tree(self.source, clone=True, recursive=True, follow=False)
+        mount = syscalls.open_tree(self.source, recursive=True)
         if self.readonly:
             syscalls.mount_setattr_readonly(mount, self.source)
         return mount
@@ -152,13 +150,10 @@ class File(EntryOperation):
 
     def attach(self, root: int, mount: int | None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.target[1:], flags, 0o600, dir_fd=root)
-        try:
+        with opened(os.open(self.target[1:], flags, 0o600, dir_fd=root)) as descriptor:
             os.write(descriptor, self.content)
             os.fchown(descriptor, self.uid, self.gid)
             os.fchmod(descriptor, self.mode)
-        finally:
-            os.close(descriptor)
 
 
 def execute(plan: Sequence[Operation], mount_point: str, log: Callable[[str], None]) -> int:
@@ -201,10 +196,8 @@ def _make_mount_point(root: int, target: str, directory: bool) -> None:
             parent_fd = syscalls.openat2(root, parent, _O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_IN_ROOT)
     else:
         parent_fd = os.dup(root)
-    try:
+    with opened(parent_fd):
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent_fd)
         else:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent_fd))
-    finally:
-        os.close(parent_fd)

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import contextmanager
+from sysenv_ns.basics import contextmanager, opened
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.kernel.operations import MountOperation
 from sysenv_ns.paths import Path
@@ -118,8 +118,7 @@ def _mounted_apart(directory: int, point: str) -> Iterator[int]:
 
     overlayfs refuses a layer inside another one (ELOOP), and a detached mount (before Linux 6.15).
     """
-    empty = syscalls.new_tmpfs()  # two layers there must be
-    try:
+    with opened(syscalls.new_tmpfs()) as empty:  # two layers there must be
         syscalls.attach(empty, point)
         try:
             with syscalls.FilesystemContext("overlay") as context:
@@ -132,8 +131,6 @@ def _mounted_apart(directory: int, point: str) -> Iterator[int]:
                 os.close(overlay)
         finally:
             syscalls.umount(point, syscalls.MNT_DETACH)
-    finally:
-        os.close(empty)
 
 
 def _mount_layers(

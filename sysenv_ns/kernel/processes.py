@@ -1,5 +1,5 @@
-"""What /proc says of processes: which there are, what they execute, and when one has started: another one with the same
-number shall not be mistaken for it.
+"""What /proc says of processes: which there are, whose children they are, what they execute, and when one has started:
+another one with the same number shall not be mistaken for it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,27 @@ class Process:
 
 
 def started_at(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5)); None for a process that has ended."""
+    """When a process has started, in clock ticks since boot; None for one that has ended."""
+    fields = _fields(pid)
+    return None if not fields or fields[0] in ("Z", "X") else int(fields[19])
+
+
+def parent_of(pid: int) -> int:
+    """The number of a process's parent. Raises ProcessLookupError."""
+    fields = _fields(pid)
+    if not fields:
+        raise ProcessLookupError
+    return int(fields[1])
+
+
+def _fields(pid: int) -> list[str]:
+    """Those of /proc/PID/stat from the third one on, the state (proc_pid_stat(5)); none when the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return None
+        return []
     # The command name, in parentheses, may hold spaces and parentheses itself.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return text.rpartition(")")[2].split()
 
 
 def no_new_privileges() -> bool:

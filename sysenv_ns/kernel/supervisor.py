@@ -18,7 +18,7 @@ from sysenv_ns import TYPE_CHECKING
 from sysenv_ns.basics import NoneType, suppress
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import children, outcome
-from sysenv_ns.kernel.duties import NOTHING_ELSE, Duties
+from sysenv_ns.kernel.duties import Duties
 from sysenv_ns.kernel.idmap import IdMap
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _ENDED = "the system call supervisor has ended"
 class Supervisor:
     """The process, waiting for the listener of a filter; without one it ends together with this object's process."""
 
-    def __init__(self, id_map: IdMap, calls: Calls, duties: Duties = NOTHING_ELSE) -> None:
+    def __init__(self, id_map: IdMap, calls: Calls, duties: Duties) -> None:
         """It answers these calls, in a user namespace with this id map."""
         self._makes_namespace = id_map.kind == "full"
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -177,10 +177,10 @@ def exchange(one: str, other: str) -> None:
     checked(libc.renameat2(AT_FDCWD, encoded[0], AT_FDCWD, encoded[1], _RENAME_EXCHANGE), one, other)
 
 
-def open_tree(path: str, *, clone: bool, recursive: bool, follow: bool = True) -> int:
-    """open_tree(2) (Linux 5.2): with `clone` a detached bind mount of `path`, where an automount stays untriggered."""
-    flags = OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
-    flags |= 0 if follow else AT_SYMLINK_NOFOLLOW
+def open_tree(path: str, *, recursive: bool) -> int:
+    """open_tree(2) (Linux 5.2): a detached bind mount of `path`, no link, where an automount stays untriggered."""
+    flags = OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW
+    flags |= AT_RECURSIVE if recursive else 0
     return syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags, path=path)
 
 
@@ -330,11 +330,8 @@ class FilesystemContext:
 
 def attach(mount_fd: int, directory: str) -> None:
     """Attach a detached mount to a directory, in which it shows in this mount namespace only. Raises OSError."""
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as place:
         move_mount(mount_fd, place, directory)
-    finally:
-        os.close(place)
 
 
 def new_tmpfs(mode: int = 0o755) -> int:

@@ -53,29 +53,28 @@ def in_child(afterwards: Callable[[], None], unfollowed: Collection[int] = ()) -
 def _wait(
     pid: int, signals: set[signal.Signals], afterwards: Callable[[], None], unfollowed: Collection[int]
 ) -> NoReturn:
-    _let_go()
+    # Pipes and locks: others wait for who has them, and should not for this process. Not by /proc, which shows this
+    # process only in its own process namespace.
+    os.closerange(0, _MAX_DESCRIPTOR)
     # The environment runs until this process has ended, so that others have to see it. It is no more than its program,
     # and has nothing of the host's by now.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     status = _status_of(pid, signals, unfollowed)
     with suppress(OSError):
         afterwards()
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the program has left its core dump already
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if -code not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code if code >= 0 else 128 - code)
+    os._exit(end_as(os.waitstatus_to_exitcode(status)))
 
 
-def _let_go() -> None:
-    """Close what others wait for, pipes and locks: they should not wait for this process.
-
-    Not by /proc, which shows this process only in its own process namespace.
-    """
-    os.closerange(0, _MAX_DESCRIPTOR)
+def end_as(code: int) -> int:
+    """The exit status of this process, from that of its program; where a signal has ended that, end by the same."""
+    if code >= 0:
+        return code
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the program has left its core dump already
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if -code not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+    return 128 - code
 
 
 def _status_of(pid: int, signals: set[signal.Signals], unfollowed: Collection[int]) -> int:

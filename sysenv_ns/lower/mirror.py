@@ -11,7 +11,7 @@ import marshal
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import suppress
+from sysenv_ns.basics import opened, suppress
 from sysenv_ns.files import copies, reader
 from sysenv_ns.host.base_files import ATTRIBUTES, BIG, COPY, FIFO, LINK, STUB, SYMLINK, Record
 from sysenv_ns.kernel import children, syscalls
@@ -139,11 +139,8 @@ def _remove_attributes(path: str) -> None:
 
 
 def _with_descriptor(path: str, action: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
+    with opened(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as descriptor:
         action(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_others(directory: int, kept: frozenset[str]) -> None:
@@ -196,11 +193,8 @@ def _clone_file(source: str, name: str, status: os.stat_result) -> None:
     if _METACOPY not in attributes:
         copies.copy(source, name, status, attributes)
         return
-    descriptor = _create(name, status.st_mode & 0o777)
-    try:
+    with opened(_create(name, status.st_mode & 0o777)) as descriptor:
         os.ftruncate(descriptor, status.st_size)
-    finally:
-        os.close(descriptor)
     copies.dress(name, source, status, attributes)
 
 

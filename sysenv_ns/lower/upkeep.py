@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sysenv_ns import policy
 from sysenv_ns.environment import transaction
-from sysenv_ns.host import layout, refresh, roots
+from sysenv_ns.files import sizes
+from sysenv_ns.host import layout, refresh
 from sysenv_ns.host.base_files import ATTRIBUTES, Data
 from sysenv_ns.host.index import Again, Index, holder
 from sysenv_ns.host.layout import LayerPlan, Tree
@@ -82,7 +83,7 @@ class Job:
 
 def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "") -> Job:
     """Find out what is out of date; `thorough` checks every file, `also` names a tree whose top is mirrored again."""
-    surplus = roots.surplus_roots(plan.trees, policy.DATA_ROOTS)
+    surplus = surplus_roots(plan.trees, policy.DATA_ROOTS)
     signs = of_packages()  # before anything is looked at
     anew = Job(plan, None, tuple(Work(tree, None) for tree in plan.trees), (), surplus, signs)
     if layer is None:
@@ -108,6 +109,29 @@ def examine(plan: LayerPlan, layer: Path | None, thorough: bool, also: str = "")
     if surplus and any(work.again is None or work.again.changed for work in works):
         works = list(anew.works)
     return Job(plan, layer, tuple(works), obsolete, surplus, signs)
+
+
+def surplus_roots(trees: Sequence[Tree], room: int) -> frozenset[str]:
+    """Of the data-only lowers that host mounts split these trees into, the smallest ones beyond the first `room`."""
+    own = {tree.path for tree in trees}
+    roots = {
+        path
+        for tree in trees
+        for directory in tree.blocked
+        if directory == tree.path or is_below(directory, tree.path)
+        for path in _subdirectories(directory)
+        if path not in tree.blocked and (path in own or path not in tree.stops)
+    }
+    if len(roots) <= room:  # nearly always: measuring takes a while
+        return frozenset()
+    return frozenset(sorted(roots, key=sizes.of_contents, reverse=True)[max(room, 0) :])
+
+
+def _subdirectories(directory: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _work(layer: Path, tree: Tree, thorough: bool, also: bool) -> Work:

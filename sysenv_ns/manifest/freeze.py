@@ -184,7 +184,7 @@ def _files(
     selected = selection.select(found.changes, packages, carried, said)
     left = [*selected.left]
     contents = _contents(environment, selected.wanted)
-    shipped = _shipped(now)
+    shipped = {path: md5 for package in now.own.packages.values() for path, md5 in package.conffiles.items()}
     modes = {change.path: change.new.mode for change in found.changes if change.new and change.type == "directory"}
     for change in selected.wanted:
         content = contents.get(change.path, b"")
@@ -206,10 +206,6 @@ def _stays(path: str, now: InstalledState, record: Record | None) -> bool:
     if file.source:
         return look is not None and look.digest == record.digests.get(path) and look.mode == file.mode
     return now.has(path, file)
-
-
-def _shipped(now: InstalledState) -> Mapping[str, str]:
-    return {path: md5 for package in now.own.packages.values() for path, md5 in package.conffiles.items()}
 
 
 def _edited(path: str, content: bytes, shipped: Mapping[str, str]) -> bool:

@@ -14,7 +14,6 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sysenv_ns import policy
 from sysenv_ns.diff import changes, comparison
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config
@@ -24,10 +23,11 @@ from sysenv_ns.errors import SysenvError, located
 from sysenv_ns.files import reader, upper, view
 from sysenv_ns.files.upper import Own, Upper
 from sysenv_ns.files.view import View
+from sysenv_ns.host import layout
 from sysenv_ns.host import release as host_release
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.idmap import IdMap
-from sysenv_ns.kernel.mountinfo import ancestors, is_below
+from sysenv_ns.kernel.mountinfo import ancestors
 from sysenv_ns.manifest import plans
 from sysenv_ns.manifest.document import FILE_LIMIT, SOURCES, SOURCES_LIST, AddedFile, digest
 from sysenv_ns.manifest.installed import DATABASES, InstalledState, Look, Side
@@ -169,10 +169,7 @@ class _InsideFiles:
 
     def is_of_system(self, path: str) -> bool:
         """Whether a real path belongs to the environment, and to no home."""
-        top = path.split("/")[1]
-        if top == "root" or top not in policy.OVERLAID:
-            return False
-        return not any(path == place or is_below(path, place) for place in (*self._bound, *policy.HOST_STORES))
+        return layout.is_of_environment(path, self._bound)
 
     def _followed(self, path: str) -> str | None:
         for _ in range(view.LINKS):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sysenv_ns.diff.changes import Change
 from sysenv_ns.kernel.mountinfo import ancestors
+from sysenv_ns.text import is_text
 
 TEXT_LIMIT = 16 << 10  # bytes of a file that is written into a manifest
 BINARY_LIMIT = 4 << 10
@@ -128,11 +129,3 @@ def unfit(path: str, content: bytes, mode: int, size: int) -> str:
     if size > (TEXT_LIMIT if is_text(content) else BINARY_LIMIT):
         return f'{size} bytes; keep it beside the manifest: {{ source = "files/..." }}'
     return ""
-
-
-def is_text(content: bytes) -> bool:
-    """Whether it is readable text."""
-    try:
-        return "\0" not in content.decode()
-    except UnicodeDecodeError:
-        return False

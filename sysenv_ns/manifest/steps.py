@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.files.replacement import write_new
 from sysenv_ns.kernel import children
@@ -230,14 +231,11 @@ def _run(step: Run, variables: Mapping[str, str], log: int) -> None:
         if said is not None:
             raise SysenvError(said, step.hint)
         return
-    given = os.memfd_create("given")
-    try:
+    with opened(os.memfd_create("given")) as given:
         os.write(given, step.given)
         os.lseek(given, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
         pid = os.posix_spawn(program, arguments, variables, file_actions=actions)
-    finally:
-        os.close(given)
     _, status = os.waitpid(pid, 0)
     if status != 0:
         code = os.waitstatus_to_exitcode(status)

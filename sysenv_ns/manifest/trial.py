@@ -125,8 +125,7 @@ def keep(trial: Trial, ending: contextlib.ExitStack) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(copy.path / directory.ORIGIN, target / directory.ORIGIN)
         transaction.exchange(target, environment.path, whole=True)
-    with contextlib.suppress(OSError, SysenvError):  # it says nothing about whether it has worked
-        layers.collect(store)
+    layers.tidy(store)
 
 
 @contextlib.contextmanager

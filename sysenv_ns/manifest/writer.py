@@ -20,8 +20,11 @@ def render(manifest: Manifest, comments: Iterable[str] = ()) -> str:
     """The text, with the comments, one line each, at the end."""
     parts = ["".join(_head(manifest))]
     parts.append("".join(_table("env", {name: string(value) for name, value in manifest.env.items()})))
-    repositories = {path.removeprefix(f"{SOURCES}/"): text for path, text in manifest.repositories.items()}
-    parts.append("".join(_table("repositories", {name: _repository(text) for name, text in repositories.items()})))
+    repositories = {
+        path.removeprefix(f"{SOURCES}/"): "false" if text is None else string(text)
+        for path, text in manifest.repositories.items()
+    }
+    parts.append("".join(_table("repositories", repositories)))
     parts.append("".join(_table("keys", {path: _key(content) for path, content in manifest.keys.items()})))
     parts += _files(manifest.files)
     parts += ["".join(_script(script)) for script in manifest.scripts]
@@ -50,10 +53,6 @@ def _table(name: str, values: Mapping[str, str]) -> Iterator[str]:
         yield f"[{name}]\n"
     for key, value in values.items():
         yield f"{key if _BARE.fullmatch(key) else basic_string(key)} = {value}\n"
-
-
-def _repository(text: str | None) -> str:
-    return "false" if text is None else string(text)
 
 
 def _key(content: bytes) -> str:

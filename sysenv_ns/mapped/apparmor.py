@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sysenv_ns import launcher
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.files.replacement import write_new
+from sysenv_ns.files.replacement import replace_hidden
 from sysenv_ns.kernel import children, ownership
 from sysenv_ns.kernel.idmap import find_program
 
@@ -45,8 +45,8 @@ def install(uid: int, gid: int) -> str:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     os.chown(path.parent, 0, gid)
     path.parent.chmod(0o750)
-    _replace(path, launcher.script(), 0o755)
-    _replace(Path(launcher.PROFILE), profile(), 0o644)
+    replace_hidden(path, launcher.script(), 0o755)
+    replace_hidden(Path(launcher.PROFILE), profile(), 0o644)
     _load("--replace")
     return str(path)
 
@@ -69,12 +69,6 @@ def remove(uid: int) -> str | None:
         finally:
             os.unlink(launcher.PROFILE)  # so that it is gone with the next start of the system at the latest
     return str(path) if there else None
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    new = path.with_name(f".{path.name}.new")  # apparmor_parser passes over names with a dot in front
-    write_new(new, content, mode, exact=True)
-    os.replace(new, path)
 
 
 def _load(option: str) -> None:

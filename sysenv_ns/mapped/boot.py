@@ -11,7 +11,7 @@ from pathlib import Path
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import ownership
 
-UNITS = Path("/etc/systemd/system")
+_UNITS = Path("/etc/systemd/system")
 _WANTED = "multi-user.target.wants"
 _UNIT = """\
 # Made by sysenv-ns host prepare --at-boot; sysenv-ns host release removes it.
@@ -31,33 +31,33 @@ WantedBy=multi-user.target
 """
 
 
-def enable(uid: int, units: Path = UNITS) -> None:
+def enable(uid: int) -> None:
     """Write and enable the unit for the next boot. Raises SysenvError, OSError."""
     if not Path("/run/systemd/system").is_dir():
         raise SysenvError("this system is not started by systemd", "run `sysenv-ns host prepare` after each start")
     _require_closed()
     name = _name(uid)
-    (units / _WANTED).mkdir(mode=0o755, exist_ok=True)
+    (_UNITS / _WANTED).mkdir(mode=0o755, exist_ok=True)
     # systemd.service(5), "Command lines", and systemd.unit(5), "Specifiers"
     python = sys.executable.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%").replace("$", "$$")
     module = str(Path(__file__).with_name("root.py")).replace("%", "%%")
-    (units / name).write_text(_UNIT.format(uid=uid, python=python, module=module))
+    (_UNITS / name).write_text(_UNIT.format(uid=uid, python=python, module=module))
     with contextlib.suppress(FileExistsError):
-        (units / _WANTED / name).symlink_to(units / name)
+        (_UNITS / _WANTED / name).symlink_to(_UNITS / name)
 
 
-def disable(uid: int, units: Path = UNITS) -> bool:
+def disable(uid: int) -> bool:
     """Remove the unit; returns whether there was one. Raises OSError."""
     name = _name(uid)
-    there = (units / name).exists()
-    for path in (units / _WANTED / name, units / name):
+    there = (_UNITS / name).exists()
+    for path in (_UNITS / _WANTED / name, _UNITS / name):
         path.unlink(missing_ok=True)
     return there
 
 
-def is_enabled(uid: int, units: Path = UNITS) -> bool:
+def is_enabled(uid: int) -> bool:
     """Whether a user has a unit."""
-    return (units / _WANTED / _name(uid)).is_symlink()
+    return (_UNITS / _WANTED / _name(uid)).is_symlink()
 
 
 def _name(uid: int) -> str:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 
 from sysenv_ns import policy
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import survey
 from sysenv_ns.kernel import children, idmap, mountinfo, namespace, outcome, syscalls
@@ -137,11 +138,8 @@ def _group(uid: int) -> int:
 @contextlib.contextmanager
 def _user_namespace(id_map: IdMap) -> Iterator[int]:
     """A user namespace with this map, owned by root, with nobody in it."""
-    descriptor = namespace.make(lambda pid: idmap.install_as_root(pid, id_map))
-    try:
+    with opened(namespace.make(lambda pid: idmap.install_as_root(pid, id_map))) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -161,18 +159,13 @@ def _own_directory(uid: int, gid: int) -> Iterator[int]:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
     """A directory below one that only root can change. Raises OSError, SysenvError."""
-    place = os.open(trees.PLACE, _DIRECTORY)
-    try:
+    with opened(os.open(trees.PLACE, _DIRECTORY)) as place:
         status = os.fstat(place)
         if status.st_uid != 0 or status.st_mode & 0o022:
             raise SysenvError(f"users other than root can change {trees.PLACE}", f"delete it: sudo rm -r {trees.PLACE}")
         directory = os.open(os.path.basename(path), _DIRECTORY, dir_fd=place)
-    finally:
-        os.close(place)
-    try:
+    with opened(directory):
         yield directory
-    finally:
-        os.close(directory)
 
 
 def _clone(parts: tuple[Part, ...], user_namespace: int) -> list[int]:
@@ -180,11 +173,8 @@ def _clone(parts: tuple[Part, ...], user_namespace: int) -> list[int]:
     mounts: list[int] = []
     try:
         for part in parts:
-            source = _source(part)
-            try:
+            with opened(_source(part)) as source:
                 mounts.append(syscalls.clone_mount(source, part.path))
-            finally:
-                os.close(source)
             syscalls.mount_setattr_idmapped(mounts[-1], part.path, user_namespace, _ATTRIBUTES)
     except OSError:
         for mount in mounts:
@@ -204,14 +194,11 @@ def _source(part: Part) -> int:
 
 def _attach(mount: int, directory: int, name: str, place: str) -> None:
     """Attach a detached mount in the user's directory. Raises OSError, SysenvError."""
-    try:
+    with opened(mount):
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=directory)
-        point = os.open(name, _PATH, dir_fd=directory)
-        try:
+        with opened(os.open(name, _PATH, dir_fd=directory)) as point:
             syscalls.move_mount(mount, point, f"{place}/{name}")
-        finally:
-            os.close(point)
         # The user can rename what lies in the own directory, until there is a mount on it.
         try:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -222,8 +209,6 @@ def _attach(mount: int, directory: int, name: str, place: str) -> None:
         if problem:
             syscalls.umount(f"/proc/self/fd/{mount}", syscalls.MNT_DETACH)
             raise SysenvError(f"{place}/{name} was changed while it was mounted ({problem})", "try again")
-    finally:
-        os.close(mount)
 
 
 if __name__ == "__main__":

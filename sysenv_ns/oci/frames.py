@@ -47,11 +47,12 @@ class FrameWriter(io.RawIOBase):
 
 def blocks(pipe: BinaryIO) -> Iterator[bytes]:
     """The blocks of the next stream. Raises OSError; EOFError where it breaks off."""
-    while length := _LENGTH.unpack(_exactly(pipe, _LENGTH.size))[0]:
-        yield _exactly(pipe, length)
+    while length := _LENGTH.unpack(exactly(pipe, _LENGTH.size))[0]:
+        yield exactly(pipe, length)
 
 
-def _exactly(pipe: BinaryIO, length: int) -> bytes:
+def exactly(pipe: BinaryIO, length: int) -> bytes:
+    """That many bytes of what comes next. Raises OSError, EOFError."""
     data = pipe.read(length)
     if len(data) < length:
         raise EOFError

@@ -209,13 +209,8 @@ def _compress(
 
 def _header(pipe: BinaryIO) -> tuple[int, list[tuple[str, str]]]:
     """About how many bytes there will be, and of each layer the key and the title. Raises EOFError."""
-    begin = pipe.read(_HEADER.size)
-    if len(begin) < _HEADER.size:
-        raise EOFError
-    total, length = _HEADER.unpack(begin)
-    listed = pipe.read(length)
-    if len(listed) < length:
-        raise EOFError
+    total, length = _HEADER.unpack(frames.exactly(pipe, _HEADER.size))
+    listed = frames.exactly(pipe, length)
     return total, [(key, title) for key, title in documents.sequence(documents.parse_json(listed), "layers")]
 
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from sysenv_ns.archive import tarball
 from sysenv_ns.archive.tarball import Kind
+from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.files import reader
 from sysenv_ns.oci import contents
@@ -118,8 +119,7 @@ def copy(item: Item, stream: BinaryIO) -> None:
     if item.content is not None:
         stream.write(item.content)
         return
-    descriptor = reader.open_file(item.place)
-    try:
+    with opened(reader.open_file(item.place)) as descriptor:
         left = item.header.size
         while left and (data := os.read(descriptor, min(left, _CHUNK))):
             stream.write(data)
@@ -127,5 +127,3 @@ def copy(item: Item, stream: BinaryIO) -> None:
         if left or os.read(descriptor, 1):
             path = f"/{os.fsdecode(item.header.name)}"
             raise SysenvError(f"{path} has changed on the host in the meantime", "try again")
-    finally:
-        os.close(descriptor)

@@ -1,25 +1,36 @@
 """Divides what goes into an image into layers: the host's, the same for all its environments, and the changes on top.
 
-Of the host's layers each has only files, and the last one all directories: any upgrade changes the times of these, and
-must leave the layers of all other packages as they are. Reads metadata and the lists of packages; knows no archives.
+The host's are divided so that an upgrade changes few of them. The files of a source package change together: each of
+the largest ones has a layer of its own, the others share a few, by their names. So a package more or less, or a new
+version, leaves all layers but one or two as they are. The last one has all directories, and the others only files: any
+upgrade changes the times of directories. Reads metadata and the lists of packages; knows no archives.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
+import posixpath
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sysenv_ns.diff import owners
 from sysenv_ns.files import reader
-from sysenv_ns.oci import layer, split
+from sysenv_ns.oci import layer
 from sysenv_ns.oci.layer import Item, Links
 from sysenv_ns.oci.members import ImageMember, ImageWalk
 from sysenv_ns.packages import dpkg
 
 _DIRECTORIES = "directories"
 _STATUS_LIMIT = 1 << 28  # bytes
+
+LARGE = 16  # units with a layer of their own
+SHARED = 4  # layers of all others
+# What no package has there: accounts, settings, databases, logs. It changes most often, and is small.
+_STATE = ("/etc", "/var")
+_DEPTH = 4  # parts of a path that name the unit of what no package has: /usr/local/go, /var/lib/apt
 
 
 @dataclass(frozen=True)
@@ -48,17 +59,37 @@ def of_host(items: Mapping[str, Item], sources: Mapping[str, str]) -> Iterator[L
     files = {path: item for path, item in items.items() if item.header.kind != "directory"}
     # All names of a file must be in one layer: that of the first one.
     first = {path: _target(item) or path for path, item in files.items()}
-    units = {path: split.unit(name, sources.get(name)) for path, name in first.items()}
+    units = {path: unit(name, sources.get(name)) for path, name in first.items()}
     sizes: dict[str, int] = {}
     for path, item in files.items():
         sizes[units[path]] = sizes.get(units[path], 0) + item.header.size
-    names = split.layers(sizes)
+    names = names_of_layers(sizes)
     found: dict[str, list[Item]] = {}
     for path, item in files.items():
         found.setdefault(names[units[path]], []).append(item)
     for name in sorted(found):
         yield Layer(name, tuple(found[name]))
     yield Layer(_DIRECTORIES, tuple(item for item in items.values() if item.header.kind == "directory"))
+
+
+def unit(path: str, source: str | None) -> str:
+    """What a file is upgraded with: its source package, or where it is."""
+    if source is not None:
+        return source
+    return "/".join(posixpath.dirname(path).split("/")[:_DEPTH]) or "/"
+
+
+def names_of_layers(sizes: Mapping[str, int]) -> dict[str, str]:
+    """The name of a layer for each unit, from the size of each."""
+    large = set(heapq.nsmallest(LARGE, sizes, key=lambda name: (-sizes[name], name)))
+    return {name: name if name in large else _shared(name) for name in sizes}
+
+
+def _shared(name: str) -> str:
+    """Names of packages have no blanks, and those of directories begin with a slash."""
+    if name.startswith(_STATE):
+        return "state of the host"
+    return f"others {zlib.crc32(name.encode('utf-8', 'surrogateescape')) % SHARED + 1}"
 
 
 def _target(item: Item) -> str | None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sysenv_ns.basics import opened
 from sysenv_ns.drivers import driver
 from sysenv_ns.environment import config, directory, state
 from sysenv_ns.environment.description import Environment
@@ -64,11 +65,8 @@ def mount(store: Store, environment: Environment, reporter: Reporter) -> Roots:
 
 def _mount_memory(place: Path) -> None:
     """A file system for mount points, and for the upper directories of overlays in which nothing is written."""
-    memory = syscalls.new_tmpfs()
-    try:
+    with opened(syscalls.new_tmpfs()) as memory:
         syscalls.attach(memory, str(place))
-    finally:
-        os.close(memory)
 
 
 def _without_changes(

@@ -6,10 +6,10 @@ a shell that was changed there has changed here too, and what the environment ha
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 
+from sysenv_ns.basics import opened
 from sysenv_ns.environment.description import Environment
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import replacement
@@ -24,12 +24,13 @@ def follow(store: Store, environment: Environment, notice: Callable[[str], None]
     seen = origin.current_accounts()
     if (known := origin.read(environment.path)) is None:
         return
-    before = origin.path_of(store, known.accounts)
-    if before.is_dir() and _differs(Old(before, before)):
+    place = origin.path_of(store, known.accounts)
+    before = Old(place, place)
+    if place.is_dir() and any(before.read(path) != origin.content(path) for path in origin.ACCOUNTS):
         key = origin.remember(store)
         now = origin.path_of(store, key)
         with Root(environment.root) as root:
-            merged = databases.accounts(Old(before, before), Old(now, now), _Mounted(root))
+            merged = databases.accounts(before, Old(now, now), _Mounted(root))
             for path in origin.owned(environment, origin.ACCOUNTS):
                 if (old := root.get(path)) is not None and old != merged.contents[path]:
                     _write(root, path, merged.contents[path])
@@ -46,16 +47,10 @@ class _Mounted:
         self.read = root.get
 
 
-def _differs(before: Old) -> bool:
-    return any(before.read(path) != origin.content(path) for path in origin.ACCOUNTS)
-
-
 def _write(root: Root, path: str, content: bytes) -> None:
     """Replace a file by one with the same owner and mode, all at once. Raises OSError."""
     parent, _, name = path.rpartition("/")
     directory, status = root.directory(parent), root.status(path)
     owner, mode = (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode)
-    try:
+    with opened(directory):
         replacement.replace_at(directory, name, f"{name}.sysenv-ns-new", content, mode, owner=owner)
-    finally:
-        os.close(directory)

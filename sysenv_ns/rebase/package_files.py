@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from sysenv_ns.files import reader, upper, view
+from sysenv_ns.files import upper, view
 from sysenv_ns.files.upper import UpperEntry
 from sysenv_ns.packages import dpkg
 from sysenv_ns.packages.dpkg import Diversion, Package
@@ -141,7 +141,7 @@ class PackageFiles:
         elif stat.S_ISLNK(entry.status.st_mode) or not stat.S_ISREG(entry.status.st_mode):
             if unpacked:
                 self._plan.dropped.add(path)
-        elif (known := checksum()) is None or _checksum(entry) != known:
+        elif (known := checksum()) is None or entry.checksum() != known:
             self._plan.notes.append(f"{path} stays: it was changed here")
         elif unpacked and os.fsencode(path) not in self._overrides:
             self._plan.dropped.add(path)
@@ -154,13 +154,14 @@ class PackageFiles:
         entry = self._upper.get(path)
         if entry is None or entry.kind != "file" or path in self._mine or path in self._host_paths:
             return
-        if not stat.S_ISREG(entry.status.st_mode) or _checksum(entry) == checksum:
+        if not stat.S_ISREG(entry.status.st_mode) or entry.checksum() == checksum:
             self._plan.dropped.add(path)
 
     def _reveal(self) -> None:
         """Keep what the environment has deleted in an opaque directory hidden when it becomes an ordinary one."""
-        self._plan.opened |= self._opaque_parents()
-        waiting = sorted(self._plan.opened)
+        opened = self._plan.opened
+        opened |= {cover for path in opened for cover, entry in self._upper.covers(path) if entry.opaque}
+        waiting = sorted(opened)
         while waiting:
             directory = waiting.pop()
             for name in self._new.names(directory):
@@ -172,10 +173,6 @@ class PackageFiles:
                     waiting.append(path)
                 if entry is None and path not in self._host_paths:
                     self._plan.hidden.add(path)
-
-    def _opaque_parents(self) -> set[str]:
-        opened = self._plan.opened
-        return {cover for path in opened for cover, entry in self._upper.covers(path) if entry.opaque}
 
     def _hide(self, decisions: list[Decision]) -> None:
         """Hide files that only the host's version of a package has, if the environment has its own version, or none."""
@@ -274,25 +271,12 @@ class PackageFiles:
         """The triggers that unpacking the host's new versions would activate: caches may have its own files too."""
         if not any(d.side == "own" for d in self._decisions):
             return
-        interests = [line.rpartition(b" ")[0] for line in self._trigger_lines()]
-        wanted = {os.fsdecode(path) for path in interests if path}
+        lines = (self._sides.own.read(f"{dpkg.TRIGGERS}/File") or b"").splitlines()
+        wanted = {os.fsdecode(interest) for line in lines if (interest := line.rpartition(b" ")[0])}
         for decision in changed:
             package = self._news.get(decision.key)
             for path in self._list(package, own=False) if package else ():
                 self._plan.triggers |= {t for t in wanted if path == t or path.startswith(f"{t}/")}
-
-    def _trigger_lines(self) -> Iterator[bytes]:
-        yield from (self._sides.own.read(f"{dpkg.TRIGGERS}/File") or b"").splitlines()
-
-
-def _checksum(entry: UpperEntry) -> str:
-    import hashlib  # mostly no file is compared
-
-    found = hashlib.md5(usedforsecurity=False)
-    with entry.stream() as stream:
-        while data := stream.read(reader.CHUNK):
-            found.update(data)
-    return found.hexdigest()
 
 
 def _digest(data: bytes) -> str:

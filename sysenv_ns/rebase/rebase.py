@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
 from sysenv_ns.drivers import driver
-from sysenv_ns.environment import config, directory, ephemeral, layers, rest, running, transaction
+from sysenv_ns.environment import config, directory, layers, rest, running, transaction
 from sysenv_ns.environment.description import Environment, write_description
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, located
@@ -111,13 +111,7 @@ def run(
     bar: ProgressBar,
 ) -> RebaseResult:
     """Update an environment to today's host. `agree` is asked before apt repairs dependencies. Raises SysenvError."""
-    environment = store.load(name)
-    ephemeral.refuse(environment, "a rebase")
-    environment.require_root()
-    with store.lock(name):
-        environment = store.load(name)
-        if running.lives(environment):
-            raise SysenvError(f"{name} is running", f"leave it, or end its processes: sysenv-ns stop {name}")
+    with rest.held(store, name, "a rebase") as environment:
         try:
             return _run(store, environment, options, agree, reporter, bar)
         except OSError as error:
@@ -157,8 +151,7 @@ def _run(
         origin.write(staging, Origin(key, key))
         write_description(staging, copy)
         _swap(trial)
-    with contextlib.suppress(OSError, SysenvError):  # it says nothing about its success
-        layers.collect(store)
+    layers.tidy(store)
     origin.collect(store)
     _tidy(store)
     return replace(result, repaired=repaired)

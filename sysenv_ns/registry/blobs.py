@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sysenv_ns.archive.tarball import Damaged
+from sysenv_ns.basics import opened
 from sysenv_ns.environment import directory
 from sysenv_ns.environment.store import Store
 from sysenv_ns.files import reader, removal
@@ -46,16 +47,10 @@ class Descriptor:
         if not _DIGEST.fullmatch(self.digest):
             raise ValueError("a digest is invalid")
 
-
-def _digest(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while data := stream.read(reader.CHUNK):
-        digest.update(data)
-    return f"{_ALGORITHM}:{digest.hexdigest()}"
-
-
-def _hex(blob: Descriptor) -> str:
-    return blob.digest.partition(":")[2]
+    @property
+    def checksum(self) -> str:
+        """The digest without the name of its algorithm."""
+        return self.digest.partition(":")[2]
 
 
 def of_bytes(data: bytes) -> Descriptor:
@@ -82,11 +77,9 @@ class BlobCache:
         """Wait until nobody else is in such a context of this cache. Raises OSError."""
         with self._as_user():
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with opened(descriptor):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def layout(self) -> Iterator[Path]:
@@ -147,7 +140,7 @@ class BlobCache:
             stream = reader.stream(self._path(blob))
         try:
             size = os.fstat(stream.fileno()).st_size
-            if size != blob.size or _digest(stream) != blob.digest:
+            if size != blob.size or hashlib.file_digest(stream, _ALGORITHM).hexdigest() != blob.checksum:
                 self.remove([blob])  # the next pull shall fetch it again
                 raise Damaged(f"the content of the blob {blob.digest} does not match its digest")
             stream.seek(0)
@@ -164,7 +157,7 @@ class BlobCache:
                     self._path(blob).unlink()
 
     def _path(self, blob: Descriptor) -> Path:
-        return self._blobs / _hex(blob)
+        return self._blobs / blob.checksum
 
     def _delete_old(self) -> None:
         now = time.time()

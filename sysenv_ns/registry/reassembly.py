@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from sysenv_ns.archive import manifest, tarball
+from sysenv_ns.archive.packer import text_member
 from sysenv_ns.archive.tarball import Damaged, Member, Reader, shown
 from sysenv_ns.registry.artifact import TREE
 
@@ -28,19 +29,14 @@ def archive(description: bytes, trees: Iterable[tuple[str, BinaryIO]], watch: Wa
     for data in _members(description, trees, watch):
         digest.update(data)
         yield data
-    yield _file(manifest.END, json.dumps({"sha256": digest.hexdigest()}).encode())
+    yield text_member(manifest.END, json.dumps({"sha256": digest.hexdigest()}).encode())
     yield tarball.END
 
 
 def _members(description: bytes, trees: Iterable[tuple[str, BinaryIO]], watch: Watch) -> Iterator[bytes]:
-    yield _file(manifest.NAME, description)
+    yield text_member(manifest.NAME, description)
     for name, stream in trees:
         yield from _renamed(Reader(stream.read), name, watch)
-
-
-def _file(name: str, data: bytes) -> bytes:
-    head = tarball.encode(Member(os.fsencode(name), "file", mode=0o644, size=len(data)))
-    return head + data + tarball.padding(len(data))
 
 
 def _renamed(reader: Reader, tree: str, watch: Watch) -> Iterator[bytes]:

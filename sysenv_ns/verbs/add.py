@@ -65,9 +65,6 @@ def _write(context: Context, file: Path, content: bytes) -> None:
     path = Path(os.path.realpath(file))
     try:
         with context.store.as_user():
-            mode = path.stat().st_mode & 0o777
-            beside = path.with_name(f".{path.name}.new")
-            replacement.write_new(beside, content, mode, exact=True)
-            os.replace(beside, path)
+            replacement.replace_hidden(path, content, path.stat().st_mode & 0o777)
     except OSError as error:
         raise SysenvError(f"{file} cannot be written: {located(error)}", "make its directory writable") from error

@@ -12,6 +12,7 @@ from sysenv_ns.console import show, show_json
 from sysenv_ns.environment import running
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.host import survey
+from sysenv_ns.kernel import waiting
 from sysenv_ns.mapped import boot, client, trees
 from sysenv_ns.notices import notice
 from sysenv_ns.verbs.context import Context, is_before_a_command, refuse_inside
@@ -46,7 +47,7 @@ def run(context: Context, arguments: tuple[str, ...]) -> None:
     is_before_a_command()
     if not (os.environ.get("SYSENV_NS") or running.inside()):
         client.become(arguments)
-    raise click.exceptions.Exit(client.end_as(client.run(arguments, context.reporter)))
+    raise click.exceptions.Exit(waiting.end_as(client.run(arguments, context.reporter)))
 
 
 @command.command("prepare")

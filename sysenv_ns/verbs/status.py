@@ -33,8 +33,8 @@ def command(context: Context, name: str, as_json: bool) -> None:
     if as_json:
         show_json(as_data(result))
     else:
-        rows = _rows(result)
-        show_lines(zip(table(rows).splitlines(), (_colour(result, row) for row in rows), strict=True), context.caller)
+        colours = (_colour(result, row) for row in _rows(result))
+        show_lines(zip(text(result).splitlines(), colours, strict=True), context.caller)
 
 
 def as_data(result: Status) -> dict[str, Any]:

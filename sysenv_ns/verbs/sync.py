@@ -18,10 +18,10 @@ from sysenv_ns.kernel.mountinfo import is_below
 from sysenv_ns.manifest import inspection, location, parser, sync
 from sysenv_ns.manifest.document import AddedFile
 from sysenv_ns.manifest.plans import Action
-from sysenv_ns.manifest.selection import TEXT_LIMIT, is_text
+from sysenv_ns.manifest.selection import TEXT_LIMIT
 from sysenv_ns.manifest.sync import SyncResult
 from sysenv_ns.notices import notice
-from sysenv_ns.text import line, quoted, table
+from sysenv_ns.text import is_text, line, quoted, table
 from sysenv_ns.verbs.context import Context, one_means_different, refuse_inside
 from sysenv_ns.verbs.create import New, make, meant
 from sysenv_ns.verbs.options import CREATE, DRIVER, ID_MAP, JSON, examples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sysenv_ns.within import orders, reports, states, tables, units, variables
@@ -23,7 +23,7 @@ class Reply:
 
 
 def _is_active(options: argparse.Namespace, names: list[str]) -> Reply:
-    _require_names(names)
+    require_names(names)
     found = [states.read(_real(name)) for name in names]
     lines = () if options.quiet else tuple(state.active for state in found)
     if any(state.is_active for state in found):
@@ -32,13 +32,14 @@ def _is_active(options: argparse.Namespace, names: list[str]) -> Reply:
 
 
 def _is_failed(options: argparse.Namespace, names: list[str]) -> Reply:
-    _require_names(names)
+    require_names(names)
     found = [states.read(_real(name)) for name in names]
     lines = () if options.quiet else tuple(state.active for state in found)
     return Reply(lines, 0 if any(state.active == "failed" for state in found) else 1)
 
 
-def _require_names(names: list[str]) -> None:
+def require_names(names: Sequence[str]) -> None:
+    """Raises OrderError where there are none."""
     if not names:
         raise OrderError("which unit?")
 
@@ -88,7 +89,7 @@ def _show(options: argparse.Namespace, names: list[str]) -> Reply:
 
 
 def _cat(options: argparse.Namespace, names: list[str]) -> Reply:
-    _require_names(names)
+    require_names(names)
     lines: list[str] = []
     for name in names:
         unit = orders.found(name)

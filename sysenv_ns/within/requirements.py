@@ -65,13 +65,9 @@ def _is_not_empty(path: str) -> bool:
     return False
 
 
-def _matches(pattern: str) -> bool:
-    return bool(glob.glob(pattern))
-
-
 _PATH_CONDITIONS: dict[str, Callable[[str], bool]] = {
     "PathExists": os.path.exists,
-    "PathExistsGlob": _matches,
+    "PathExistsGlob": lambda pattern: bool(glob.glob(pattern)),
     "PathIsDirectory": os.path.isdir,
     "PathIsSymbolicLink": os.path.islink,
     "DirectoryNotEmpty": _is_not_empty,

@@ -104,7 +104,7 @@ class ServiceSupervisor(CommandSupervisor):
 
     def _start(self) -> None:
         """Raises UnitFailed, UnitStopped, OrderError, OSError."""
-        unit, patience = self._unit, self._unit.seconds("Service", "TimeoutStartSec", self._timeout("90"))
+        unit, patience = self._unit, self._unit.seconds("Service", "TimeoutStartSec", self._timeout())
         if self._type == "oneshot":
             patience = unit.seconds("Service", "TimeoutStartSec", _FOREVER)
         deadline = time.monotonic() + (patience or _FOREVER)
@@ -142,8 +142,8 @@ class ServiceSupervisor(CommandSupervisor):
                 self._said = f"ExecCondition={line.words[0]} does not hold"
                 raise UnitFailed(outcomes.CONDITION) from None
 
-    def _timeout(self, default: str) -> float:
-        return self._unit.seconds("Service", "TimeoutSec", float(default)) or _FOREVER
+    def _timeout(self) -> float:
+        return self._unit.seconds("Service", "TimeoutSec", 90.0) or _FOREVER
 
     def _begin(self, commands: list[ExecLine], deadline: float) -> None:
         """The main process of a service that stays in the foreground."""
@@ -214,7 +214,7 @@ class ServiceSupervisor(CommandSupervisor):
         """ExecStop=, then signals to what is left, then ExecStopPost=; returns the result."""
         unit, was_started = self._unit, self._state.active == "active"
         self._is_stopping = True
-        patience = unit.seconds("Service", "TimeoutStopSec", self._timeout("90")) or _FOREVER
+        patience = unit.seconds("Service", "TimeoutStopSec", self._timeout()) or _FOREVER
         self._set("deactivating", "stop")
         deadline = time.monotonic() + patience
         if was_started:

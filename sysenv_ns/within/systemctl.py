@@ -142,11 +142,6 @@ def _require_root(order: str, names: Sequence[str] = ()) -> None:
         raise OrderError(f"{order}: only root of the environment may do that", f"sudo systemctl {said}")
 
 
-def _require_names(names: Sequence[str]) -> None:
-    if not names:
-        raise OrderError("which unit?")
-
-
 def _on_files(order: str, arguments: list[str]) -> int:
     """What is done on unit files, by the real systemctl, and then --now."""
     now = "--now" in arguments
@@ -225,7 +220,7 @@ def _reset_failed(options: argparse.Namespace, names: list[str]) -> int:
 
 
 def _kill(options: argparse.Namespace, names: list[str]) -> int:
-    _require_names(names)
+    questions.require_names(names)
     _require_root("kill", names)
     orders.kill(names, outcomes.signal_of(options.signal), options.kill_who == "main")
     return 0
@@ -256,7 +251,7 @@ def _start_accepted(options: argparse.Namespace, names: list[str]) -> int:
 
 def _change(order: str, names: list[str], function: Callable[[list[str]], list[OrderError]]) -> int:
     """Carry out an order that needs root; says of each unit that it has failed for why."""
-    _require_names(names)
+    questions.require_names(names)
     _require_root(order, names)
     orders.prepare()
     failures = function(names)

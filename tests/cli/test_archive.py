@@ -14,41 +14,12 @@ from sysenv_ns.environment.store import Store
 from .conftest import Run
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("export",),
-        ("export", "whole"),
-        ("export", "whole", "a", "b"),
-        ("export", "--format", "zip", "whole", "a"),
-        ("export", "--json", "whole", "-"),
-        ("import",),
-        ("import", "a", "b", "c"),
-        ("import", "--driver", "x", "a"),
-    ],
-)
-def test_wrong_usage(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "Usage:" in result.stderr
-
-
 @pytest.mark.parametrize("verb", ["export", "import"])
 def test_help(run: Run, verb: str) -> None:
     result = run(verb, "--help")
     assert result.exit_code == 0
     assert "FILE" in result.stdout
     assert "--force" in result.stdout
-
-
-@pytest.mark.parametrize("arguments", [("export", "whole", "file"), ("import", "file")])
-def test_not_from_inside(
-    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    monkeypatch.setenv("SYSENV_NS", "whole")
-    result = run(*arguments)
-    assert result.exit_code == 1
-    assert "from inside the environment whole" in result.stderr
 
 
 def test_export_of_what_is_not_there(run: Run, environments: Store, tmp_path: Path) -> None:

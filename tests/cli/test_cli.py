@@ -413,9 +413,23 @@ def test_rebase_from_inside(run: Run, environments: Store, monkeypatch: pytest.M
         ("history",),
         ("clone", "whole"),
         ("rename", "whole"),
+        ("shell", "--on-disk", "whole"),
+        ("shell", "--ephemeral", "whole", "more"),
+        ("exec", "--ephemeral", "true"),
+        ("exec", "--ephemeral", "whole", "--"),
+        ("exec", "--ephemeral", "--"),
+        ("exec", "--on-disk", "whole", "--", "true"),
+        ("export",),
+        ("export", "whole"),
+        ("export", "whole", "a", "b"),
+        ("export", "--format", "zip", "whole", "a"),
+        ("export", "--json", "whole", "-"),
+        ("import",),
+        ("import", "a", "b", "c"),
+        ("import", "--driver", "x", "a"),
     ],
 )
-def test_wrong_usage_of_snapshots(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_beside_environments(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Usage:" in result.stderr
@@ -451,11 +465,17 @@ def test_what_is_linked_keeps_its_name(run: Run, environments: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [("snapshot", "whole"), ("rollback", "whole", "x"), ("clone", "whole", "x"), ("rename", "whole", "x")]
+    "verb",
+    [
+        ("snapshot", "whole"),
+        ("rollback", "whole", "x"),
+        ("clone", "whole", "x"),
+        ("rename", "whole", "x"),
+        ("export", "whole", "file"),
+        ("import", "file"),
+    ],
 )
-def test_snapshots_from_inside(
-    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
-) -> None:
+def test_not_from_inside(run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]) -> None:
     monkeypatch.setenv("SYSENV_NS", "whole")
     result = run(*verb)
     assert result.exit_code == 1
@@ -522,23 +542,6 @@ def test_a_damaged_record_of_links(run: Run, environments: Store) -> None:
     record.write_text("{")
     assert f"{record} is damaged" in run("status", "whole").stdout
     assert json.loads(run("list", "--json").stdout)["environments"][1]["problem"]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("shell", "--on-disk", "whole"),
-        ("shell", "--ephemeral", "whole", "more"),
-        ("exec", "--ephemeral", "true"),
-        ("exec", "--ephemeral", "whole", "--"),
-        ("exec", "--ephemeral", "--"),
-        ("exec", "--on-disk", "whole", "--", "true"),
-    ],
-)
-def test_wrong_usage_of_throwaway_environments(run: Run, environments: Store, arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "Usage:" in result.stderr
 
 
 @pytest.mark.parametrize(

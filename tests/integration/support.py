@@ -127,10 +127,15 @@ class Tool:
 
     def status(self, name: str) -> dict[str, Any]:
         """What `status --json` says."""
-        result = succeeded(self.run("status", name, "--json"))
-        data = json.loads(result.stdout)
-        assert isinstance(data, dict)
-        return data
+        return dict(json.loads(succeeded(self.run("status", name, "--json")).stdout))
+
+    def listed(self, prefix: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What `list --json` says of each environment."""
+        return list(json.loads(succeeded(self.run("list", "--json", prefix=prefix)).stdout)["environments"])
+
+    def names(self) -> list[str]:
+        """The names of the environments that it lists."""
+        return [entry["name"] for entry in self.listed()]
 
     def at(self, store: Path) -> Tool:
         """The same tool with another store."""

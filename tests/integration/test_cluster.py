@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -44,14 +43,10 @@ def _throwaway(source: Environment, *command: str) -> tuple[str, ...]:
     return (str(source.tool.launcher), "exec", "--ephemeral", source.name, "--", *command)
 
 
-def _names(tool: Tool) -> list[str]:
-    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
-
-
 def _assert_nothing_is_left(source: Environment) -> None:
     """Once anybody looks: no process, and nothing in the store but what was there."""
     tool = source.tool
-    wait_for(lambda: _names(tool) == [source.name])
+    wait_for(lambda: tool.names() == [source.name])
     assert os.listdir(tool.store / "envs") == [source.name]
     assert os.listdir(tool.store / "trash") == []
     assert source.sh("cat /opt/own; ls /usr/new 2>&1 || :").startswith("own\nls: ")
@@ -75,7 +70,7 @@ def test_a_task_that_is_cancelled(cluster: Cluster, source: Environment, output:
     """SIGTERM, and later SIGKILL."""
     tool = source.tool
     job = _submit(cluster, source, output)
-    (running,) = [name for name in _names(tool) if name != source.name]
+    (running,) = [name for name in tool.names() if name != source.name]
     assert tool.status(running)["processes"]
     succeeded(cluster.run(tool, "scancel", job))
     wait_for(lambda: "CANCELLED" in output.read_text())

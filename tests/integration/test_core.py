@@ -73,10 +73,16 @@ def test_sessions_join_and_a_daemon_lives_on(environment: Environment) -> None:
 
 
 def test_remove_leaves_nothing(tool: Tool) -> None:
+    """Neither of files with many owners nor of directories that nobody may enter."""
     environment = tool.environment("core")
     succeeded(tool.run("create", *tool.options, environment.name))
     environment.sh(
-        "mkdir -p /srv/a/b; touch /srv/a/b/c; chown -R 33:33 /srv/a; chmod 000 /srv/a/b; rm -r /usr/share/doc"
+        """
+        for id in 1 33 100 1000 65534; do
+            mkdir -p /srv/$id/inner; touch /srv/$id/inner/file; chown -R $id:$id /srv/$id; chmod 000 /srv/$id/inner
+        done
+        rm -r /usr/share/doc; chmod 4755 /usr/bin/sdiff; mkfifo /srv/fifo; chmod 000 /srv
+        """
     )
     succeeded(tool.run("remove", "--purge", environment.name))
     assert environment.name not in [path.name for path in (tool.store / "envs").iterdir()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 
@@ -45,16 +44,12 @@ exit 7
 """
 
 
-def _names(tool: Tool) -> list[str]:
-    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
-
-
 def _frozen(tool: Tool) -> list[str]:
     return [name for name in os.listdir(tool.store / "layers") if name != "lock"]
 
 
 def _assert_nothing_is_left(tool: Tool) -> None:
-    assert _names(tool) == []
+    assert tool.names() == []
     assert os.listdir(tool.store / "envs") == []
     assert os.listdir(tool.store / "trash") == []
     assert _frozen(tool) == []
@@ -85,16 +80,16 @@ def test_it_lives_as_long_as_a_process(machine: Machine) -> None:
     process = tool.start("exec", *options, "--", "sh", "-c", "touch /usr/new; echo $SYSENV_NS; exec sleep 300")
     name = line(process).strip()
     assert name == f"ephemeral-{process.pid}"
-    assert _names(tool) == [name]
+    assert tool.names() == [name]
     assert tool.status(name)["ephemeral"] == "memory"
     other = tool.environment(name)
     assert other.sh("ls /usr/new; setsid sleep 300 >/dev/null 2>&1 </dev/null &").strip() == "/usr/new"
     process.send_signal(signal.SIGKILL)
     assert finish(process).returncode == -signal.SIGKILL
-    assert _names(tool) == [name]  # a process is left
+    assert tool.names() == [name]  # a process is left
     assert other.sh("ls /usr/new") == "/usr/new\n"
     succeeded(tool.run("stop", name))
-    wait_for(lambda: _names(tool) == [])
+    wait_for(lambda: tool.names() == [])
     _assert_nothing_is_left(tool)
 
 
@@ -110,11 +105,11 @@ def _source(machine: Machine) -> Environment:
 
 
 def _assert_stays_what_it_is(source: Environment) -> None:
-    tool, others = source.tool, _names(source.tool)
+    tool, others = source.tool, source.tool.names()
     for options in (("--ephemeral",), ("--ephemeral", "--on-disk")):
         result = tool.run("exec", *options, source.name, "--", "sh", "-ec", _ON_TOP)
         assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
-        assert _names(tool) == others
+        assert tool.names() == others
         assert len(_frozen(tool)) == 1
     shell = tool.run("shell", "--ephemeral", source.name, stdin="cat /usr/own/file\nexit 5\n")
     assert (shell.returncode, shell.stdout) == (5, "source\n"), describe(shell)
@@ -172,7 +167,7 @@ def test_on_top_of_another_without_attributes_in_memory(new_environment: Environ
     assert (result.returncode, result.stdout) == (0, "755\n755\n755\nsource\n"), describe(result)
     assert "changes are kept on the disk" in result.stderr
     assert source.sh("cat /usr/own/file") == "source\n"
-    assert _names(tool) == [source.name]
+    assert tool.names() == [source.name]
     assert os.listdir(tool.store / "envs") == [source.name]
 
 
@@ -189,7 +184,7 @@ def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
     tool, source = machine.tool, _source(machine)
     process = tool.start("exec", "--ephemeral", source.name, "--", "sh", "-c", "echo $SYSENV_NS; exec sleep 300")
     brief = tool.environment(line(process).strip())
-    assert _names(tool) == [brief.name, source.name]
+    assert tool.names() == [brief.name, source.name]
     for command in (
         ("snapshot", brief.name),
         ("clone", brief.name, "other"),
@@ -201,7 +196,7 @@ def test_what_it_needs_stays_as_long_as_it_lives(machine: Machine) -> None:
     assert brief.sh("cat /usr/own/file") == "source\n"
     succeeded(tool.run("stop", brief.name))
     finish(process)
-    wait_for(lambda: _names(tool) == [])
+    wait_for(lambda: tool.names() == [])
     _assert_nothing_is_left(tool)
 
 
@@ -214,7 +209,7 @@ def test_not_on_top_of_one_that_runs(machine: Machine) -> None:
     refused(tool.run("exec", "--ephemeral", source.name, "--", "true"), 125, f"{source.name} is running", hint)
     end(session)
     refused(tool.run("exec", "--ephemeral", "absent", "--", "true"), 125, "there is no environment absent")
-    assert _names(tool) == [source.name]
+    assert tool.names() == [source.name]
     assert _frozen(tool) == os.listdir(tool.store / "trash") == []
 
 
@@ -242,6 +237,6 @@ def test_many_at_once(machine: Machine) -> None:
         for process in started:
             result = finish(process)
             assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
-    assert _names(tool) == [source.name]
+    assert tool.names() == [source.name]
     assert len(_frozen(tool)) == 1
     assert os.listdir(tool.store / "trash") == []

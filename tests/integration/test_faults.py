@@ -109,9 +109,7 @@ def test_power_cut(small: _Small, packages: Path) -> None:
         disk.cut_power()
         end(session)
         disk.restart()
-        assert [
-            entry["name"] for entry in json.loads(succeeded(store.run("list", "--json")).stdout)["environments"]
-        ] == ["first"]
+        assert store.names() == ["first"]
         assert environment.audit() == ""
         assert states(environment, "kept") == {"kept": "ii 2"}
         for path, text in files.items():
@@ -139,7 +137,7 @@ def test_no_room(small: _Small, packages: Path) -> None:
                 refused(
                     store.run("create", *store.options, "first", limit=BASE_LIMIT), 1, "base", number, "free some space"
                 )
-                assert json.loads(succeeded(store.run("list", "--json")).stdout)["environments"] == []
+                assert store.listed() == []
                 assert [path for path in store.store.glob("*/*/*") if path.name.startswith("new-")] == []
                 assert list((store.store / "trash").iterdir()) == []
         environment = _create(store)
@@ -193,7 +191,7 @@ def test_store_moved_to_another_path(small: _Small) -> None:
         store.store.rename(moved.store)
         assert moved.environment("first").sh("cat /usr/kept; test ! -e /usr/share/doc; ls /usr/share/moved")
         assert _layers(moved) == before
-        assert json.loads(succeeded(store.run("list", "--json")).stdout)["environments"] == []
+        assert store.listed() == []
         moved.end("first")
 
 

@@ -132,7 +132,7 @@ def test_daemon_keeps_it_running_until_stop(environment: Environment) -> None:
     wait_for(lambda: len(tool.status(environment.name)["processes"]) == 1)
     (process,) = tool.status(environment.name)["processes"]
     assert process["command"].startswith("python3 -c")
-    listed = json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]
+    listed = tool.listed()
     assert [entry["processes"] for entry in listed if entry["name"] == environment.name] == [[process]]
     (line,) = (text for text in succeeded(tool.run("list")).stdout.splitlines() if environment.name in text.split())
     assert "running (1)" in line

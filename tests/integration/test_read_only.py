@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,7 +63,7 @@ def test_what_looks_works_and_leaves_nothing(closed: Environment, tmp_path: Path
     tool, name = closed.tool, closed.name
     before = _listing(tool)
     assert name in succeeded(tool.run("list")).stdout
-    assert name in [found["name"] for found in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
+    assert name in tool.names()
     assert tool.status(name)["snapshots"] == ["one"]
     assert "/usr/local/newer" in succeeded(tool.run("diff", name)).stdout
     assert "+changed" in succeeded(tool.run("diff", name, "--", "/etc/motd")).stdout

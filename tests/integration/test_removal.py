@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -185,7 +184,7 @@ def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, l
         ("1", "create", "--id-map", "full", "another"),
     ):
         refused(tool.run(*arguments, prefix=hidden), int(status), remedy, "usermod --add-subuids")
-    listed = json.loads(succeeded(tool.run("list", "--json", prefix=hidden)).stdout)["environments"]
+    listed = tool.listed(hidden)
     assert [entry["problem"] for entry in listed if entry["name"] == doomed.name] == [""]
     # The single map is there for new ones.
     succeeded(tool.run("exec", "another", "--", "true", prefix=hidden, limit=300))

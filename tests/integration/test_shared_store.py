@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -35,10 +34,6 @@ def _on_node(machine: Machine, shared: Path | None = None) -> Tool:
     return replace(tool.at(tool.store.with_name("node")), prefix=(*tool.prefix, "env", variable))
 
 
-def _names(tool: Tool) -> list[str]:
-    return [status["name"] for status in json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]]
-
-
 @pytest.mark.modes("full", more=("single",))
 def test_many_at_once_from_a_store_that_nobody_can_write(machine: Machine) -> None:
     """One of them builds the node's base; in the end each store has what it had."""
@@ -54,7 +49,7 @@ def test_many_at_once_from_a_store_that_nobody_can_write(machine: Machine) -> No
         for process in started:
             result = finish(process)
             assert (result.returncode, result.stdout, result.stderr) == (7, "source\nfile\nnew\n", ""), describe(result)
-    assert _names(node) == []
+    assert node.names() == []
     for directory in ("envs", "trash"):
         assert os.listdir(node.store / directory) == []
     assert os.listdir(node.store / "layers") == ["lock"]
@@ -74,7 +69,7 @@ def test_one_that_lives(machine: Machine) -> None:
     succeeded(source.tool.run("exec", source.name, "true"))  # nothing of it is locked
     os.killpg(process.pid, signal.SIGKILL)
     finish(process)
-    wait_for(lambda: _names(node) == [])
+    wait_for(lambda: node.names() == [])
     assert os.listdir(node.store / "envs") == os.listdir(node.store / "trash") == []
 
 

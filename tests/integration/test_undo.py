@@ -172,8 +172,7 @@ def test_killed_at_any_moment(proj: Environment) -> None:
         time.sleep(0.03 * (number + 1))
         os.killpg(process.pid, signal.SIGKILL)
         finish(process)
-        found = json.loads(succeeded(tool.run("list", "--json")).stdout)["environments"]
-        assert [one["name"] for one in found if one["name"] == name] + _kept(tool) == [name], verb
+        assert [one for one in tool.names() if one == name] + _kept(tool) == [name], verb
     if _kept(tool):
         succeeded(tool.run("remove", "--undo"))
     assert proj.sh("cat /srv/kept") == "kept\n"

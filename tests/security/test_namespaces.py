@@ -75,7 +75,7 @@ def _withstands(environment: Environment, attacker: list[str], place: Path, roun
                 continue
             status = environment.tool.status(environment.name)
             assert (status["running"], status["processes"]) == (False, [])
-            listed = json.loads(succeeded(environment.tool.run("list", "--json")).stdout)["environments"]
+            listed = environment.tool.listed()
             assert [entry["processes"] for entry in listed if entry["name"] == environment.name] == [[]]
             succeeded(environment.tool.run("stop", environment.name))
             assert attack.poll() is None

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from bench.accounts import Failure
-from bench.rows import python_of
+from bench.environments import python_of
 
 from sysenv_ns.environment import wrappers
 from sysenv_ns.environment.store import Store

@@ -27,12 +27,6 @@ def user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """A store with one environment."""
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def environment(store: Store) -> Environment:
     """An environment whose own file is at its path."""
     return add_environment(store, "proj")

@@ -26,7 +26,7 @@ _OTHERS = {
     "host/walk": (r"os.open\(path, .*", "the host's files by the hundred thousand"),
     "init": (r"os.open\(path, flags, 384\)", "what it starts has them as standard streams"),
     "keeper": (r"os.open\((f'{group}/.*|os.devnull), .*", "the control group's list of processes; nothing"),
-    "kernel/cgroups": (r"(os.open|Path)\((path, |f'{path}/).*", "files of the kernel"),
+    "kernel/cgroups": (r"(os.open|Path)\((path, |f'{(path|own)}/).*", "files of the kernel"),
     "kernel/binds": (r"os.open\('mountinfo', .*dir_fd=itself\)|open\(sight.table, 'rb'\)", "below /proc"),
     "kernel/emulation": (r"open\(descriptor, 'rb'\)", "a pipe"),
     "kernel/idmap": (r"Path\(path\).read_text\(errors='replace'\)", "the host's own /etc/subuid and /etc/subgid"),

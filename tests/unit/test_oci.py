@@ -21,7 +21,7 @@ from sysenv_ns.errors import SysenvError
 from sysenv_ns.files.marks import OF_USERS
 from sysenv_ns.files.upper import Upper
 from sysenv_ns.host.base_files import Addition
-from sysenv_ns.oci import archive, contents, deflate, description, frames, layer, layering, split
+from sysenv_ns.oci import archive, contents, deflate, description, frames, layer, layering
 from sysenv_ns.oci.archive import Archive
 from sysenv_ns.oci.contents import ImageRules
 from sysenv_ns.oci.layer import Item
@@ -199,25 +199,29 @@ def test_streams_in_one_pipe() -> None:
 
 
 def test_units_are_source_packages_and_directories() -> None:
-    assert split.unit("/usr/bin/cc", "gcc-12") == "gcc-12"
+    assert layering.unit("/usr/bin/cc", "gcc-12") == "gcc-12"
     paths = ["/usr/local/go/bin/go", "/usr/local/x", "/etc/passwd", "/x"]
-    assert [split.unit(path, None) for path in paths] == ["/usr/local/go", "/usr/local", "/etc", "/"]
+    assert [layering.unit(path, None) for path in paths] == ["/usr/local/go", "/usr/local", "/etc", "/"]
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 100), max_size=60), st.text(min_size=1))
 def test_one_unit_more_or_less_changes_two_layers_at_most(sizes: dict[str, int], name: str) -> None:
-    layers = split.layers(sizes)
+    layers = layering.names_of_layers(sizes)
     assert layers.keys() == sizes.keys()
-    assert len(set(layers.values())) <= split.LARGE + split.SHARED + 1
-    more = split.layers(sizes | {name: 50})
+    assert len(set(layers.values())) <= layering.LARGE + layering.SHARED + 1
+    more = layering.names_of_layers(sizes | {name: 50})
     if name not in sizes:
         changed = {*more.items()} ^ {*layers.items()}
         assert len({unit for unit, _ in changed}) <= 2
 
 
 def test_what_changes_most_often_is_apart() -> None:
-    sizes = {f"package-{number}": 10 for number in range(split.LARGE)} | {"/etc": 1, "/var/lib/apt": 1, "/usr/lib/x": 1}
-    layers = split.layers(sizes)
+    sizes = {f"package-{number}": 10 for number in range(layering.LARGE)} | {
+        "/etc": 1,
+        "/var/lib/apt": 1,
+        "/usr/lib/x": 1,
+    }
+    layers = layering.names_of_layers(sizes)
     assert layers["/etc"] == layers["/var/lib/apt"] == "state of the host" != layers["/usr/lib/x"]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.files import removal
-from sysenv_ns.host import roots
 from sysenv_ns.host.layout import Tree
+from sysenv_ns.lower.upkeep import surplus_roots
 from sysenv_ns.policy import OTHER_TREES
 
 
@@ -31,17 +31,17 @@ def split(tmp_path: Path) -> Tree:
 )
 def test_the_largest_are_used(split: Tree, room: int, surplus: set[str] | None) -> None:
     expected = {"inner/a", "b", "c"} if surplus is None else surplus
-    assert roots.surplus_roots([split], room) == {f"{split.path}/{name}" for name in expected}
+    assert surplus_roots([split], room) == {f"{split.path}/{name}" for name in expected}
 
 
 def test_a_tree_among_them_counts(split: Tree) -> None:
     other = Tree(f"{split.path}/other", OTHER_TREES, frozenset(), split.blocked)
-    assert roots.surplus_roots([split, other], 1) == {f"{split.path}/{name}" for name in ("inner/a", "b", "c")}
+    assert surplus_roots([split, other], 1) == {f"{split.path}/{name}" for name in ("inner/a", "b", "c")}
 
 
 def test_what_is_gone_is_no_candidate(tmp_path: Path) -> None:
     gone = Tree(str(tmp_path / "gone"), OTHER_TREES, frozenset(), frozenset({str(tmp_path / "gone")}))
-    assert roots.surplus_roots([gone], 0) == set()
+    assert surplus_roots([gone], 0) == set()
 
 
 def test_a_deep_tree_is_measured(split: Tree) -> None:
@@ -51,5 +51,5 @@ def test_a_deep_tree_is_measured(split: Tree) -> None:
         place += "/d"
         os.mkdir(place)
     Path(place, "file").write_bytes(bytes(5000))
-    assert roots.surplus_roots([split], 1) == {f"{split.path}/{name}" for name in ("inner/a", "c")}
+    assert surplus_roots([split], 1) == {f"{split.path}/{name}" for name in ("inner/a", "c")}
     removal.delete(Path(split.path, "b"))

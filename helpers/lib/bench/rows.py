@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
-import shlex
 import shutil
 import statistics
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from .accounts import Account, Failure, Worker
-from .table import Row, Timer, compare, figure
+from .accounts import Failure, Worker
+from .environments import BUSY, IDLE, MANY, Environments, forget
+from .table import Row, figure
 
-BUSY, IDLE, MANY = "busy", "idle", "many"  # the environments: in one lives a worker, in one nothing, one has many files
 SUPERVISOR = "sysenv-ns-calls"  # the name of its process
 BASE_CHECK = str(Path(__file__).with_name("base_check.py"))
 LIBRARIES = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or '.'}"
@@ -32,73 +27,14 @@ LOOPS: dict[str, tuple[str, list[str], int, float]] = {  # title, command, times
     "libraries": ("read all shared libraries", ["sh", "-c", f"cat {LIBRARIES}/*.so* >/dev/null"], 1, 1.05),
 }
 ROWS = (
-    *(
-        "start",
-        "link",
-        "check",
-        "join",
-        "ephemeral",
-        "memory",
-        "create",
-        "list",
-        *LOOPS,
-        "cold",
-        "states",
-        "copies",
-        "diff",
-        "export",
-    ),
+    *("start", "link", "check", "join", "ephemeral", "memory", "create", "list"),
+    *(*LOOPS, "cold", "states", "copies", "diff", "export"),
     *("base", "room", "refresh", "apt", "rebase"),
 )
-# 100 packages get an older version in an environment's database, and in what it takes for the host that it came from.
-AGE_INSIDE = """
-cd /var/lib/dpkg
-awk '/^Version:/ && n++ < 100 { print "Version: 0~bench"; next } { print }' status > status.bench
-mv status.bench status
-"""
-AGE_OUTSIDE = """
-cd "$1"/origins*
-rm -rf be0c be0c-root
-key=$(ls | head -n 1)
-case $key in *-root) new=be0c-root ;; *) new=be0c ;; esac
-cp -r "$key" "$new"
-cp "$2/upper/var/lib/dpkg/status" "$new/var/lib/dpkg/status"
-echo "{\\"packages\\": \\"$new\\", \\"accounts\\": \\"$new\\"}" > "$2/origin.json"
-"""
 
 
-@dataclass
-class Bench:
-    """The rows and what they share; the workers are made when a row first asks for them."""
-
-    account: Account  # its directory is the throwaway one, its variables name the throwaway store
-    tool: str
-    runs: int
-    few: int  # runs of what takes long
-    warms_up: bool  # whether each side runs once untimed before
-    outside_apt: bool
-    cleanup: contextlib.ExitStack
-    status: dict[str, Any]  # what the tool says about the idle environment
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def enter(self, name: str, *command: str) -> list[str]:
-        """The command line that runs a command in an environment."""
-        return [self.tool, "exec", name, "--", *command]
-
-    @cached_property
-    def workers(self) -> tuple[Worker, Worker]:
-        """One in the busy environment and one on the host; they end before the environment is removed."""
-        places = (replace(self.account, directory=f"{self.account.directory}/{n}") for n in ("inside", "outside"))
-        workers = Worker(next(places), *self.enter(BUSY)), Worker(next(places))
-        for worker in workers:
-            self.cleanup.callback(worker.process.communicate)
-        return workers
-
-    def compare(
-        self, name: str, first: Timer, second: Timer, runs: int, target: float | None, warms_up: bool = True
-    ) -> Row:
-        """Run both sides alternately; what begins with nothing, like a build, cannot warm up."""
-        return compare(name, first, second, runs, target, warm_up=int(warms_up and self.warms_up))
+class Bench(Environments):
+    """The rows, a method each."""
 
     def loop(self, title: str, command: list[str], times: int, target: float) -> Iterator[Row]:
         """A loop inside against the same loop outside."""
@@ -109,7 +45,7 @@ class Bench:
 
     def start(self) -> Iterator[Row]:
         """A start against importing the tool's largest library, and against a sandbox written in C."""
-        a = partial(self.account.time, *self.enter(IDLE, "true"))
+        a = self.entering(IDLE)
         b = partial(self.account.time, self.python, "-c", "import click")
         yield self.compare("start / python3 -c 'import click'", a, b, self.runs, 1)
         with contextlib.suppress(Failure, OSError):  # not installed, or not allowed here
@@ -121,20 +57,6 @@ class Bench:
         a = partial(self.account.time, self.linked)
         b = partial(self.account.time, self.python, "-c", "import click")
         yield self.compare("a linked command / python3 -c 'import click'", a, b, self.runs, 1)
-
-    @cached_property
-    def linked(self) -> str:
-        """A command that `link` has made."""
-        # Its scripts go to ~/.local/bin, which must not be the user's own here.
-        home, cache = self.account.directory, f"{self.account.user.pw_dir}/.cache"
-        variables = self.account.variables | {"HOME": home, "XDG_CACHE_HOME": cache}
-        replace(self.account, variables=variables).run(self.tool, "link", IDLE, "true")
-        return f"{home}/.local/bin/true"
-
-    @cached_property
-    def python(self) -> str:
-        """The Python that runs the tool: a link names it. That of a checkout can be anywhere."""
-        return python_of(self.account.run("cat", self.linked))
 
     def check(self) -> Iterator[Row]:
         """What it costs a start to find out that nothing has changed on the host."""
@@ -167,14 +89,14 @@ class Bench:
     def join(self) -> Iterator[Row]:
         """A further session in an environment against the first one."""
         self.workers[0].time(["true"])  # it runs by now
-        a, b = (partial(self.account.time, *self.enter(name, "true")) for name in (BUSY, IDLE))
+        a, b = (self.entering(name) for name in (BUSY, IDLE))
         yield self.compare("join / start", a, b, self.runs, 1)
 
     def ephemeral(self) -> Iterator[Row]:
         """A session in a throwaway environment, and deleting those before it, against one that stays."""
         self.new("source")  # the first one on top of it freezes what it has
         a = partial(self.account.time, self.tool, "exec", "--ephemeral", "source", "--", "true")
-        b = partial(self.account.time, *self.enter(IDLE, "true"))
+        b = self.entering(IDLE)
         yield self.compare("exec --ephemeral / start", a, b, self.runs, 1.15)
 
     def memory(self) -> Iterator[Row]:
@@ -195,7 +117,7 @@ class Bench:
         self.new("drifted")
         self.age("drifted")
         a = partial(self.account.time, self.tool, "list")
-        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        start = self.entering(IDLE)
         yield self.compare("list, one drifted / start", a, start, self.runs, 1)
 
     def create(self) -> Iterator[Row]:
@@ -206,7 +128,7 @@ class Bench:
             self.account.run(self.tool, "remove", "--purge", "new")
             return seconds
 
-        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        start = self.entering(IDLE)
         yield self.compare("create, with a base / start", once, start, self.runs, 1.05)
         size = int(self.account.run("du", "-s", "--block-size=1000", self.status["path"]).split()[0])
         yield Row("disk use of a new environment", f"{size} kB", "100 kB", size / 100, 1)
@@ -238,7 +160,7 @@ class Bench:
             self.account.run(self.tool, "remove", "--purge", "copy")
             return seconds
 
-        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        start = self.entering(IDLE)
         for function in (snapshot, rollback, clone):
             yield self.compare(f"{function.__name__} / start", function, start, self.runs, None)
 
@@ -259,34 +181,6 @@ class Bench:
         for title, count in (("", 1), (f" in {threads} threads", threads)):
             b = partial(self.account.time, "env", f"ZSTD_NBTHREADS={count}", "tar", "--zstd", "-cf", file, self.many)
             yield self.compare(f"export / tar --zstd{title}", a, b, self.few, 1.1)
-
-    def new(self, name: str) -> None:
-        """An environment for as long as the measurement lasts."""
-        self.account.run(self.tool, "create", name)
-        self.cleanup.callback(self.account.run, self.tool, "remove", "--purge", name)
-
-    @cached_property
-    def many(self) -> str:
-        """The upper directory of an environment with a copy of /usr/share."""
-        self.new(MANY)
-        script = "mkdir /opt/bench; cp -r /usr/share /opt/bench; chmod -R a+rX /opt/bench"
-        self.account.run(*self.enter(MANY, "sh", "-c", script))
-        return str(Path(self.status["path"]).with_name(MANY) / "upper")
-
-    def build(self) -> float:
-        """The seconds that a new store takes until it has its base."""
-        # Each run leaves its tree for the end: for minutes ext4 passes over inodes just freed, one by one.
-        return self.built(f"build{next(self.numbers)}")
-
-    def built(self, store: str) -> float:
-        """The same for the store of this name."""
-        os.sync()  # not to pay for what others, or the previous run, left to write
-        return self.at(store).time(self.tool, "create", "new")
-
-    def at(self, store: str) -> Account:
-        """The account with another store."""
-        variables = self.account.variables | {"SYSENV_NS_HOME": f"{self.account.directory}/{store}"}
-        return replace(self.account, variables=variables)
 
     def cold(self) -> Iterator[Row]:
         """The first look at all of /usr after a start of the system; for root, who alone can forget what is known."""
@@ -315,12 +209,6 @@ class Bench:
         count = self.account.run("sh", "-c", 'find "$1" | wc -l', "sh", f"{self.account.directory}/room/base")
         each = used / 1e6 / int(count) * 100_000
         yield Row(title, f"{each:.0f} MB", "300 MB", each / 300, 1)
-
-    def used(self) -> int:
-        """The bytes that are used on the disk of the stores."""
-        os.sync()
-        state = os.statvfs(self.account.directory)
-        return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def base(self) -> Iterator[Row]:
         """Building the base against copying the metadata of most of its trees."""
@@ -387,24 +275,9 @@ class Bench:
             self.age("moved")
             return self.account.time(self.tool, "rebase", "moved", *options)
 
-        start = partial(self.account.time, *self.enter(IDLE, "true"))
+        start = self.entering(IDLE)
         yield self.compare("rebase --dry-run, 100 packages / start", partial(once, "--dry-run"), start, self.few, 4)
         yield self.compare("rebase, 100 packages / start", once, start, self.few, None)
-
-    def age(self, name: str) -> None:
-        """Let it seem to an environment that 100 packages of the host have changed since it was made."""
-        self.account.run(*self.enter(name, "sh", "-ec", AGE_INSIDE))
-        path = str(Path(self.status["path"]).with_name(name))
-        store = self.account.variables["SYSENV_NS_HOME"]
-        self.account.run("sh", "-ec", AGE_OUTSIDE, "sh", store, path)
-
-
-def python_of(script: str) -> str:
-    """The program that a linked command ends in."""
-    _, last, command = script.rpartition("\nexec ")
-    if not (last and command.strip()):
-        raise Failure("a linked command has no exec")
-    return shlex.split(command)[0]
 
 
 def supervisors() -> set[Path]:
@@ -423,17 +296,3 @@ def memory_of(process: Path) -> str:
         return (process / "smaps_rollup").read_text()
     except (PermissionError, ProcessLookupError, FileNotFoundError):
         return ""
-
-
-def forget(store: Path, files: set[str]) -> None:
-    """Make the base remember these files and directories as others than they are, and the package database too."""
-    for described in store.glob("base/*/*/usr.json"):
-        index = described.with_name("usr.index.json")
-        data, seen = (json.loads(path.read_text()) for path in (described, index))
-        watched = data["watched"].split("\0")  # a path and its signature, in turns
-        watched[watched.index("/var/lib/dpkg/status") + 1] = "0 0 0"
-        data["watched"] = "\0".join(watched)
-        for part in (seen["directories"], seen["stubs"], seen["copied"]):
-            part.update({path: [0, 0, part[path][2]] for path in part.keys() & files})
-        described.write_text(json.dumps(data))
-        index.write_text(json.dumps(seen))

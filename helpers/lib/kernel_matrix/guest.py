@@ -16,7 +16,8 @@ import sys
 import tarfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -59,17 +60,9 @@ def run(*command: str, user: str = "root", limit: float = 600, output: int | Non
     # For the tests: all users may read this checkout, and the machine may be an emulated one.
     variables |= {"SYSENV_IN_PLACE": "1", "SYSENV_SLOWNESS": "5"}
     become = [] if user == "root" else ["setpriv", "--reuid", user, "--regid", user, "--init-groups"]
+    streams: Any = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
     try:
-        done = subprocess.run(
-            [*become, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=home,
-            env=variables,
-            timeout=limit,
-            check=False,
-        )
+        done = subprocess.run([*become, *command], **streams, cwd=home, env=variables, timeout=limit, check=False)
     except subprocess.TimeoutExpired as expired:
         return 124, (expired.stdout or b"").decode(errors="replace")
     return done.returncode, (done.stdout or b"").decode(errors="replace")
@@ -214,12 +207,13 @@ def _setting(name: str) -> Path:
 
 
 def try_policy(name: str, value: str, remedy: str) -> Result:
-    """What the doctor says while a setting forbids namespaces, and whether its remedy helps."""
+    """What the doctor says to a user while a setting forbids namespaces, and whether its remedy helps."""
     setting = _setting(name)
     result: Result = {"policy": f"{name}={value}", "status": "absent", "detail": ""}
     if not setting.exists():
         return result
     usual = setting.read_text()
+    doctor = partial(run, TOOL, "doctor", user="ann")
     before = doctor()
     setting.write_text(value)
     code, output = doctor()
@@ -268,11 +262,6 @@ def faults_of_launcher() -> list[str]:
     return left + [f"{what}: {output[-300:]}" for what, succeeds, code, output in outcomes if (code == 0) != succeeds]
 
 
-def doctor() -> tuple[int, str]:
-    """What an ordinary user is told."""
-    return run(TOOL, "doctor", user="ann")
-
-
 @contextlib.contextmanager
 def sudo_of_mode(mode: int) -> Iterator[None]:
     """For a while."""
@@ -283,12 +272,6 @@ def sudo_of_mode(mode: int) -> Iterator[None]:
         yield
     finally:
         sudo.chmod(usual)
-
-
-def try_policies() -> list[Result]:
-    """All of them, on a system without sudo: with it an environment can be had whatever they are."""
-    with sudo_of_mode(0):
-        return [try_policy(*policy) for policy in POLICIES]
 
 
 def measure(driver: str) -> list[Result]:
@@ -319,15 +302,18 @@ def carry_out(plan: Result) -> Result:
     if plan["fill"]:
         return fill(plan["fill"])
     make_users()
-    policies = try_policies() if plan["policies"] else []
+    policies: list[Result] = []
+    if plan["policies"]:
+        with sudo_of_mode(0):  # with sudo an environment can be had whatever they are
+            policies = [try_policy(*policy) for policy in POLICIES]
     costs = measure(plan["costs"]) if plan["costs"] else []
     return {"cells": try_cells(plan), "policies": policies, "costs": costs}
 
 
-def report(action: Callable[[], Result]) -> None:
-    """Do it and write what came of it, with the logs, as a tar archive to the second disk."""
+def report(plan: Result) -> None:
+    """Carry it out and write what came of it, with the logs, as a tar archive to the second disk."""
     try:
-        results = action()
+        results = carry_out(plan)
     except Exception:
         results = {"error": traceback.format_exc()}
         print(results["error"])
@@ -344,7 +330,7 @@ def main() -> None:
     worker = os.fork()
     if worker == 0:
         os.setsid()
-        report(lambda: carry_out(plan))
+        report(plan)
         sys.stdout.flush()
         os._exit(0)
     while os.wait()[0] != worker:
