@@ -27,13 +27,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTES = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _STDOUT = 1
+_UMASK = 0o022  # what root makes here is for others to enter, whatever umask this root has
 
 Shown = dict[str, str]  # where directories of the host are shown, by their paths on it
 
 
 def main() -> int:
     """Carry out the verb; the exit status says whether it was done."""
-    os.umask(0o022)
     told, succeeded = outcome.told(lambda: do(sys.argv[1], _caller(sys.argv[2:])))
     children.write_all(_STDOUT, told)
     return 0 if succeeded else 1
@@ -64,6 +64,7 @@ class Launcher:
 
 def do(verb: str, uid: int) -> Shown | Released | Launcher:
     """Carry out a verb for a user. Raises SysenvError."""
+    umask = os.umask(_UMASK)
     try:
         if verb == "prepare":
             return prepare(uid)
@@ -76,6 +77,8 @@ def do(verb: str, uid: int) -> Shown | Released | Launcher:
             return Released(tuple(release(uid)), boot.disable(uid), apparmor.remove(uid))
     except OSError as error:
         raise SysenvError(located(error)) from error
+    finally:
+        os.umask(umask)
     raise SysenvError(f"unknown verb {verb!r}")
 
 
@@ -119,7 +122,7 @@ def release(uid: int) -> list[str]:
                 flags = syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW
                 syscalls.umount(f"/proc/self/fd/{directory}/{name}", flags)
                 released.append(mount.point)
-        for name in {point.rpartition("/")[2] for point in released}:
+        for name in os.listdir(directory):  # also of what somebody else has unmounted
             with contextlib.suppress(OSError):  # by now it is the user's own affair what is there
                 os.rmdir(name, dir_fd=directory)
         with contextlib.suppress(OSError):
@@ -210,6 +213,8 @@ def _attach(mount: int, directory: int, name: str, place: str) -> None:
         point = os.open(name, _PATH, dir_fd=directory)
         try:
             syscalls.move_mount(mount, point, f"{place}/{name}")
+            # Below a shared mount it has become one.
+            syscalls.mount_setattr(mount, f"{place}/{name}", 0, syscalls.MS_PRIVATE)
         finally:
             os.close(point)
         # The user can rename what lies in the own directory, until there is a mount on it.
