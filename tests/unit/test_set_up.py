@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,23 @@ def test_a_terminal_is_asked(programs: Path, answer: str, installs: bool) -> Non
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert (terminal.exitstatus, programs.exists()) == ((0, True) if installs else (125, False))
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c"),
+        ({"XDG_CACHE_HOME": "c", "HOME": "/h"}, "/h/.cache"),
+        ({"HOME": "/h"}, "/h/.cache"),
+        ({"HOME": "relative"}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"),
+        ({}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"),
+    ],
+)
+def test_where_a_virtual_environment_for_a_foreign_checkout_goes(variables: dict[str, str], expected: str) -> None:
+    command = ["sh", "-euc", f"helpers=/nonexistent; . {_LIBRARY}; _cache"]
+    environment = {"PATH": "/usr/bin:/bin", **variables}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == f"{expected}\n"
 
 
 def test_markers_say_which_python_needs_a_requirement() -> None:
