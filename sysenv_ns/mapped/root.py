@@ -69,8 +69,10 @@ def do(verb: str, uid: int) -> Shown | Released | Launcher:
         if verb == "prepare":
             return prepare(uid)
         if verb == "prepare-at-boot":
+            boot.require()
+            shown = prepare(uid)  # what fails now would fail at each boot
             boot.enable(uid)
-            return prepare(uid)
+            return shown
         if verb == "launcher":
             return Launcher(apparmor.install(uid, _group(uid)))
         if verb == "release":
