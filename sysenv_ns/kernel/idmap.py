@@ -229,11 +229,12 @@ def _missing_hint(uid: int) -> str:
 
 def _refusal_hint(path: str) -> str:
     """What to do about a newuidmap or newgidmap that refuses a map which is granted."""
-    if os.stat(path).st_mode & stat.S_ISUID or "security.capability" in os.listxattr(path):
-        return _range_hint(os.getuid())
-    return (
-        f"{path} has lost its setuid bit: install it again (package uidmap or shadow-utils), or sudo chmod u+s {path}"
-    )
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        return f"{path} has no effect, as its file system is mounted nosuid here: start sysenv-ns where it is not"
+    if not os.stat(path).st_mode & stat.S_ISUID and "security.capability" not in os.listxattr(path):
+        again = "install it again (package uidmap or shadow-utils)"
+        return f"{path} has lost its setuid bit: {again}, or sudo chmod u+s {path}"
+    return _range_hint(os.getuid())
 
 
 def _hint(usual: str) -> str:
