@@ -98,6 +98,10 @@ def test_newuidmap_without_its_rights(tool: Tool, shared: Path) -> None:
     assert "/usr/bin/newuidmap has lost its setuid bit" in result.stdout
     assert "usermod" not in result.stdout
     assert re.search("driver idmap +no: not tried: it needs the id map full", result.stdout)
+    script = 'mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin; exec "$@"'
+    own = ("unshare", "--mount", "sh", "-ec", script, "sh")
+    result = succeeded(replace(tool, prefix=(*own, *tool.account.setpriv())).run("doctor"))
+    assert "/usr/bin/newuidmap has no effect, as its file system is mounted nosuid" in result.stdout
 
 
 @pytest.mark.modes("full")
@@ -105,10 +109,9 @@ def test_idmap_where_sudo_cannot_be_used(tool: Tool) -> None:
     """Its remedy is root's then."""
     if not ROOT_RUN:
         pytest.skip("only root can hide a file")
-    hidden = ("unshare", "--mount", "sh", "-ec", 'mount --bind /dev/null /usr/bin/sudo; exec "$@"', "sh")
+    script = 'mount --bind /dev/null /usr/bin/sudo; mount -t tmpfs -o mode=755 tmpfs /run; exec "$@"'
+    hidden = ("unshare", "--mount", "sh", "-ec", script, "sh")
     without = replace(tool, prefix=(*hidden, *tool.account.setpriv()), options=())
-    if Path("/run/sysenv-ns", str(tool.account.uid)).exists():
-        pytest.skip("it is prepared")
     remedy = f"sysenv-ns host prepare --user {tool.account.uid}"
     assert remedy in without.run("doctor").stdout
     refused(without.run("exec", "--driver", "idmap", "x", "--", "true"), 125, remedy)
