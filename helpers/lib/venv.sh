@@ -57,7 +57,7 @@ _cache() {
 
 # Whether $venv has what this pyproject.toml asks for, as far as the caller can use it.
 _is_ready() {
-    [ -x "$venv/bin/python" ] && [ -r "$venv/$ready" ] || return 1
+    [ -x "$venv/bin/python" ] && [ -r "$venv/$ready" ] && [ ! -e "$venv/.unfinished" ] || return 1
     [ ! "$venv/$ready" -nt "$checkout/pyproject.toml" ] || return 0
     # Newer, but perhaps only touched by a checkout of the same text.
     cmp -s "$venv/$ready" "$checkout/pyproject.toml" || return 1

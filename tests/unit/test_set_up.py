@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,35 @@ def test_where_a_virtual_environment_for_a_foreign_checkout_goes(variables: dict
     environment = {"PATH": "/usr/bin:/bin", **variables}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert result.stdout == f"{expected}\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """One whose virtual environment is ready, with a Python that says so."""
+    helpers, venv = tmp_path / "helpers", tmp_path / ".venv"
+    (helpers / "lib").mkdir(parents=True)
+    (venv / "bin").mkdir(parents=True)
+    shutil.copy(_LIBRARY.parents[1] / "sysenv-ns", helpers)
+    (helpers / "lib/venv.sh").write_text("prepare_venv() { echo prepared; exit; }\n")
+    (venv / "bin/python").write_text("#!/bin/sh\necho started\n")
+    (venv / "bin/python").chmod(0o755)
+    (tmp_path / "pyproject.toml").touch()
+    os.utime(tmp_path / "pyproject.toml", (0, 0))
+    (venv / ".ready").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("unfinished", "done"), [(False, "started"), (True, "prepared")])
+def test_what_is_being_changed_is_not_used(checkout: Path, unfinished: bool, done: str) -> None:
+    """helpers/test adds to it: meanwhile, and for ever if it is interrupted, modules are missing."""
+    if unfinished:
+        (checkout / ".venv/.unfinished").touch()
+    result = subprocess.run([checkout / "helpers/sysenv-ns"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{done}\n"
+    script = (
+        f"helpers={checkout}/helpers; . {_LIBRARY}; venv={checkout}/.venv ready=.ready checkout={checkout}; _is_ready"
+    )
+    assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) is not unfinished
 
 
 def test_markers_say_which_python_needs_a_requirement() -> None:
