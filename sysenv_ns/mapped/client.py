@@ -33,7 +33,19 @@ def release(uid: int) -> Released:
 
 def has_made(uid: int) -> bool:
     """Whether there is something that root could take back."""
-    return os.path.isdir(trees.place_of(uid)) or boot.is_enabled(uid) or os.path.exists(launcher.path_of(uid))
+    return (
+        os.path.basename(trees.place_of(uid)) in _names(trees.PLACE)
+        or boot.is_enabled(uid)
+        or os.path.exists(launcher.path_of(uid))
+    )
+
+
+def _names(directory: str) -> list[str]:
+    """What is in a directory: a name may be there that leads nowhere, as a user can mount something on it."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _ask(verb: str, uid: int, kind: type[_T]) -> _T:

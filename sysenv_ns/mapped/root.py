@@ -116,6 +116,7 @@ def release(uid: int) -> list[str]:
     """Remove a user's mounts; running environments keep theirs until they are stopped. Raises OSError."""
     place = trees.place_of(uid)
     released = []
+    _uncover(place)
     with contextlib.suppress(FileNotFoundError), _opened(place) as directory:
         # What is mounted on each other in one place comes off one by one.
         for mount in mountinfo.read():
@@ -130,6 +131,13 @@ def release(uid: int) -> list[str]:
         with contextlib.suppress(OSError):
             os.rmdir(place)
     return released
+
+
+def _uncover(place: str) -> None:
+    """Take away what the user has mounted on the own directory (fusermount3(1)), which root could not enter then."""
+    for mount in mountinfo.read():
+        if mount.point == place:  # a name that only root can change
+            syscalls.umount(place, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
 def _group(uid: int) -> int:

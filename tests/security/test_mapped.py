@@ -19,7 +19,7 @@ from integration.support import ROOT_RUN, Account, Tool, describe, line, ran, re
 
 from sysenv_ns.kernel import idmap, mountinfo
 
-from . import remounting
+from . import fuse, remounting
 
 pytestmark = [
     pytest.mark.modes("idmap"),
@@ -247,6 +247,27 @@ def test_a_user_who_renames_meanwhile(mounted: Path, tool: Tool) -> None:
         shutil.rmtree(stop)
         accounts.release_mounts(tool.launcher, account)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.skipif(shutil.which("fusermount3") is None, reason="needs fusermount3")
+def test_a_user_who_covers_the_own_directory(machine: Machine, shared: Path) -> None:
+    """Everybody may mount FUSE on a directory of theirs, and root cannot enter that: what root has made goes anyway."""
+    account, launcher = machine.tool.account, machine.tool.launcher
+    place, program = f"/run/sysenv-ns/{account.uid}", shutil.copy(fuse.__file__, shared / "fuse.py")
+    Path(program).chmod(0o644)
+    accounts.make_fuse(machine.root / "mnt/fuse")
+    machine.sh("mount --bind /mnt/fuse /dev/fuse")
+    command = [*machine.tool.prefix, "/usr/bin/python3", str(program), "covered", place]
+    for verb, left in (("prepare", 2), ("release", 0)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert line(process) == "ready\n"
+                machine.sh(f"{launcher} host {verb} --user {account.name}")
+                table = mountinfo.parse(machine.sh("cat /proc/self/mountinfo").encode())
+                found = [mount.fstype for mount in table if f"{mount.point}/".startswith(f"{place}/")]
+                assert found == ["ext4"] * left
+            finally:
+                process.kill()
 
 
 def test_a_place_that_others_can_change_is_refused(machine: Machine) -> None:
