@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns import cli, launcher, sudo
-from sysenv_ns.drivers import choose
+from sysenv_ns.drivers import choose, driver
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel import idmap
 from sysenv_ns.mapped import client, trees
@@ -215,3 +216,16 @@ def test_interrupted_at_the_password(run: Run, monkeypatch: pytest.MonkeyPatch) 
     result = run("host", "prepare")
     assert result.exit_code == 130
     assert "hint" not in result.stderr
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root is not asked")
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_somebody_has_answered_in_another_terminal(
+    store: Store, asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, meanwhile: bool
+) -> None:
+    """What that one has begun to use is not taken away."""
+    prepared = iter((False, meanwhile))
+    monkeypatch.setattr(trees, "is_prepared", lambda uid, gid: next(prepared))
+    monkeypatch.setattr(sudo, "available", lambda: True)
+    driver.get("idmap").agree(store, lambda question: True, by_name=True)
+    assert asked == ([] if meanwhile else [("prepare", os.getuid(), False)])
