@@ -54,9 +54,10 @@ def guarded(action: Callable[[], int | None], default: int) -> int | None:
 def tell(error: SysenvError | OSError, default: int) -> int:
     """Print what has failed; returns the exit status, the default if the error has none of its own."""
     error = described(error)
-    failure(error.message)
-    if error.hint:
-        hint(error.hint)
+    with suppress(OSError):  # the terminal has gone, or what stderr leads to is full
+        failure(error.message)
+        if error.hint:
+            hint(error.hint)
     return default if error.exit_status is None else error.exit_status
 
 

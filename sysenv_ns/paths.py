@@ -25,13 +25,6 @@ else:
         def __init__(self, *segments):
             self._path = _normal(os.path.join("", *segments))
 
-        @classmethod
-        def home(cls):
-            path = os.path.expanduser("~")
-            if path == "~":
-                raise RuntimeError("the home directory is not known")
-            return cls(path)
-
         def __fspath__(self):
             return self._path
 

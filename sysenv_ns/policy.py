@@ -27,6 +27,7 @@ ON_REQUEST = frozenset({"copy"})  # those that are chosen only by who asks for t
 
 # What root shows to a user, read-only, for the driver idmap: directories that hold programs, and nobody's secrets.
 MAPPED = ("/usr", "/opt")
+MAPPED_PLACE = "/run/sysenv-ns"  # where: below it, in the directory of that user
 
 # Top-level directories of the file hierarchy standard whose writes belong to the environment. Everything
 # else in / is the host's own (/home, /data, /nix, /snap ...), except /run, which is private.

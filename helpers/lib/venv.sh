@@ -32,12 +32,7 @@ prepare_venv() {
     fi
     if [ ! -w "$checkout" ]; then
         # A clone that belongs to somebody else: the caller's own cache has room.
-        cache=${XDG_CACHE_HOME-}
-        case $cache in
-        /*) ;;
-        *) cache=${HOME:?}/.cache ;;
-        esac
-        venv=$cache/sysenv-ns/venv-$(printf %s "$checkout" | sha256sum | cut -c1-12)${versions:+-$versions}
+        venv=$(_cache)/sysenv-ns/venv-$(printf %s "$checkout" | sha256sum | cut -c1-12)${versions:+-$versions}
         if _is_ready; then
             return
         fi
@@ -47,9 +42,22 @@ prepare_venv() {
     _build_venv
 }
 
+# Where the caller's caches are. The XDG specification: a relative path is invalid; services have no HOME.
+_cache() {
+    home=$(getent passwd "$(id -u)" | cut -d: -f6)
+    for place in "${XDG_CACHE_HOME-}" "${HOME:+$HOME/.cache}" "${home:-/nonexistent}/.cache"; do
+        case $place in
+        /*)
+            echo "$place"
+            return
+            ;;
+        esac
+    done
+}
+
 # Whether $venv has what this pyproject.toml asks for, as far as the caller can use it.
 _is_ready() {
-    [ -x "$venv/bin/python" ] && [ -r "$venv/$ready" ] || return 1
+    [ -x "$venv/bin/python" ] && [ -r "$venv/$ready" ] && [ ! -e "$venv/.unfinished" ] || return 1
     [ ! "$venv/$ready" -nt "$checkout/pyproject.toml" ] || return 0
     # Newer, but perhaps only touched by a checkout of the same text.
     cmp -s "$venv/$ready" "$checkout/pyproject.toml" || return 1

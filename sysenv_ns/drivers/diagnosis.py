@@ -96,8 +96,8 @@ def _removed(store: Store) -> str:
 
 def _driver(store: Store, name: str, maps: dict[Kind, IdMap]) -> str:
     kinds = policy.DRIVERS[name]
-    if kinds and not maps:
-        raise SysenvError("not tried: it needs an id map")
+    if kinds and not maps.keys() & {*kinds}:
+        raise SysenvError(f"not tried: it needs {f'the id map {kinds[0]}' if len(kinds) == 1 else 'an id map'}")
     try:
         probe.try_driver(store, drivers.get(name), next((maps[kind] for kind in kinds if kind in maps), None))
     except NeedsRoot:

@@ -30,13 +30,11 @@ from sysenv_ns.records import replace
 from sysenv_ns.reporter import Ask
 
 _HOST_FILE = "bin/env"  # below /usr
-_HINT = "run: sysenv-ns host prepare (needs sudo, once after each boot)"
-
 QUESTION = """\
 The driver idmap needs root once after each boot: sudo is used to mount /usr and /opt for you in
 {place}, read-only, with the ids of your environments, which then use them directly. Root of
-your environments can then read all files there, including those that only root can read now. Nothing else is
-mounted or changed, and `sysenv-ns host release` undoes it. Continue?"""
+your environments can then read all files there and use all sockets, including those that only root can use now.
+Nothing else is mounted or changed, and `sysenv-ns host release` undoes it. Continue?"""
 
 
 class IdmapDriver(Layered):
@@ -64,16 +62,18 @@ class IdmapDriver(Layered):
             return
         if os.geteuid() != 0:
             if not sudo.available():
-                raise SysenvError("the driver idmap needs root once, and sudo cannot be used", "use another driver")
+                raise SysenvError("the driver idmap needs root once, and sudo cannot be used", _hint())
             if ask is None or not ask(QUESTION.format(place=trees.place_of(uid))):
-                raise Declined("the driver idmap needs root once, to mount /usr for you", _HINT)
+                raise Declined("the driver idmap needs root once, to mount /usr for you", _hint())
+            if trees.is_prepared(uid, os.getgid()):
+                return  # somebody has answered in another terminal meanwhile, and may be using it
         client.prepare(uid)
 
     def require(self, store: Store) -> None:
         """See Driver."""
         if not trees.is_prepared(os.getuid(), os.getgid()):
             raise SysenvError(
-                "/usr, as it is mounted now, has not been prepared for you since this system was started", _HINT
+                "/usr, as it is mounted now, has not been prepared for you since this system was started", _hint()
             )
 
     def surveyed(self, environment: Environment, host: Host) -> Host:
@@ -81,7 +81,7 @@ class IdmapDriver(Layered):
         assert environment.id_map is not None
         shown = trees.found(host, environment.id_map, os.getuid())
         if policy.MAPPED[0] not in shown:
-            raise SysenvError(f"the mount of /usr does not fit the ids that {environment.name} was made with", _HINT)
+            raise SysenvError(f"the mount of /usr does not fit the ids that {environment.name} was made with", _hint())
         return replace(host, mapped=shown)
 
     def overlays(self, environment: Environment, host: Host, layers: tuple[BaseLayer, ...]) -> Sequence[UnionMount]:
@@ -113,6 +113,12 @@ class IdmapDriver(Layered):
         upper, work = str(path / "programs"), str(path / "programs-work")
         with opened(replace(own, lowers=(f"{trees.place_of(uid)}/usr",), upper=upper, work=work).prepare()) as mount:
             os.link(_HOST_FILE, "linked", src_dir_fd=mount, dst_dir_fd=mount)
+
+
+def _hint() -> str:
+    if os.geteuid() == 0 or sudo.available():
+        return "run: sysenv-ns host prepare (needs sudo, once after each boot)"
+    return f"let root run, once after each boot: sysenv-ns host prepare --user {os.getuid()}"
 
 
 def _is_hidden(point: str, environment: Environment) -> bool:

@@ -66,10 +66,11 @@ def store_location() -> Path:
     # The XDG specification: a relative path is invalid and to be ignored.
     if data.startswith("/"):
         return Path(data) / "sysenv-ns"
-    try:
-        return Path.home() / ".local" / "share" / "sysenv-ns"
-    except RuntimeError:
-        raise SysenvError("you have no home directory", "set SYSENV_NS_HOME to a directory of yours") from None
+    home = os.path.expanduser("~")
+    if not home.startswith("/"):  # not known, or relative to wherever one is
+        hint = "set HOME to an absolute path, or SYSENV_NS_HOME to a directory of yours"
+        raise SysenvError("you have no home directory", hint)
+    return Path(home) / ".local" / "share" / "sysenv-ns"
 
 
 def slug(point: str) -> str:

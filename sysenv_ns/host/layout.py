@@ -266,7 +266,7 @@ def plan(host: Host, overlays: Sequence[UnionMount], protected: bool = False) ->
     `protected`: for real root, who could otherwise write to what is mounted below system directories.
     """
     etc = _etc_binds(host) if protected else ()
-    return (*overlays, *_binds(host, protected), *etc, *_run(host.run))
+    return (*overlays, *_binds(host, protected), *etc, *_run(host))
 
 
 def disk_place(path: str, host: Host) -> tuple[str, str]:
@@ -298,7 +298,7 @@ def _etc_binds(host: Host) -> Iterator[Bind]:
             yield Bind(mount.point, mount.point, mount.point not in host.mounted_files, readonly=True)
 
 
-def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:
+def _run(host: Host) -> Iterator[Operation]:
     """The environment's own /run: scripts may write there; it shows the host's sockets and live directories."""
     yield Tmpfs("/run", 0o755)
     yield Directory("/run/host", 0o755, 0, 0)
@@ -309,7 +309,9 @@ def _run(entries: Iterable[RunEntry]) -> Iterator[Operation]:
     for source, target in sources:
         yield Directory(target, 0o755, 0, 0)
         yield Bind(source, target, readonly=True)
-    for entry in entries:
+    if any(is_below(mount.point, policy.MAPPED_PLACE) for mount in host.visible):  # another view of all programs
+        yield Tmpfs(f"{policy.RUN_OF_HOST}{policy.MAPPED_PLACE.removeprefix('/run')}", 0o755)
+    for entry in host.run:
         if entry.bound:
             yield Directory(f"/run/{entry.path}", 0o755, 0, 0)
             yield Bind(f"/run/{entry.path}", f"/run/{entry.path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.basics import suppress
@@ -24,8 +25,9 @@ _NEEDED = 65535  # ids 0 to 65534: every system id of a distribution, and nobody
 _FIELDS = ("kind", "uids", "gids", "own_uid", "own_gid")  # of its JSON
 _PARTS = ("inside", "outside", "count")
 
-_RANGE_HINT = "give yourself a range: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
-_PROGRAMS_HINT = f"install newuidmap and newgidmap (package uidmap or shadow-utils) and {_RANGE_HINT}"
+_GRANTS = ("/etc/subuid", "/etc/subgid")
+_FIRST_RANGE, _RANGE = 100000, 65536  # where the ranges begin, and how long each is: login.defs(5), as shadow has them
+_PROGRAMS_HINT = "install newuidmap and newgidmap (package uidmap or shadow-utils)"
 _CONFINED_HINT = (
     "no_new_privs is set here, as in many sandboxes, containers and services, and takes away the rights of newuidmap: "
     "start sysenv-ns outside of that, or create an environment with --id-map single"
@@ -144,7 +146,7 @@ def detect_full() -> IdMap:
     """The full map of the calling user. Raises SysenvError if there is none, with the remedy."""
     for program in ("newuidmap", "newgidmap"):
         if find_program(program) is None:
-            raise SysenvError(f"no full id map: {program} is not installed", _hint(_PROGRAMS_HINT))
+            raise SysenvError(f"no full id map: {program} is not installed", _hint(_missing_hint(os.getuid())))
     return granted(os.getuid(), os.getgid())
 
 
@@ -153,12 +155,12 @@ def granted(uid: int, gid: int) -> IdMap:
     /etc/subuid and /etc/subgid grant by name or number. Raises SysenvError when there is none.
     """
     ranges = []
-    for path in ("/etc/subuid", "/etc/subgid"):
+    for path in _GRANTS:
         found = parse_subordinate(_read(path), _user_name(uid), uid)
         if sum(extent.count for extent in found) < _NEEDED:
             what = "too few" if found else "no"
             whom = "you" if uid == os.getuid() else _user_name(uid)
-            raise SysenvError(f"no full id map: {path} grants {whom} {what} subordinate ids", _hint(_RANGE_HINT))
+            raise SysenvError(f"no full id map: {path} grants {whom} {what} subordinate ids", _hint(_range_hint(uid)))
         ranges.append(found)
     return full(uid, gid, *ranges)
 
@@ -197,6 +199,44 @@ def find_program(name: str) -> str | None:
         if directory.startswith("/") and os.access(path, os.X_OK) and os.path.isfile(path) and ownership.is_safe(path):
             return path
     return None
+
+
+def free_range(texts: Iterable[str]) -> int:
+    """The first id of a range that none of these texts of subuid(5) grants to anybody."""
+    lines = (line.strip().split(":") for text in texts for line in text.splitlines())
+    granted = (fields[1:] for fields in lines if len(fields) == 3 and all(map(_is_id, fields[1:])))
+    first = _FIRST_RANGE
+    for start, count in sorted((int(start), int(count)) for start, count in granted):
+        if start < first + _RANGE and start + count > first:
+            first = start + count
+    return first
+
+
+def _range_hint(uid: int) -> str:
+    """How a user gets a range of ids of their own: who has those of somebody else owns that one's files."""
+    first = free_range(map(_read, _GRANTS))
+    name, ids = _user_name(uid), f"{first}-{first + _RANGE - 1}"
+    whom = "yourself" if uid == os.getuid() else name
+    return f"give {whom} a range: sudo usermod --add-subuids {ids} --add-subgids {ids} {name}"
+
+
+def _missing_hint(uid: int) -> str:
+    """What to do without newuidmap."""
+    try:
+        granted(uid, os.getgid())
+    except SysenvError:
+        return f"{_PROGRAMS_HINT} and {_range_hint(uid)}"
+    return _PROGRAMS_HINT
+
+
+def _refusal_hint(path: str) -> str:
+    """What to do about a newuidmap or newgidmap that refuses a map which is granted."""
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        return f"{path} has no effect, as its file system is mounted nosuid here: start sysenv-ns where it is not"
+    if not os.stat(path).st_mode & stat.S_ISUID and "security.capability" not in os.listxattr(path):
+        again = "install it again (package uidmap or shadow-utils)"
+        return f"{path} has lost its setuid bit: {again}, or sudo chmod u+s {path}"
+    return _range_hint(os.getuid())
 
 
 def _hint(usual: str) -> str:
@@ -245,7 +285,7 @@ def install_full(pid: int, id_map: IdMap) -> None:
     maps = {"newuidmap": id_map.uids, "newgidmap": id_map.gids}
     paths = {name: find_program(name) for name in maps}
     if missing := [name for name, path in paths.items() if path is None]:
-        raise SysenvError(f"{missing[0]} is no longer installed", _hint(_PROGRAMS_HINT))
+        raise SysenvError(f"{missing[0]} is no longer installed", _hint(_missing_hint(os.getuid())))
     # Side by side: each takes as long as all the mounts together.
     started = [
         (name, children.SpawnedProgram(str(paths[name]), [name, str(pid), *_numbers(maps[name])], os.environ))
@@ -254,7 +294,7 @@ def install_full(pid: int, id_map: IdMap) -> None:
     complaints = [(name, program.complaint()) for name, program in started]
     for name, complaint in complaints:
         if complaint is not None:
-            raise SysenvError(f"{name} refused the id map: {complaint}", _hint(_RANGE_HINT))
+            raise SysenvError(f"{name} refused the id map: {complaint}", _hint(_refusal_hint(str(paths[name]))))
 
 
 def _numbers(extents: Iterable[Extent]) -> list[str]:

@@ -207,9 +207,9 @@ def mount_setattr_readonly(mount_fd: int, path: str) -> None:
     _mount_setattr(mount_fd, path, AT_RECURSIVE, _MountAttr(attr_set=MOUNT_ATTR_RDONLY))
 
 
-def mount_setattr(mount_fd: int, path: str, attributes: int) -> None:
-    """mount_setattr(2): give the top of a detached tree MOUNT_ATTR_*."""
-    _mount_setattr(mount_fd, path, 0, _MountAttr(attr_set=attributes))
+def mount_setattr(mount_fd: int, path: str, attributes: int, propagation: int = 0) -> None:
+    """mount_setattr(2): give a mount, not those below it, MOUNT_ATTR_*, and a type of propagation (0: as it is)."""
+    _mount_setattr(mount_fd, path, 0, _MountAttr(attr_set=attributes, propagation=propagation))
 
 
 def mount_setattr_idmapped(mount_fd: int, path: str, user_namespace: int, attributes: int) -> None:

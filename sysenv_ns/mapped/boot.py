@@ -31,11 +31,15 @@ WantedBy=multi-user.target
 """
 
 
-def enable(uid: int) -> None:
-    """Write and enable the unit for the next boot. Raises SysenvError, OSError."""
+def require() -> None:
+    """Raise SysenvError where there can be no such unit."""
     if not Path("/run/systemd/system").is_dir():
         raise SysenvError("this system is not started by systemd", "run `sysenv-ns host prepare` after each start")
     _require_closed()
+
+
+def enable(uid: int) -> None:
+    """Write and enable the unit for the next boot, where `require` passes. Raises OSError."""
     name = _name(uid)
     (_UNITS / _WANTED).mkdir(mode=0o755, exist_ok=True)
     # systemd.service(5), "Command lines", and systemd.unit(5), "Specifiers"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TypeVar
 
 from sysenv_ns import launcher, sudo
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.kernel import outcome
+from sysenv_ns.kernel import idmap, outcome
 from sysenv_ns.mapped import boot, root, trees
 from sysenv_ns.mapped.root import Launcher, Released, Shown
 
@@ -17,6 +16,8 @@ _T = TypeVar("_T")
 
 def prepare(uid: int, at_boot: bool = False) -> Shown:
     """Let root make a user's mounts; only root can name another user than the calling one. Raises SysenvError."""
+    if os.geteuid() != 0:
+        idmap.detect_full()  # or sudo asks for a password in vain
     return _ask("prepare-at-boot" if at_boot else "prepare", uid, Shown)
 
 
@@ -32,7 +33,19 @@ def release(uid: int) -> Released:
 
 def has_made(uid: int) -> bool:
     """Whether there is something that root could take back."""
-    return os.path.isdir(trees.place_of(uid)) or boot.is_enabled(uid) or launcher.is_installed(uid)
+    return (
+        os.path.basename(trees.place_of(uid)) in _names(trees.PLACE)
+        or boot.is_enabled(uid)
+        or os.path.exists(launcher.path_of(uid))
+    )
+
+
+def _names(directory: str) -> list[str]:
+    """What is in a directory: a name may be there that leads nowhere, as a user can mount something on it."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _ask(verb: str, uid: int, kind: type[_T]) -> _T:
@@ -41,10 +54,10 @@ def _ask(verb: str, uid: int, kind: type[_T]) -> _T:
         told, _ = outcome.told(lambda: root.do(verb, uid))
         return outcome.result(told, kind)
     process = sudo.start(root.__name__, verb)
-    answer = b""
-    with contextlib.suppress(KeyboardInterrupt):  # at the question for a password: sudo ends too
+    try:
         answer, _ = process.communicate()
-    status = process.wait()
+    finally:
+        status = process.wait()  # interrupted at the question for a password, sudo ends too
     try:
         return outcome.result(answer, kind)
     except ValueError:

@@ -28,13 +28,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTES = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _STDOUT = 1
+_UMASK = 0o022  # what root makes here is for others to enter, whatever umask this root has
 
 Shown = dict[str, str]  # where directories of the host are shown, by their paths on it
 
 
 def main() -> int:
     """Carry out the verb; the exit status says whether it was done."""
-    os.umask(0o022)
     told, succeeded = outcome.told(lambda: do(sys.argv[1], _caller(sys.argv[2:])))
     children.write_all(_STDOUT, told)
     return 0 if succeeded else 1
@@ -65,18 +65,23 @@ class Launcher:
 
 def do(verb: str, uid: int) -> Shown | Released | Launcher:
     """Carry out a verb for a user. Raises SysenvError."""
+    umask = os.umask(_UMASK)
     try:
         if verb == "prepare":
             return prepare(uid)
         if verb == "prepare-at-boot":
+            boot.require()
+            shown = prepare(uid)  # what fails now would fail at each boot
             boot.enable(uid)
-            return prepare(uid)
+            return shown
         if verb == "launcher":
             return Launcher(apparmor.install(uid, _group(uid)))
         if verb == "release":
             return Released(tuple(release(uid)), boot.disable(uid), apparmor.remove(uid))
     except OSError as error:
         raise SysenvError(located(error)) from error
+    finally:
+        os.umask(umask)
     raise SysenvError(f"unknown verb {verb!r}")
 
 
@@ -112,6 +117,7 @@ def release(uid: int) -> list[str]:
     """Remove a user's mounts; running environments keep theirs until they are stopped. Raises OSError."""
     place = trees.place_of(uid)
     released = []
+    _uncover(place)
     with contextlib.suppress(FileNotFoundError), _opened(place) as directory:
         # What is mounted on each other in one place comes off one by one.
         for mount in mountinfo.read():
@@ -120,12 +126,19 @@ def release(uid: int) -> list[str]:
                 flags = syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW
                 syscalls.umount(f"/proc/self/fd/{directory}/{name}", flags)
                 released.append(mount.point)
-        for name in {point.rpartition("/")[2] for point in released}:
+        for name in os.listdir(directory):  # also of what somebody else has unmounted
             with contextlib.suppress(OSError):  # by now it is the user's own affair what is there
                 os.rmdir(name, dir_fd=directory)
         with contextlib.suppress(OSError):
             os.rmdir(place)
     return released
+
+
+def _uncover(place: str) -> None:
+    """Take away what the user has mounted on the own directory (fusermount3(1)), which root could not enter then."""
+    for mount in mountinfo.read():
+        if mount.point == place:  # a name that only root can change
+            syscalls.umount(place, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
 def _group(uid: int) -> int:
@@ -199,6 +212,8 @@ def _attach(mount: int, directory: int, name: str, place: str) -> None:
             os.mkdir(name, 0o700, dir_fd=directory)
         with opened(os.open(name, _PATH, dir_fd=directory)) as point:
             syscalls.move_mount(mount, point, f"{place}/{name}")
+            # Below a shared mount it has become one.
+            syscalls.mount_setattr(mount, f"{place}/{name}", 0, syscalls.MS_PRIVATE)
         # The user can rename what lies in the own directory, until there is a mount on it.
         try:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -17,7 +17,7 @@ from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.mountinfo import Mount, containing, is_below
 from sysenv_ns.records import dataclass
 
-PLACE = "/run/sysenv-ns"
+PLACE = policy.MAPPED_PLACE
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def prepare(at_boot: bool, only_launcher: bool, user: str | None) -> None:
     """Mount /usr and /opt read-only for you, with the ids of your environments, until the next boot.
 
     It uses sudo once. Environments of the driver idmap use these mounts directly; no other user can reach them.
-    Root of your environments can then read all files there, including those that only root can read now.
+    Root of your environments can then read all files there and use all sockets, including those of root alone.
 
     Where AppArmor forbids user namespaces to users' programs (Ubuntu), it also makes a launcher that may have them,
     which sysenv-ns then starts itself with. That stays until `release`.
@@ -68,11 +68,11 @@ def prepare(at_boot: bool, only_launcher: bool, user: str | None) -> None:
         raise click.UsageError("--launcher shows nothing, so nothing is to be shown at each start: leave out --at-boot")
     uid = _number(user)
     if only_launcher or launcher.is_needed():
-        notice("sudo is used to make a launcher that AppArmor allows to create user namespaces")
+        _tell("make a launcher that AppArmor allows to create user namespaces")
         show(f"sysenv-ns starts through {client.allow(uid)}")
     if only_launcher:
         return
-    notice(f"sudo is used to mount {' and '.join(('/usr', '/opt'))} read-only in {trees.place_of(uid)}")
+    _tell(f"mount /usr and /opt read-only in {trees.place_of(uid)}")
     shown = client.prepare(uid, at_boot)
     show("\n".join(trees.described(shown)))
 
@@ -83,6 +83,10 @@ def release(user: str | None) -> None:
     """Undo `prepare`. Running environments keep the mounts until they are stopped."""
     refuse_inside("do anything on the host")
     uid = _number(user)
+    if not client.has_made(uid):
+        notice("root has made nothing for you")
+        return
+    _tell("take back what root has made for you")
     released = client.release(uid)
     notice(f"unmounted {', '.join(released.points)}" if released.points else "nothing was mounted")
     if released.launcher:
@@ -113,10 +117,16 @@ def status(user: str | None, as_json: bool) -> None:
     show("\n".join(lines))
 
 
+def _tell(purpose: str) -> None:
+    """Before sudo may ask for a password."""
+    if os.geteuid() != 0:
+        notice(f"sudo is used to {purpose}")
+
+
 def _number(user: str | None) -> int:
     """The number of that user. Raises SysenvError."""
-    if user is None:
-        return os.getuid()
+    if user is None:  # whoever runs it with sudo wants it for themselves: real root needs none of it
+        return int(os.environ.get("SUDO_UID", "0")) if os.geteuid() == 0 else os.getuid()
     try:
         uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
     except KeyError:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from sysenv_ns import cli, launcher, sudo
-from sysenv_ns.drivers import choose
+from sysenv_ns.drivers import choose, driver
+from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.kernel import idmap
 from sysenv_ns.mapped import client, trees
 from sysenv_ns.mapped.root import Released
 
 from .conftest import Run
 
 PATH = f"/usr/local/lib/sysenv-ns/{os.getuid()}/sysenv-ns"
+
+
+@pytest.fixture(autouse=True)
+def no_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has run the tests with sudo."""
+    monkeypatch.delenv("SUDO_UID", raising=False)
 
 
 @pytest.fixture
@@ -88,6 +97,7 @@ def test_without_a_launcher_nothing_is_shown(
 
 @pytest.mark.parametrize("path", [PATH, None])
 def test_release_tells_of_the_launcher(run: Run, monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    monkeypatch.setattr(client, "has_made", lambda uid: True)
     monkeypatch.setattr(client, "release", lambda uid: Released((), False, path))
     result = run("host", "release")
     assert result.exit_code == 0
@@ -96,10 +106,13 @@ def test_release_tells_of_the_launcher(run: Run, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("there", [True, False])
 def test_who_removes_everything_is_told_what_root_has_made(
-    run: Run, monkeypatch: pytest.MonkeyPatch, there: bool
+    run: Run, monkeypatch: pytest.MonkeyPatch, there: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(launcher, "is_installed", lambda uid: there)
+    monkeypatch.setattr(launcher, "PLACE", str(tmp_path))
     monkeypatch.setattr(trees, "PLACE", "/nowhere")
+    if there:  # perhaps of another installation
+        Path(launcher.path_of(os.getuid())).parent.mkdir()
+        Path(launcher.path_of(os.getuid())).touch()
     result = run("remove", "--all", "--yes")
     assert result.exit_code == 0
     assert ("sysenv-ns host release" in result.stderr) is there
@@ -154,3 +167,65 @@ def test_the_launcher_is_offered_where_it_is_missing(
     assert [f"/usr/local/lib/sysenv-ns/{os.getuid()}" in question for question in questions] == [True] * offered
     assert asked == ([("allow", os.getuid())] if offered and answer else [])
     assert ("not to be had" in result.stderr) is not bool(asked)
+
+
+def test_nothing_is_asked_of_root_where_there_is_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "has_made", lambda uid: False)
+    monkeypatch.setattr(client, "release", None)
+    result = run("host", "release")
+    assert (result.exit_code, result.stderr) == (0, "sysenv-ns: root has made nothing for you\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it is root's process")
+def test_who_runs_it_with_sudo_means_themselves(
+    run: Run, asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "is_needed", lambda: False)
+    monkeypatch.setenv("SUDO_UID", "4711")
+    result = run("host", "prepare")
+    assert (result.exit_code, asked) == (0, [("prepare", 4711, False)])
+    assert "sudo is used" not in result.stderr
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs none")
+def test_no_password_is_asked_for_in_vain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise SysenvError("no full id map", "get one")
+
+    monkeypatch.setattr(launcher, "is_needed", lambda: False)
+    monkeypatch.setattr(idmap, "detect_full", refuse)
+    monkeypatch.setattr(sudo, "start", None)
+    result = run("host", "prepare")
+    assert (result.exit_code, "no full id map" in result.stderr) == (1, True)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no sudo")
+def test_interrupted_at_the_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no refusal of sudo's."""
+
+    class Process:
+        def communicate(self) -> None:
+            raise KeyboardInterrupt
+
+        def wait(self) -> int:
+            return 1
+
+    monkeypatch.setattr(launcher, "is_needed", lambda: False)
+    monkeypatch.setattr(idmap, "detect_full", lambda: None)
+    monkeypatch.setattr(sudo, "start", lambda *arguments: Process())
+    result = run("host", "prepare")
+    assert result.exit_code == 130
+    assert "hint" not in result.stderr
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root is not asked")
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_somebody_has_answered_in_another_terminal(
+    store: Store, asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, meanwhile: bool
+) -> None:
+    """What that one has begun to use is not taken away."""
+    prepared = iter((False, meanwhile))
+    monkeypatch.setattr(trees, "is_prepared", lambda uid, gid: next(prepared))
+    monkeypatch.setattr(sudo, "available", lambda: True)
+    driver.get("idmap").agree(store, lambda question: True, by_name=True)
+    assert asked == ([] if meanwhile else [("prepare", os.getuid(), False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -273,3 +274,12 @@ def test_messages_make_no_lines_of_their_own(run: Run, environments: Store, monk
     result = run("list")
     assert result.exit_code == 1
     assert result.stderr == "sysenv-ns: a\n  sysenv-ns: b\\x1b[2J\\xff\nhint: c\n  hint: d\\u202e\n"
+
+
+def test_a_failure_that_nobody_can_be_told_is_no_bug(
+    run: Run, environments: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window was closed: writing to its terminal is an error (EIO)."""
+    monkeypatch.setattr(failures, "failure", _raise(OSError(errno.EIO, os.strerror(errno.EIO))))
+    result = run("status", "nowhere")
+    assert (result.exit_code, list(environments.path.glob("*report*"))) == (1, [])

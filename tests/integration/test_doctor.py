@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,8 +74,47 @@ def test_no_subordinate_ids(tool: Tool, shared: Path) -> None:
     without = replace(tool, prefix=("unshare", "--mount", "sh", "-ec", script, "sh", *tool.account.setpriv()))
     result = succeeded(without.run("doctor"))
     assert "id map full     no: no full id map: /etc/subuid grants you no subordinate ids" in result.stdout
-    assert "sudo usermod --add-subuids 100000-165535" in result.stdout
+    name = tool.account.name
+    shown = re.search(r"sudo usermod --add-subuids (\d+)-(\d+) --add-subgids \1-\2 (\S+)\n", result.stdout)
+    assert shown
+    assert shown[3] == name
+    first, last = int(shown[1]), int(shown[2])
+    for other, start, count in (line.split(":") for line in Path("/etc/subgid").read_text().splitlines()):
+        assert not (int(start) <= last and int(start) + int(count) > first), other
     assert "New environments use the driver stub and the id map single." in result.stdout
+
+
+@pytest.mark.modes("full")
+def test_newuidmap_without_its_rights(tool: Tool, shared: Path) -> None:
+    """As where a system was copied without them: ids are granted, so more of them are no remedy."""
+    if not ROOT_RUN:
+        pytest.skip("only root can hide a file")
+    shutil.copyfile("/usr/bin/newuidmap", shared / "newuidmap")
+    (shared / "newuidmap").chmod(0o755)
+    script = 'mount --bind "$0" /usr/bin/newuidmap; exec "$@"'
+    own = ("unshare", "--mount", "sh", "-ec", script, str(shared / "newuidmap"))
+    result = succeeded(replace(tool, prefix=(*own, *tool.account.setpriv())).run("doctor"))
+    assert "newuidmap refused the id map" in result.stdout
+    assert "/usr/bin/newuidmap has lost its setuid bit" in result.stdout
+    assert "usermod" not in result.stdout
+    assert re.search("driver idmap +no: not tried: it needs the id map full", result.stdout)
+    script = 'mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin; exec "$@"'
+    own = ("unshare", "--mount", "sh", "-ec", script, "sh")
+    result = succeeded(replace(tool, prefix=(*own, *tool.account.setpriv())).run("doctor"))
+    assert "/usr/bin/newuidmap has no effect, as its file system is mounted nosuid" in result.stdout
+
+
+@pytest.mark.modes("full")
+def test_idmap_where_sudo_cannot_be_used(tool: Tool) -> None:
+    """Its remedy is root's then."""
+    if not ROOT_RUN:
+        pytest.skip("only root can hide a file")
+    script = 'mount --bind /dev/null /usr/bin/sudo; mount -t tmpfs -o mode=755 tmpfs /run; exec "$@"'
+    hidden = ("unshare", "--mount", "sh", "-ec", script, "sh")
+    without = replace(tool, prefix=(*hidden, *tool.account.setpriv()), options=())
+    remedy = f"sysenv-ns host prepare --user {tool.account.uid}"
+    assert remedy in without.run("doctor").stdout
+    refused(without.run("exec", "--driver", "idmap", "x", "--", "true"), 125, remedy)
 
 
 @pytest.mark.modes("full", "single", "root")

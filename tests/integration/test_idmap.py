@@ -127,6 +127,16 @@ def test_release(environment: Environment) -> None:
     environment.sh("sort.old /dev/null")
 
 
+def test_release_of_what_others_have_unmounted(machine: Machine) -> None:
+    """Nothing is left that `remove --all` would tell of again and again."""
+    account, launcher = machine.tool.account, machine.tool.launcher
+    machine.sh(f"umount /run/sysenv-ns/{account.uid}/usr; {launcher} host release --user {account.name}")
+    accounts.prepare_mounts(launcher, account, *machine.prefix)
+    machine.sh(f"umount /run/sysenv-ns/{account.uid}/*; {launcher} host release --user {account.name}")
+    assert machine.sh("ls -A /run/sysenv-ns") == ""
+    assert "host release" not in succeeded(machine.tool.run("remove", "--all", "--yes")).stderr
+
+
 def test_another_range_of_ids(new_machine: Machine) -> None:
     """Mounts that were made for ids which the user has no longer are not used."""
     machine = new_machine
@@ -206,7 +216,11 @@ def test_at_each_boot(machine: Machine) -> None:
     launcher, unit = machine.tool.launcher, f"/etc/systemd/system/sysenv-ns-{uid}.service"
     prepare = f"{launcher} host prepare --at-boot --user {name}"
     assert "not started by systemd" in machine.sh(f"{prepare} 2>&1 || true")
-    machine.sh(f"mkdir -p /run/systemd/system /etc/systemd/system; {prepare}")
+    machine.sh("mkdir -p /run/systemd/system /etc/systemd/system")
+    machine.sh(f"cp /etc/subuid /etc/subuid.all; sed -i '/^{name}:/d' /etc/subuid")
+    assert "no subordinate ids" in machine.sh(f"{prepare} 2>&1 || true")
+    assert machine.sh("find /etc/systemd/system -name 'sysenv-ns*'") == ""
+    machine.sh(f"mv /etc/subuid.all /etc/subuid; {prepare}")
     assert "at each boot" in machine.sh(f"{launcher} host status --user {name}")
     link = f"/etc/systemd/system/multi-user.target.wants/sysenv-ns-{uid}.service"
     assert machine.sh(f"readlink {link}") == f"{unit}\n"
@@ -231,7 +245,7 @@ def test_one_question_on_a_terminal(tool: Tool) -> None:
     refused(tool.run("exec", "--driver", "idmap", "asked", "--", "true"), 125, "needs root once", "host prepare")
     arguments = ("exec", "--driver", "idmap", "asked", "--", "sh", "-c", "grep -c sysenv-ns: /proc/self/mountinfo")
     program = terminals.spawn(environment, str(tool.launcher), *arguments)
-    program.expect("only root can read now.*Continue")
+    program.expect("only root can use now.*Continue")
     program.sendline("n")
     program.expect("needs root once")
     terminals.close(program)

@@ -171,7 +171,8 @@ def _damage(tool: Tool, path: Path, damage: str) -> None:
 
 @pytest.mark.modes("full")
 @pytest.mark.parametrize(
-    ("lost", "remedy"), [("/etc/subuid /etc/subgid", "a range"), ("/usr/bin/newuidmap /usr/bin/newgidmap", "uidmap")]
+    ("lost", "remedy"),
+    [("/etc/subuid /etc/subgid", "usermod --add-subuids"), ("/usr/bin/newuidmap /usr/bin/newgidmap", "uidmap")],
 )
 def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, lost: str, remedy: str) -> None:
     """It says what to do and loses nothing: when they are back, everything is."""
@@ -183,7 +184,7 @@ def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, l
         ("1", "remove", doomed.name),
         ("1", "create", "--id-map", "full", "another"),
     ):
-        refused(tool.run(*arguments, prefix=hidden), int(status), remedy, "usermod --add-subuids")
+        refused(tool.run(*arguments, prefix=hidden), int(status), remedy)
     listed = tool.listed(hidden)
     assert [entry["problem"] for entry in listed if entry["name"] == doomed.name] == [""]
     # The single map is there for new ones.
@@ -191,7 +192,7 @@ def test_subordinate_ids_are_gone(machine: Machine, doomed_there: Environment, l
     succeeded(tool.run("remove", "--purge", "another", prefix=hidden))
     assert doomed.sh("stat -c %U /srv/copied/GPL-3") == "www-data\n"
     (_directory(doomed) / "env.json").write_text("{")
-    refused(tool.run("remove", doomed.name, prefix=hidden), 1, remedy, "usermod --add-subuids")
+    refused(tool.run("remove", doomed.name, prefix=hidden), 1, remedy)
     assert (_directory(doomed) / "upper/srv/copied/GPL-3").exists()
     succeeded(tool.run("remove", "--purge", doomed.name))
     _assert_gone(doomed)

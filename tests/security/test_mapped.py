@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from integration import accounts
 from integration.machines import Machine
-from integration.support import ROOT_RUN, Account, Tool, describe, ran, refused, succeeded
+from integration.support import ROOT_RUN, Account, Tool, describe, line, ran, refused, rest, succeeded
 
 from sysenv_ns.kernel import idmap, mountinfo
 
-from . import remounting
+from . import fuse, remounting
 
 pytestmark = [
     pytest.mark.modes("idmap"),
@@ -61,13 +61,26 @@ def _points(pid: str = "self") -> set[str]:
 
 
 @pytest.mark.parametrize("ids", [("--map-auto",), ()])
+@pytest.mark.parametrize("released", [False, True])
 def test_cannot_be_made_writable_nor_lead_elsewhere(
-    mounted: Path, tool: Tool, program: Path, ids: tuple[str, ...]
+    mounted: Path, tool: Tool, program: Path, ids: tuple[str, ...], released: bool
 ) -> None:
-    command = ("/usr/bin/python3", str(program), str(mounted / "usr"), "/etc/shadow", "/etc", "/root")
+    """Nor after it has been taken away: a bind of it in a namespace that was made before stays."""
+    source = str(mounted / "usr")
+    attack = ("/usr/bin/python3", str(program), "/media" if released else source, "/etc/shadow", "/etc", "/root")
+    further = _NAMESPACES if released else ()  # as one's own bind can be moved away
+    inside = ("sh", "-ec", 'mount --bind "$0" /media; echo ready; read -r go; exec "$@"', source, *further, *attack)
+    script = 'exec 9<"$0"; exec "$@"'
+    command = [*tool.account.setpriv(), "bash", "-ec", script, source, *_NAMESPACES, *ids, *inside]
     before = Path("/usr/bin").stat()
-    result = _as(tool.account, *_NAMESPACES, *ids, *command)
-    assert (result.returncode, result.stdout) == (0, "done\n"), result.stdout + result.stderr
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
+        assert line(process) == "ready\n"
+        if released:
+            accounts.release_mounts(tool.launcher, tool.account)
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.close()
+        assert rest(process) == "done\n"
     assert Path("/usr/bin").stat() == before
 
 
@@ -83,6 +96,7 @@ def test_the_attacks_find_what_is_open(tool: Tool, program: Path) -> None:
 def test_root_of_an_environment_finds_no_mount(mounted: Path, tool: Tool) -> None:
     succeeded(tool.run("create", *tool.options, "inside"))
     environment = tool.environment("inside")
+    assert environment.sh("ls -A /run/host/run/sysenv-ns") == ""
     assert environment.sh(
         f"ls -A {_PLACE} | grep -c {mounted.name} || true; ls -A {mounted} 2>&1 | grep -c usr || true"
     ) == ("0\n0\n")
@@ -100,6 +114,25 @@ def test_what_it_shows_and_to_whom(mounted: Path, tool: Tool, users: dict[str, A
         if mount.point.startswith(f"{mounted}/"):
             assert {"ro", "nosuid", "nodev", "idmapped"} <= {*mount.options}
             assert mount.root == f"/{Path(mount.point).name}"
+
+
+def test_whatever_umask_root_has(machine: Machine) -> None:
+    """The user can enter what root makes without sudo, in a process of the caller's."""
+    account, launcher = machine.tool.account, machine.tool.launcher
+    machine.sh(f"{launcher} host release --user {account.name}; rm -rf /run/sysenv-ns")
+    machine.sh(f"umask 077; {launcher} host prepare --user {account.name}")
+    assert machine.sh("stat -c '%a %u' /run/sysenv-ns") == "755 0\n"
+    assert succeeded(ran([*machine.tool.prefix, "ls", f"/run/sysenv-ns/{account.uid}"])).stdout == "opt\nusr\n"
+
+
+def test_private_below_a_shared_mount(machine: Machine) -> None:
+    """As systemd has /run: nothing that is mounted in one of these mounts appears in another mount namespace."""
+    account = machine.tool.account
+    machine.sh("mount -t tmpfs -o mode=755 tmpfs /run; mount --make-shared /run")
+    accounts.prepare_mounts(machine.tool.launcher, account, *machine.prefix)
+    shown = machine.sh(f"grep ' /run/sysenv-ns/{account.uid}/' /proc/self/mountinfo").splitlines()
+    assert shown
+    assert [line for line in shown if " shared:" in line] == []
 
 
 def test_ids_are_those_of_the_user_alone(machine: Machine) -> None:
@@ -121,6 +154,19 @@ def test_no_setuid_program_for_the_host(machine: Machine) -> None:
         command = [*machine.tool.prefix, f"/run/sysenv-ns/{account.uid}/{path}", "-u"]
         result = succeeded(ran(command))
         assert result.stdout == f"{account.uid}\n"
+
+
+def test_device_nodes_lead_nowhere(machine: Machine) -> None:
+    """Neither in the mount nor in the overlay above it."""
+    machine.sh("mknod -m 666 /opt/zero c 1 5; mknod -m 666 /opt/loop b 7 0; head -c 1 /opt/zero > /dev/null")
+    environment = machine.create()
+    for place in ("/opt", f"/run/sysenv-ns/{machine.tool.account.uid}/opt"):
+        for name in ("zero", "loop"):
+            script = f"head -c 1 {place}/{name}"
+            command = [*machine.tool.prefix, "sh", "-c", script]
+            result = environment.exec("sh", "-c", script) if place == "/opt" else ran(command)
+            assert result.returncode != 0, describe(result)
+            assert "Permission denied" in result.stderr
 
 
 def test_what_is_mounted_later_does_not_show(machine: Machine) -> None:
@@ -201,6 +247,27 @@ def test_a_user_who_renames_meanwhile(mounted: Path, tool: Tool) -> None:
         shutil.rmtree(stop)
         accounts.release_mounts(tool.launcher, account)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.skipif(shutil.which("fusermount3") is None, reason="needs fusermount3")
+def test_a_user_who_covers_the_own_directory(machine: Machine, shared: Path) -> None:
+    """Everybody may mount FUSE on a directory of theirs, and root cannot enter that: what root has made goes anyway."""
+    account, launcher = machine.tool.account, machine.tool.launcher
+    place, program = f"/run/sysenv-ns/{account.uid}", shutil.copy(fuse.__file__, shared / "fuse.py")
+    Path(program).chmod(0o644)
+    accounts.make_fuse(machine.root / "mnt/fuse")
+    machine.sh("mount --bind /mnt/fuse /dev/fuse")
+    command = [*machine.tool.prefix, "/usr/bin/python3", str(program), "covered", place]
+    for verb, left in (("prepare", 2), ("release", 0)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert line(process) == "ready\n"
+                machine.sh(f"{launcher} host {verb} --user {account.name}")
+                table = mountinfo.parse(machine.sh("cat /proc/self/mountinfo").encode())
+                found = [mount.fstype for mount in table if f"{mount.point}/".startswith(f"{place}/")]
+                assert found == ["ext4"] * left
+            finally:
+                process.kill()
 
 
 def test_a_place_that_others_can_change_is_refused(machine: Machine) -> None:

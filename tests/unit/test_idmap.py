@@ -134,3 +134,27 @@ def test_find_program_looks_in_system_directories_too(monkeypatch: pytest.Monkey
     assert found is not None
     assert found.endswith("bin/sh")
     assert idmap.find_program("no-such-program-here") is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("", ""), 100000),
+        (("a:100000:65536\n", ""), 165536),
+        (("a:100000:65536\n", "a:165536:65536\nb:231072:65536\n"), 296608),
+        (("a:165536:65536\n", ""), 100000),  # a gap that is large enough
+        (("a:150000:65536\n", ""), 215536),
+        (("a:1000:99000\nb:99999:1\n", ""), 100000),
+        (("a:99999:2\n", ""), 100001),
+        (("b:300000:10\na:100000:300000\n", "nonsense\nx:y:z\n"), 400000),
+    ],
+)
+def test_a_range_that_nobody_has(texts: tuple[str, str], expected: int) -> None:
+    assert idmap.free_range(texts) == expected
+
+
+@given(disjoint_ranges())
+def test_a_range_that_is_shown_overlaps_with_no_other(ranges: list[Extent]) -> None:
+    text = "".join(f"someone:{e.outside}:{e.count}\n" for e in ranges)
+    first = idmap.free_range([text])
+    assert not any(e.outside < first + 65536 and e.outside + e.count > first for e in ranges)

@@ -94,8 +94,3 @@ def test_pathlib_does_the_rest(tmp_path: pathlib.Path) -> None:
     assert copy.deepcopy(Path("/a")) == copy.copy(Path("/a")) == Path("/a")
     with pytest.raises(AttributeError):
         Path("/a").nothing  # type: ignore[attr-defined]  # noqa: B018
-
-
-def test_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/some/where")
-    assert Path.home() == pathlib.Path.home()

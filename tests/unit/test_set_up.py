@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +62,52 @@ def test_a_terminal_is_asked(programs: Path, answer: str, installs: bool) -> Non
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert (terminal.exitstatus, programs.exists()) == ((0, True) if installs else (125, False))
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c"),
+        ({"XDG_CACHE_HOME": "c", "HOME": "/h"}, "/h/.cache"),
+        ({"HOME": "/h"}, "/h/.cache"),
+        ({"HOME": "relative"}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"),
+        ({}, f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache"),
+    ],
+)
+def test_where_a_virtual_environment_for_a_foreign_checkout_goes(variables: dict[str, str], expected: str) -> None:
+    command = ["sh", "-euc", f"helpers=/nonexistent; . {_LIBRARY}; _cache"]
+    environment = {"PATH": "/usr/bin:/bin", **variables}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == f"{expected}\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """One whose virtual environment is ready, with a Python that says so."""
+    helpers, venv = tmp_path / "helpers", tmp_path / ".venv"
+    (helpers / "lib").mkdir(parents=True)
+    (venv / "bin").mkdir(parents=True)
+    shutil.copy(_LIBRARY.parents[1] / "sysenv-ns", helpers)
+    (helpers / "lib/venv.sh").write_text("prepare_venv() { echo prepared; exit; }\n")
+    (venv / "bin/python").write_text("#!/bin/sh\necho started\n")
+    (venv / "bin/python").chmod(0o755)
+    (tmp_path / "pyproject.toml").touch()
+    os.utime(tmp_path / "pyproject.toml", (0, 0))
+    (venv / ".ready").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("unfinished", "done"), [(False, "started"), (True, "prepared")])
+def test_what_is_being_changed_is_not_used(checkout: Path, unfinished: bool, done: str) -> None:
+    """helpers/test adds to it: meanwhile, and for ever if it is interrupted, modules are missing."""
+    if unfinished:
+        (checkout / ".venv/.unfinished").touch()
+    result = subprocess.run([checkout / "helpers/sysenv-ns"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{done}\n"
+    script = (
+        f"helpers={checkout}/helpers; . {_LIBRARY}; venv={checkout}/.venv ready=.ready checkout={checkout}; _is_ready"
+    )
+    assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) is not unfinished
 
 
 def test_markers_say_which_python_needs_a_requirement() -> None:

@@ -79,6 +79,16 @@ def test_location_of_a_user_without_home(monkeypatch: pytest.MonkeyPatch) -> Non
         directory.store_location()
 
 
+@pytest.mark.parametrize("home", ["relative", "~", "./x"])
+def test_location_of_a_home_that_is_elsewhere_each_time(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    for name in ("SYSENV_NS_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(SysenvError) as raised:
+        directory.store_location()
+    assert "absolute path" in raised.value.hint
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o500])
 def test_prepare_keeps_everybody_else_out(store: Store, mode: int) -> None:
     store.path.mkdir()
