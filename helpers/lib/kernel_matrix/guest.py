@@ -217,6 +217,7 @@ def try_policy(name: str, value: str, remedy: str) -> Result:
     before = doctor()
     setting.write_text(value)
     code, output = doctor()
+    honest = code == 1 or (code == 0 and refusal("auto", "full") is None)  # what it promises, it has to keep
     found = re.search(rf"\b{re.escape(remedy)}.*", output)
     if found:
         run("bash", "-c", f'sudo() {{ "$@"; }}; sysenv-ns() {{ "{TOOL}" "$@" --user ann; }}; {found[0]}')
@@ -224,13 +225,14 @@ def try_policy(name: str, value: str, remedy: str) -> Result:
     wrong = faults_of_launcher() if remedy == LAUNCHER else []
     setting.write_text(usual)
     (RESULTS / f"{name}.log").write_text(f"before:\n{before[1]}\nwith {value}:\n{output}\nafter:\n{after[1]}\n{wrong}")
-    proven = before[0] == 0 and code == 1 and remedy in output and after[0] == 0 and not wrong
+    proven = before[0] == 0 and honest and remedy in output and after[0] == 0 and not wrong
     detail = found[0] if found else f"no remedy, status {code}"
     if wrong:
         detail += f" ({'; '.join(wrong)})"
     if found and not proven:
         detail += f" (doctor: {before[0]} before, {code} under it, {after[0]} after the remedy)"
-    return {**result, "status": "proven" if proven else "failed", "detail": detail}
+    status = "failed" if not proven else "proven" if code else "needless"
+    return {**result, "status": status, "detail": detail}
 
 
 def faults_of_launcher() -> list[str]:

@@ -52,6 +52,7 @@ class Policy:
 
     setting: str
     remedy: str  # that the doctor printed; empty where the kernel has no such setting
+    needed: bool  # or environments run in spite of it
     failure: str
 
 
@@ -110,7 +111,7 @@ def _cell(kernel: Kernel, file_system: str, cell: Mapping[str, Any]) -> Cell:
 
 def _policy(policy: Mapping[str, Any]) -> Policy:
     status, detail = policy["status"], str(policy["detail"])
-    return Policy(str(policy["policy"]), detail, detail if status == "failed" else "")
+    return Policy(str(policy["policy"]), detail, status != "needless", detail if status == "failed" else "")
 
 
 def failures(rows: Sequence[Row]) -> Iterator[str]:
@@ -163,6 +164,7 @@ def _settings(rows: Sequence[Row]) -> str:
     for row in asked:
         for policy in row.policies:
             remedy = f"`{policy.remedy}`" if policy.remedy else "this kernel does not have the setting"
+            remedy += "" if policy.needed else "; with the full id map environments ran without it"
             text = "**failed**" if policy.failure else remedy
             lines.append(f"| {row.kernel.release} | `{policy.setting}` | {text} |")
     return "\n".join(lines) if asked else ""
@@ -207,10 +209,11 @@ part of this series.
 ## What the doctor says
 
 Each setting was made on a running system without sudo, which would be a way around it. `sysenv-ns doctor`, run by an
-ordinary user, ended with status 1 and printed the remedy. That was carried out as it is (as root), and then the doctor
-ended with status 0. Where the remedy is [the launcher](idmap.md#ubuntu), it was also tried that environments of the
-driver `idmap` can be had by it, that other programs and other users stay restricted, that its user cannot change it,
-and that `host release` takes it away, the last one with the profile.
+ordinary user, ended with status 1 and printed the remedy; or with status 0 where environments can be had in spite of
+the setting, and then one ran. The remedy was carried out as it is (as root), and then the doctor ended with status 0.
+Where the remedy is [the launcher](idmap.md#ubuntu), it was also tried that environments of the driver `idmap` can be
+had by it, that other programs and other users stay restricted, that its user cannot change it, and that `host
+release` takes it away, the last one with the profile.
 
 {_settings(rows)}
 """
