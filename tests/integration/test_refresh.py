@@ -146,13 +146,14 @@ line' -- '-x' \'quote "$(printf '\\377')"
     "fourth": "rm -r /opt/* /usr/local/lib/a; mkdir -p /srv/a; head -c 9999 /dev/zero > /srv/a/b",
 }
 # Neither the times of directories nor a package database tells of these.
+# None of coreutils: with some releases these are links to one program.
 _IN_PLACE = r"""
-    chmod 4755 /usr/bin/head; chmod 600 /usr/share/doc/dpkg/copyright; chown 33:33 /usr/bin/od
-    echo >> /usr/bin/nl; echo >> /usr/share/doc/apt/copyright; truncate -s 5000 /usr/bin/paste
+    chmod 4755 /usr/bin/diff3; chmod 600 /usr/share/doc/dpkg/copyright; chown 33:33 /usr/bin/sdiff
+    echo >> /usr/bin/xargs; echo >> /usr/share/doc/apt/copyright; truncate -s 5000 /usr/bin/iconv
 """
 
 _EDITED = (
-    *("usr/bin/head", "usr/bin/nl", "usr/bin/od", "usr/bin/paste"),
+    *("usr/bin/diff3", "usr/bin/iconv", "usr/bin/sdiff", "usr/bin/xargs"),
     *("usr/share/doc/apt/copyright", "usr/share/doc/dpkg/copyright"),
 )
 

@@ -67,7 +67,7 @@ def owning(name: str, version: str, *paths: str, **fields: str) -> Deb:
 def reowning(version: str, user: str) -> Deb:
     """A package that has its data, and what it ships there, owned by a system user."""
     make = "#!/bin/sh\n" if user == "root" else _USER.format(user)
-    postinst = f"{make}echo data > /var/lib/rb-reowned/data\nchown -R {user}: /var/lib/rb-reowned\n"
+    postinst = f"{make}echo data > /var/lib/rb-reowned/data\nchown -R {user}:{user} /var/lib/rb-reowned\n"
     return _deb("reowned", version, {"/var/lib/rb-reowned/shipped": ""}, {"postinst": postinst})
 
 
