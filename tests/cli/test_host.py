@@ -28,6 +28,12 @@ def no_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process believes that it is no root's."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+@pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What root was asked for."""
     calls: list[tuple[object, ...]] = []
@@ -187,7 +193,7 @@ def test_who_runs_it_with_sudo_means_themselves(
     assert "sudo is used" not in result.stderr
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root needs none")
+@pytest.mark.usefixtures("ordinary")
 def test_no_password_is_asked_for_in_vain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise SysenvError("no full id map", "get one")
@@ -199,7 +205,7 @@ def test_no_password_is_asked_for_in_vain(run: Run, monkeypatch: pytest.MonkeyPa
     assert (result.exit_code, "no full id map" in result.stderr) == (1, True)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root needs no sudo")
+@pytest.mark.usefixtures("ordinary")
 def test_interrupted_at_the_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no refusal of sudo's."""
 
@@ -218,7 +224,7 @@ def test_interrupted_at_the_password(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert "hint" not in result.stderr
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root is not asked")
+@pytest.mark.usefixtures("ordinary")
 @pytest.mark.parametrize("meanwhile", [True, False])
 def test_somebody_has_answered_in_another_terminal(
     store: Store, asked: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, meanwhile: bool
