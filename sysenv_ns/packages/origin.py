@@ -318,11 +318,18 @@ def _take(target: Path) -> None:
     conffiles = [path for package in dpkg.parse_status(status).values() for path in package.conffiles]
     for path in (RELEASE, *_DATABASES, *ACCOUNTS, *(f"{_ALTERNATIVES}/{name}" for name in names), *conffiles):
         if (data := content(path)) is not None:
-            _store(target, path, data, 0o644 if os.stat(path).st_mode & stat.S_IROTH else 0o600)
+            _store(target, path, data, 0o644 if _is_open_to_all(path) else 0o600)
     with open(f"{target}{CHECKSUMS}", "wb") as stream:
         for name in reader.names(_INFO):
             if name.endswith(".md5sums"):
                 stream.write(content(f"{_INFO}/{name}") or b"")
+
+
+def _is_open_to_all(path: str) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except FileNotFoundError:  # deleted since it was read
+        return False
 
 
 def _store(target: Path, path: str, data: bytes, mode: int) -> None:
