@@ -234,3 +234,15 @@ def test_a_disk_that_layers_lie_in_is_mounted_apart(name: str, layers: str, apar
     assert [overlay.target for overlay in found if overlay.apart] == apart
     assert {overlay.apart for overlay in found} <= {"", APART}
     assert not any(overlay.apart for overlay in overlays(system, ROOT))  # nothing lies in it
+
+
+@pytest.mark.parametrize("name", [STUB, ROOT])
+@pytest.mark.parametrize("prepared", [True, False])
+def test_what_root_shows_to_a_user_is_not_shown_again(name: str, prepared: bool) -> None:
+    """The whole /run of the host is below /run/host, and in it all programs with other owners."""
+    line = b"600 27 254:0 /usr /run/sysenv-ns/1000/usr ro,nosuid,nodev,relatime - ext4 /dev/vda1 rw\n"
+    system = host((*host().mounts, *mountinfo.parse(line)) if prepared else host().mounts)
+    operations = plan(system, name)
+    shown = next(n for n, op in enumerate(operations) if isinstance(op, Bind) and op.target == "/run/host/run")
+    hidden = [n for n, op in enumerate(operations) if isinstance(op, Tmpfs) and op.target == "/run/host/run/sysenv-ns"]
+    assert [n > shown for n in hidden] == ([True] if prepared else [])
