@@ -14,7 +14,7 @@ from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Literal, TypeAlias
 
 Kind: TypeAlias = "Literal['full', 'single']"
@@ -129,13 +129,16 @@ def _disjoint(ranges: Iterable[Extent], own: int) -> list[tuple[int, int]]:
 
 def parse_subordinate(text: str, user: str, uid: int) -> tuple[Extent, ...]:
     """The ranges of one user in /etc/subuid or /etc/subgid (subuid(5)); invalid lines are ignored."""
-    ranges = []
+    return tuple(Extent(0, start, count) for owner, start, count in _granted_in(text) if owner in (user, str(uid)))
+
+
+def _granted_in(text: str) -> Iterator[tuple[str, int, int]]:
+    """Whose the ranges are, their first ids and lengths."""
     for line in text.splitlines():
         owner, _, numbers = line.strip().partition(":")
         start, _, count = numbers.partition(":")
-        if owner in (user, str(uid)) and _is_id(start) and _is_id(count):
-            ranges.append(Extent(0, int(start), int(count)))
-    return tuple(ranges)
+        if _is_id(start) and _is_id(count):
+            yield owner, int(start), int(count)
 
 
 def _is_id(text: str) -> bool:
@@ -203,10 +206,8 @@ def find_program(name: str) -> str | None:
 
 def free_range(texts: Iterable[str]) -> int:
     """The first id of a range that none of these texts of subuid(5) grants to anybody."""
-    lines = (line.strip().split(":") for text in texts for line in text.splitlines())
-    granted = (fields[1:] for fields in lines if len(fields) == 3 and all(map(_is_id, fields[1:])))
     first = _FIRST_RANGE
-    for start, count in sorted((int(start), int(count)) for start, count in granted):
+    for start, count in sorted((start, count) for text in texts for _, start, count in _granted_in(text)):
         if start < first + _RANGE and start + count > first:
             first = start + count
     return first

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sysenv_ns import launcher, sudo
 from sysenv_ns.errors import SysenvError
+from sysenv_ns.files import reader
 from sysenv_ns.kernel import idmap, outcome
 from sysenv_ns.mapped import boot, root, trees
 from sysenv_ns.mapped.root import Launcher, Released, Shown
@@ -34,18 +35,11 @@ def release(uid: int) -> Released:
 def has_made(uid: int) -> bool:
     """Whether there is something that root could take back."""
     return (
-        os.path.basename(trees.place_of(uid)) in _names(trees.PLACE)
+        # The name may lead nowhere, as a user can mount something on it.
+        os.path.basename(trees.place_of(uid)) in reader.names(trees.PLACE)
         or boot.is_enabled(uid)
         or os.path.exists(launcher.path_of(uid))
     )
-
-
-def _names(directory: str) -> list[str]:
-    """What is in a directory: a name may be there that leads nowhere, as a user can mount something on it."""
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
 
 
 def _ask(verb: str, uid: int, kind: type[_T]) -> _T:

@@ -265,14 +265,19 @@ def try_cleverly(source: str, level: int, secrets: list[str]) -> None:
         "attributes of a descriptor": lambda own: clear(FOREIGN, "", RDONLY | NOSUID | NODEV, AT_EMPTY_PATH),
         "bind of another's": lambda own: mount(f"/proc/{os.getppid()}/root{source}", own, MS_BIND),
     }
-    for number, (name, way) in enumerate(clones.items()):
-        own = f"/mnt/clever-{number}"
-        os.mkdir(own)
+    try_ways(clones, "clever", level)
+
+
+def try_ways(ways: dict[str, Callable[[str], None]], title: str, level: int) -> None:
+    """Each to have the mount in a place of its own; all that is tried with it, where that has worked."""
+    for number, (name, way) in enumerate(ways.items()):
+        place = f"/mnt/{title}-{number}"
+        os.mkdir(place)
         try:
-            way(own)
+            way(place)
         except OSError:
             continue
-        try_place(f"level {level}, {name}", own)
+        try_place(f"level {level}, {name}", place)
 
 
 def try_mount(source: str, level: int) -> None:
@@ -288,14 +293,7 @@ def try_mount(source: str, level: int) -> None:
         "recursive clone": lambda target: clone(source, target, AT_RECURSIVE),
         "move": lambda target: mount(source, target, MS_MOVE),
     }
-    for number, (name, way) in enumerate(ways.items()):
-        target = f"/mnt/{number}"
-        os.mkdir(target)
-        try:
-            way(target)
-        except OSError:
-            continue
-        try_place(f"level {level}, {name}", target)
+    try_ways(ways, "plain", level)
 
 
 def try_secrets(source: str, secrets: list[str]) -> None:
