@@ -145,6 +145,14 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
         raise SysenvError(f"running {command[0]} failed: {reason(error)}", _HINT) from error
 
 
+def asker() -> int | None:
+    """The user who started this by sudo, as that says; None without sudo. Raises SysenvError."""
+    uid = os.environ.get("SUDO_UID")
+    if uid is not None and not uid.isdecimal():
+        raise SysenvError(f"the variable SUDO_UID is {uid!r}, which is no user's number", "run it without SUDO_UID")
+    return None if uid is None else int(uid)
+
+
 def receive(request: Path) -> Caller:
     """In the tool that sudo runs: take over what the caller hands over. Raises SysenvError."""
     try:

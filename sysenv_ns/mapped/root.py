@@ -8,13 +8,14 @@ change at any moment, are used by descriptors, and no link is followed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import stat
 import sys
 from collections.abc import Iterator
 
-from sysenv_ns import policy
+from sysenv_ns import policy, sudo
 from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError, located, reason
 from sysenv_ns.host import survey
@@ -29,6 +30,7 @@ _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTES = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _STDOUT = 1
 _UMASK = 0o022  # what root makes here is for others to enter, whatever umask this root has
+_LOCK = ".lock"  # beside the users' directories
 
 Shown = dict[str, str]  # where directories of the host are shown, by their paths on it
 
@@ -44,7 +46,8 @@ def _caller(arguments: list[str]) -> int:
     """The user for whom it acts: the one that sudo names; without sudo, root names one."""
     if os.geteuid() != 0:
         raise SysenvError("only root can do this", "run: sysenv-ns host --help")
-    return int(os.environ["SUDO_UID"]) if "SUDO_UID" in os.environ else int(arguments[0])
+    uid = sudo.asker()
+    return int(arguments[0]) if uid is None else uid
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,13 @@ def prepare(uid: int) -> Shown:
     """
     gid = _group(uid)
     id_map = idmap.granted(uid, gid)
-    release(uid)
+    _make(trees.PLACE, 0o755)
+    with _alone():
+        return _prepare(uid, gid, id_map)
+
+
+def _prepare(uid: int, gid: int, id_map: IdMap) -> Shown:
+    _release(uid)
     shown: Shown = {}
     unfit: list[str] = []
     with _user_namespace(id_map) as user_namespace, _own_directory(uid, gid) as directory:
@@ -107,14 +116,20 @@ def prepare(uid: int) -> Shown:
                 _attach(mount, directory, part.name, trees.place_of(uid))
                 shown[part.path] = f"{trees.place_of(uid)}/{part.name}"
     if policy.MAPPED[0] not in shown:
-        release(uid)
+        _release(uid)
         hint = "use another driver (see `sysenv-ns doctor`): this one needs Linux 5.19, and ext4, xfs or btrfs"
         raise SysenvError(f"no idmapped mount of {policy.MAPPED[0]} can be made: {'; '.join(unfit)}", hint)
     return shown
 
 
 def release(uid: int) -> list[str]:
-    """Remove a user's mounts; running environments keep theirs until they are stopped. Raises OSError."""
+    """Remove a user's mounts; running environments keep theirs until they are stopped. Raises SysenvError, OSError."""
+    with contextlib.suppress(FileNotFoundError), _alone():
+        return _release(uid)
+    return []
+
+
+def _release(uid: int) -> list[str]:
     place = trees.place_of(uid)
     released = []
     _uncover(place)
@@ -158,9 +173,7 @@ def _user_namespace(id_map: IdMap) -> Iterator[int]:
 @contextlib.contextmanager
 def _own_directory(uid: int, gid: int) -> Iterator[int]:
     """The user's directory, created if missing: it belongs to the user, and is closed to others."""
-    for path, mode in ((trees.PLACE, 0o755), (trees.place_of(uid), 0o700)):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, mode)
+    _make(trees.place_of(uid), 0o700)
     with _opened(trees.place_of(uid)) as directory:
         if os.fstat(directory).st_uid not in (0, uid):
             raise SysenvError(f"{trees.place_of(uid)} belongs to another user", "find out which program created it")
@@ -169,16 +182,36 @@ def _own_directory(uid: int, gid: int) -> Iterator[int]:
         yield directory
 
 
+def _make(path: str, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Nobody else prepares or releases meanwhile. Raises OSError, SysenvError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Not the directory itself, which users can open, and lock for ever.
+    with _place() as place, opened(os.open(_LOCK, flags, 0o600, dir_fd=place)) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
-    """A directory below one that only root can change. Raises OSError, SysenvError."""
+    """A directory of trees.PLACE. Raises OSError, SysenvError."""
+    with _place() as place, opened(os.open(os.path.basename(path), _DIRECTORY, dir_fd=place)) as directory:
+        yield directory
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[int]:
+    """trees.PLACE, which only root can change. Raises OSError, SysenvError."""
     with opened(os.open(trees.PLACE, _DIRECTORY)) as place:
         status = os.fstat(place)
         if status.st_uid != 0 or status.st_mode & 0o022:
             raise SysenvError(f"users other than root can change {trees.PLACE}", f"delete it: sudo rm -r {trees.PLACE}")
-        directory = os.open(os.path.basename(path), _DIRECTORY, dir_fd=place)
-    with opened(directory):
-        yield directory
+        yield place
 
 
 def _clone(parts: tuple[Part, ...], user_namespace: int) -> list[int]:

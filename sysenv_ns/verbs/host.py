@@ -7,7 +7,7 @@ import pwd
 
 import click
 
-from sysenv_ns import launcher
+from sysenv_ns import launcher, sudo
 from sysenv_ns.console import show, show_json
 from sysenv_ns.environment import running
 from sysenv_ns.errors import SysenvError
@@ -126,7 +126,7 @@ def _tell(purpose: str) -> None:
 def _number(user: str | None) -> int:
     """The number of that user. Raises SysenvError."""
     if user is None:  # whoever runs it with sudo wants it for themselves: real root needs none of it
-        return int(os.environ.get("SUDO_UID", "0")) if os.geteuid() == 0 else os.getuid()
+        return (sudo.asker() or 0) if os.geteuid() == 0 else os.getuid()
     try:
         uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
     except KeyError:

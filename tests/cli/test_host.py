@@ -193,6 +193,14 @@ def test_who_runs_it_with_sudo_means_themselves(
     assert "sudo is used" not in result.stderr
 
 
+@pytest.mark.parametrize("said", ["", "me", "-1"])
+def test_a_variable_of_sudos_that_names_nobody(run: Run, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", said)
+    result = run("host", "release")
+    assert (result.exit_code, f"the variable SUDO_UID is {said!r}" in result.stderr) == (1, True)
+
+
 @pytest.mark.usefixtures("ordinary")
 def test_no_password_is_asked_for_in_vain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:

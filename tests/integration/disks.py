@@ -56,7 +56,9 @@ class Disk:
     def unmount(self) -> None:
         """Unmount it, here and where it came by itself: what an ended session leaves may use it there for a moment."""
         command = ("umount", str(self.directory))
-        wait_for(lambda: subprocess.run(command, check=False, timeout=120).returncode == 0, why="for the end of a mount")
+        wait_for(
+            lambda: subprocess.run(command, check=False, timeout=120).returncode == 0, why="for the end of a mount"
+        )
 
     def restart(self) -> None:
         """Mount it anew, when the kernel has let go of it: an ended session may hold it for a moment."""

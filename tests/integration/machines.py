@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from . import accounts
@@ -214,6 +215,8 @@ def build(root: Path) -> None:
     info.append("/var/lib/dpkg/info/format")
     made = {f"/{name}" for name in (*_TOP, *links, "usr", ".")}
     wanted = {path for path in {*listed, *info, *_OF_NO_PACKAGE} - made if not _LEFT_OUT.fullmatch(path)}
+    # What postinst scripts compile: else each start of the tool there compiles what it imports, in 0.15 s.
+    wanted |= {cache for path in wanted if path.endswith(".py") for cache in [cache_from_source(path)]}
     real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, wanted)}
     _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
     with locked(accounts.DATABASES):  # no other worker makes users meanwhile: tar fails where a directory changes

@@ -270,6 +270,18 @@ def test_a_user_who_covers_the_own_directory(machine: Machine, shared: Path) -> 
                 process.kill()
 
 
+def test_several_at_once(machine: Machine) -> None:
+    """In two terminals, or at boot while somebody logs in: each succeeds, one after the other."""
+    account, launcher = machine.tool.account, machine.tool.launcher
+    command = [*machine.prefix, str(launcher), "host", "prepare", "--user", account.name]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(process.communicate(timeout=_LIMIT)[1], process.returncode) for process in processes] == [(b"", 0)] * 4
+    table = mountinfo.parse(machine.sh("cat /proc/self/mountinfo").encode())
+    points = [mount.point for mount in table if "idmapped" in mount.options]
+    assert sorted(points) == [f"/run/sysenv-ns/{account.uid}/{name}" for name in ("opt", "usr")]
+    assert machine.sh("stat --format %a:%U /run/sysenv-ns/.lock") == "600:root\n"
+
+
 def test_a_place_that_others_can_change_is_refused(machine: Machine) -> None:
     machine.sh(f"umount /run/sysenv-ns/{machine.tool.account.uid}/*; chmod 777 /run/sysenv-ns")
     command = [*machine.prefix, str(machine.tool.launcher), "host", "prepare", "--user", machine.tool.account.name]
