@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .machines import Machine
 from .support import BASE_LIMIT, ROOT_RUN, Tool, refused, succeeded
 
 # A root as a container has it: an overlay over the host's, entered by pivot_root; the store lies in memory.
@@ -18,6 +20,7 @@ mount -t tmpfs -o mode=755 tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
 for path in /dev /proc /sys /dev/shm; do mount --rbind "$path" "$1/root$path"; done
+mount --bind /tmp "$1/root/tmp"
 cd "$1/root"
 shift
 pivot_root . .
@@ -28,12 +31,21 @@ exec "$@"
 
 
 @pytest.fixture
-def nested(tool: Tool) -> Iterator[Tool]:
+def own(request: pytest.FixtureRequest, tool: Tool) -> Tool:
+    """The tool on a small host, whose base is soon built; without root on this one."""
+    if not ROOT_RUN:
+        return tool
+    machine: Machine = request.getfixturevalue("new_machine")
+    return machine.tool
+
+
+@pytest.fixture
+def nested(own: Tool) -> Iterator[Tool]:
     """The tool as root of a user namespace that somebody else has made."""
     inner = replace(
-        tool,
-        prefix=(*tool.account.setpriv(), "unshare", "--map-root-user", "--mount"),
-        store=tool.store.with_name(f"{tool.store.name}-nested"),
+        own,
+        prefix=(*(own.prefix or own.account.setpriv()), "unshare", "--map-root-user", "--mount"),
+        store=own.store.with_name(f"{own.store.name}-nested"),
         options=(),
     )
     yield inner
@@ -58,14 +70,15 @@ def test_root_of_a_user_namespace(nested: Tool) -> None:
 
 
 @pytest.fixture
-def contained(tool: Tool, shared: Path) -> Tool:
-    """The tool on a root that is an overlay, with a store in memory."""
-    if not ROOT_RUN:
-        pytest.skip("only root can make a container's root")
-    place = Path(tempfile.mkdtemp(dir=shared))
-    prefix = ("unshare", "--mount", "sh", "-ec", f"export PATH=$PATH:/usr/sbin:/sbin\n{_CONTAINER}", "sh", str(place))
-    store = Path("/dev/shm") / tool.store.name
-    return replace(tool, prefix=(*prefix, *tool.account.setpriv()), store=store)
+def contained(new_machine: Machine, shared: Path) -> Iterator[Tool]:
+    """The tool on a root that is an overlay above a small host's, with a store in memory."""
+    tool, place = new_machine.tool, Path(tempfile.mkdtemp(dir=shared))
+    script = f"export PATH=$PATH:/usr/sbin:/sbin\n{_CONTAINER}"
+    container = (*new_machine.prefix, "unshare", "--mount", "sh", "-ec", script, "sh", str(place))
+    store = Path(tempfile.mkdtemp(prefix="sysenv-test-", dir="/dev/shm"))
+    os.chown(store, tool.account.uid, tool.account.gid)
+    yield replace(tool, prefix=(*container, *tool.account.setpriv()), store=store)
+    shutil.rmtree(store)
 
 
 @pytest.mark.modes("single", "root")

@@ -99,7 +99,7 @@ _CHANGES = (
 )
 
 
-@pytest.mark.modes("full", "root", "fuse", more=("single", "disk", "sudo"))
+@pytest.mark.modes("full", more=("root", "fuse", "single", "disk", "sudo"))
 def test_changes_stay_and_stay_inside(new_environment: Environment) -> None:
     """Each change is there in the next session, which mounts everything anew; the fingerprint watches the host."""
     for change, _ in _CHANGES:

@@ -169,7 +169,7 @@ link = "bin/m-tool"
 """
 
 
-@pytest.mark.modes("full", "single", more=("root",))
+@pytest.mark.modes("full", more=("single", "root"))
 def test_an_environment_is_made_and_kept_in_step(project: Project) -> None:
     """Only what differs is done; what is given up goes with what it needed; all as often as you like."""
     (project.directory / "files").mkdir()

@@ -237,8 +237,9 @@ def test_files_edited_in_place_are_found_by_refresh_alone(machine: Machine) -> N
 
 @pytest.mark.modes("full")
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
-def test_any_changes(machine: Machine, seed: int) -> None:
+def test_any_changes(machine: Machine, seed: int, whole: bool) -> None:
     """First while nothing runs, then while the layers are mounted."""
+    rounds = 4 if whole else 2
     roots = [machine.root / path / "play" for path in ("usr/share", "usr/local", "opt", "etc", "var/lib")]
     for root in roots:
         root.mkdir(parents=True)
@@ -248,11 +249,11 @@ def test_any_changes(machine: Machine, seed: int) -> None:
     environment = machine.create()
     sessions = []
     try:
-        for number in range(4):
+        for number in range(rounds):
             for some in changes:
                 some.make(15)
             _touch_database(machine)
-            if number < 2:
+            if number < rounds // 2:
                 environment.sh("true")
             else:
                 sessions.append(sleeper(machine.tool.environment(_new(machine, f"other{number}"))))
@@ -351,13 +352,13 @@ _MUCH = """
 """
 
 
-def test_a_killed_refresh(machine: Machine) -> None:
+def test_a_killed_refresh(machine: Machine, whole: bool) -> None:
     """In place and while it makes a new generation: the next start has the whole base."""
     environment = machine.create()
     for mounted in (False, True):
         session = sleeper(environment) if mounted else None
         try:
-            for delay in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8):
+            for delay in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if whole else (0.1, 0.25, 0.5):
                 _change(machine, _MUCH)
                 process = machine.tool.start("refresh")
                 time.sleep(delay)

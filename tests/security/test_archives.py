@@ -23,7 +23,7 @@ from sysenv_ns.archive.tarball import Member
 from . import archive_mutations as mutations
 from .importing import Outcome, Worker, contents, state, worker
 
-_MUTATIONS = 250
+_MUTATIONS = 150
 _ALL_MUTATIONS = 5000  # with --all
 _SECONDS = 15.0  # of processor time, for the most laborious; most take a twentieth of one
 _LINEAR = 4.0  # seconds, where by the square it was 6 and more

@@ -1,6 +1,6 @@
 """Whatever lies where a verb reads a file, it ends soon, needs no memory for it, and waits for nothing.
 
-Named pipes, sockets, directories, links to /dev/zero and to the user's secrets, and files of 10 GB without content, in
+Named pipes, sockets, directories, links to /dev/zero and to the user's secrets, and files of 3 GB without content, in
 all places of an environment at once, and where the size alone decides in one place after the other.
 """
 
@@ -61,11 +61,17 @@ def _put(path: Path, kind: str, secret: Path) -> None:
             path.mkdir()
         case "sparse":
             path.touch()
-            os.truncate(path, 10 << 30)
+            os.truncate(path, 3 * _MEMORY)
         case _:
             path.symlink_to("/dev/zero" if kind == "zero" else secret)
     owner = os.stat(path.parent)
     os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+@pytest.fixture
+def environment(small_environment: Environment) -> Environment:
+    """Of a small host, where the verbs that look at all packages have less to do."""
+    return small_environment
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def _verbs(name: str, directory: Path) -> list[tuple[str, ...]]:
 def _run(environment: Environment, *arguments: str) -> Result:
     """A verb with little memory, which must end with a status and a sentence, without the secret."""
     tool = environment.tool
-    limited = ("prlimit", f"--as={_MEMORY}", *tool.account.setpriv())
+    limited = ("prlimit", f"--as={_MEMORY}", *(tool.prefix or tool.account.setpriv()))
     result = tool.run(*arguments, prefix=limited, limit=_PATIENCE)
     assert result.returncode in (0, 1, 2, 127), describe(result)
     assert not {"Traceback", "MemoryError", _MARK} & {*f"{result.stdout} {result.stderr}".split()}, describe(result)

@@ -158,6 +158,7 @@ def _dies_at(number: int, function: Callable[[], object], monkeypatch: pytest.Mo
 _CHANGING = ("fsync", "rename", "unlink", "rmdir", "mkdir", "mkfifo", "symlink", "fchown", "fchmod", "utime", "write")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_all_is_as_before(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every call that changes something, of the apply and of what takes it back."""
     _fill(host)
