@@ -401,7 +401,7 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
 @pytest.mark.modes("full")
 def test_interrupted_when_it_is_kept(project: Project) -> None:
     """What is in its place already is not said to be unchanged, nor taken away."""
-    many = "mkdir /opt/many; cd /opt/many; seq 50000 | xargs touch"
+    many = "mkdir /opt/many; cd /opt/many; seq 25000 | xargs touch"
     project.write('packages = ["m-a"]')
     project.done()
     project.environment.sh(many)

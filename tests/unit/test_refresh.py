@@ -24,6 +24,7 @@ from .samples import SINGLE
 from .trees import tree
 
 LARGE = b"large" * 2000
+_FURTHER = range(16, 40)  # seeds
 
 
 @pytest.fixture
@@ -125,7 +126,8 @@ def _same_groups(one: Kept, other: Kept) -> bool:
     return {tuple(s) for s in one.index.stubs.values()} == {tuple(s) for s in other.index.stubs.values()}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [*range(16), *(pytest.param(seed, marks=pytest.mark.matrix) for seed in _FURTHER)])
 def test_after_any_changes_it_is_as_new(tmp_path: Path, seed: int) -> None:
     source = tmp_path / "source"
     source.mkdir()

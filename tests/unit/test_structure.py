@@ -6,9 +6,13 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import sysenv_ns
 from sysenv_ns import verbs
 from sysenv_ns.environment import directory
+
+pytestmark = pytest.mark.slow  # all of the source is parsed
 
 _ROOT = Path(sysenv_ns.__file__).parent
 
