@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from sysenv_ns import TYPE_CHECKING
-from sysenv_ns.basics import Protocol, opened
+from sysenv_ns.basics import Protocol, opened, suppress
 from sysenv_ns.errors import SysenvError, reason
 from sysenv_ns.kernel import syscalls
 from sysenv_ns.records import dataclass
@@ -54,7 +54,8 @@ class MountOperation:
         try:
             point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
         except FileNotFoundError:
-            _make_mount_point(root, self.target, self.directory)
+            with suppress(FileExistsError):  # under load fuse-overlayfs once did not find a directory that was there
+                _make_mount_point(root, self.target, self.directory)
             point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
         with opened(point):
             syscalls.move_mount(mount, point, self.target)

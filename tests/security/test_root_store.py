@@ -164,9 +164,8 @@ def test_files_that_the_old_version_wrote_or_read(victim: tuple[Tool, str], trap
 
     def plant() -> None:
         _as(tool, 'exec /usr/bin/python3 -I -S -c "$@"', _PLANT, kind, str(trap.file), *paths)
-        assert kind == "hard link" or os.path.lexists(
-            tool.store / "layers" / _FILES[0]
-        )  # of files of others the kernel allows none
+        # The kernel allows no hard link to a file of somebody else's that one cannot write.
+        assert kind == "hard link" or os.path.lexists(tool.store / "layers" / _FILES[0])
 
     results = _everything(tool, name, plant)
     trap.check(tool, results)
