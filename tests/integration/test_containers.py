@@ -44,7 +44,7 @@ def nested(own: Tool) -> Iterator[Tool]:
     """The tool as root of a user namespace that somebody else has made."""
     inner = replace(
         own,
-        prefix=(*(own.prefix or own.account.setpriv()), "unshare", "--map-root-user", "--mount"),
+        prefix=(*(own.prefix or own.account.entered()), "unshare", "--map-root-user", "--mount"),
         store=own.store.with_name(f"{own.store.name}-nested"),
         options=(),
     )
