@@ -148,9 +148,11 @@ def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 def asker() -> int | None:
     """The user who started this by sudo, as that says; None without sudo. Raises SysenvError."""
     uid = os.environ.get("SUDO_UID")
-    if uid is not None and not uid.isdecimal():
-        raise SysenvError(f"the variable SUDO_UID is {uid!r}, which is no user's number", "run it without SUDO_UID")
-    return None if uid is None else int(uid)
+    if uid is None:
+        return None
+    if not uid.isdecimal():
+        raise SysenvError(f"the variable SUDO_UID is {uid!r}, not a user id", "unset it: env -u SUDO_UID COMMAND")
+    return int(uid)
 
 
 def receive(request: Path) -> Caller:

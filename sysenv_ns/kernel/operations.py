@@ -54,8 +54,7 @@ class MountOperation:
         try:
             point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
         except FileNotFoundError:
-            with suppress(FileExistsError):  # under load fuse-overlayfs once did not find a directory that was there
-                _make_mount_point(root, self.target, self.directory)
+            _make_mount_point(root, self.target, self.directory)
             point = syscalls.openat2(root, self.target, _O_PATH, syscalls.RESOLVE_IN_ROOT)
         with opened(point):
             syscalls.move_mount(mount, point, self.target)
@@ -187,7 +186,10 @@ def _named(operation: Operation, action: Callable[[], _T]) -> _T:
 
 
 def _make_mount_point(root: int, target: str, directory: bool) -> None:
-    """Create a mount point of the host's that the environment has removed."""
+    """Create a mount point of the host's that the environment has removed.
+
+    It may be there after all: under load fuse-overlayfs once did not find a directory that existed.
+    """
     parent, _, name = target.rpartition("/")
     if parent:
         try:
@@ -197,7 +199,7 @@ def _make_mount_point(root: int, target: str, directory: bool) -> None:
             parent_fd = syscalls.openat2(root, parent, _O_PATH | os.O_DIRECTORY, syscalls.RESOLVE_IN_ROOT)
     else:
         parent_fd = os.dup(root)
-    with opened(parent_fd):
+    with opened(parent_fd), suppress(FileExistsError):
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent_fd)
         else:

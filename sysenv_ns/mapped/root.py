@@ -8,7 +8,6 @@ change at any moment, are used by descriptors, and no link is followed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import stat
@@ -18,11 +17,13 @@ from collections.abc import Iterator
 from sysenv_ns import policy, sudo
 from sysenv_ns.basics import opened
 from sysenv_ns.errors import SysenvError, located, reason
+from sysenv_ns.files.locks import file_lock
 from sysenv_ns.host import survey
 from sysenv_ns.kernel import children, idmap, mountinfo, namespace, outcome, syscalls
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.mapped import apparmor, boot, trees
 from sysenv_ns.mapped.trees import Part
+from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,7 +31,7 @@ _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTRIBUTES = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _STDOUT = 1
 _UMASK = 0o022  # what root makes here is for others to enter, whatever umask this root has
-_LOCK = ".lock"  # beside the users' directories
+_LOCK = Path(f"{trees.PLACE}/.lock")  # not the directory itself, which users can open, and lock for ever
 
 Shown = dict[str, str]  # where directories of the host are shown, by their paths on it
 
@@ -190,10 +191,7 @@ def _make(path: str, mode: int) -> None:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Nobody else prepares or releases meanwhile. Raises OSError, SysenvError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    # Not the directory itself, which users can open, and lock for ever.
-    with _place() as place, opened(os.open(_LOCK, flags, 0o600, dir_fd=place)) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with _place(), file_lock(_LOCK):
         yield
 
 

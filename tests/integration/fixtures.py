@@ -294,6 +294,15 @@ def new_machine(host_image: Path, tool: Tool) -> Iterator[Machine]:
 
 
 @pytest.fixture
+def small_tool(request: pytest.FixtureRequest, tool: Tool) -> Tool:
+    """The tool on a small host where it has never been used, whose base is soon built; without root on this one."""
+    if not ROOT_RUN:
+        return tool
+    machine: Machine = request.getfixturevalue("new_machine")
+    return machine.tool
+
+
+@pytest.fixture
 def small_environment(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Environment]:
     """A new one of a small host, where apt and dpkg have little to read; without root, of this one."""
     if not ROOT_RUN:
@@ -313,17 +322,15 @@ def packages(shared: Path) -> Path:
 
 
 @pytest.fixture
-def memory_store(request: pytest.FixtureRequest, tool: Tool) -> Iterator[Tool]:
+def memory_store(small_tool: Tool) -> Iterator[Tool]:
     """The tool with a store without a base on a file system in memory; of a small host, whose base is soon built."""
-    stays_on_its_file_system(tool)
-    if ROOT_RUN:
-        tool = request.getfixturevalue("new_machine").tool
+    stays_on_its_file_system(small_tool)
     if not os.access(IN_MEMORY, os.W_OK):
         pytest.skip(f"there is no {IN_MEMORY}")
     path = IN_MEMORY / f"sysenv-test-{os.getpid()}"
     path.mkdir(mode=0o700)
-    os.chown(path, tool.account.uid, tool.account.gid)
-    fresh = replace(tool, store=path)
+    os.chown(path, small_tool.account.uid, small_tool.account.gid)
+    fresh = replace(small_tool, store=path)
     yield fresh
     _delete_store(fresh)
 

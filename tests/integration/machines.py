@@ -220,7 +220,7 @@ def build(root: Path) -> None:
     made = {f"/{name}" for name in (*_TOP, *links, "usr", ".")}
     wanted = {path for path in {*listed, *info, *_OF_NO_PACKAGE} - made if not _LEFT_OUT.fullmatch(path)}
     # What postinst scripts compile: else each start of the tool there compiles what it imports, in 0.15 s.
-    wanted |= {cache for path in wanted if path.endswith(".py") for cache in [cache_from_source(path)]}
+    wanted |= {cache_from_source(path) for path in wanted if path.endswith(".py")}
     real = {os.path.join(os.path.realpath(path.parent), path.name) for path in map(Path, wanted)}
     _copy(root, "--no-recursion", [path for path in sorted(real) if os.path.lexists(path)])
     with locked(accounts.DATABASES):  # no other worker makes users meanwhile: tar fails where a directory changes

@@ -58,15 +58,13 @@ class Account:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
-    def entered(self) -> list[str]:
-        """The beginning of a command that makes the child this user.
+    def setpriv(self) -> list[str]:
+        """The beginning of a command that makes root this user.
 
         With `become` Popen has to fork, which takes 13 ms in a process of this size; without, vfork(2) and setpriv 3.
         """
-        return [] if self.uid == os.geteuid() else self.setpriv()
-
-    def setpriv(self) -> list[str]:
-        """The beginning of a command that makes root this user."""
+        if self.uid == os.geteuid():
+            return []
         groups = ["--groups", ",".join(map(str, self.groups))] if self.groups else ["--clear-groups"]
         return ["setpriv", "--reuid", str(self.uid), "--regid", str(self.gid), *groups]
 
@@ -86,6 +84,11 @@ class Tool:
     driver: str = "stub"
     prefix: tuple[str, ...] = ()
 
+    @property
+    def beginning(self) -> Sequence[str]:
+        """What precedes each command: the prefix, or else what becomes the user."""
+        return self.prefix or self.account.setpriv()
+
     def variables(self) -> dict[str, str]:
         """A clean environment, as after logging in."""
         kept = ("http_proxy", "https_proxy", "no_proxy")
@@ -104,9 +107,8 @@ class Tool:
     def start(self, *arguments: Argument, cwd: Path | None = None, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start the tool with pipes; it leads a session of its own, so that all of it can be ended."""
         pipe = subprocess.PIPE
-        prefix = prefix or self.prefix or self.account.entered()
         return subprocess.Popen(
-            [*prefix, str(self.launcher), *arguments],
+            [*(prefix or self.beginning), str(self.launcher), *arguments],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

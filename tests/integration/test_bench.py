@@ -37,8 +37,7 @@ def cache(tool: Tool) -> Iterator[Path]:
 
 def _measure(tool: Tool, *rows: str) -> None:
     command = ["/usr/bin/python3", str(tool.launcher.with_name("bench")), "--once", "--rows", ",".join(rows)]
-    become = {} if tool.prefix else tool.account.become()
-    result = ran([*tool.prefix, *command], limit=_LIMIT, cwd=tool.account.home, env=tool.variables(), **become)
+    result = ran([*tool.beginning, *command], limit=_LIMIT, cwd=tool.account.home, env=tool.variables())
     assert result.returncode == 0, describe(result)
     assert " failed: " not in result.stdout, describe(result)
     assert len(result.stdout.splitlines()) > len(rows), describe(result)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .machines import Machine
-from .support import BASE_LIMIT, ROOT_RUN, Tool, refused, succeeded
+from .support import BASE_LIMIT, Tool, refused, succeeded
 
 # A root as a container has it: an overlay over the host's, entered by pivot_root; the store lies in memory.
 _CONTAINER = """
@@ -31,21 +31,12 @@ exec "$@"
 
 
 @pytest.fixture
-def own(request: pytest.FixtureRequest, tool: Tool) -> Tool:
-    """The tool on a small host, whose base is soon built; without root on this one."""
-    if not ROOT_RUN:
-        return tool
-    machine: Machine = request.getfixturevalue("new_machine")
-    return machine.tool
-
-
-@pytest.fixture
-def nested(own: Tool) -> Iterator[Tool]:
+def nested(small_tool: Tool) -> Iterator[Tool]:
     """The tool as root of a user namespace that somebody else has made."""
     inner = replace(
-        own,
-        prefix=(*(own.prefix or own.account.entered()), "unshare", "--map-root-user", "--mount"),
-        store=own.store.with_name(f"{own.store.name}-nested"),
+        small_tool,
+        prefix=(*small_tool.beginning, "unshare", "--map-root-user", "--mount"),
+        store=small_tool.store.with_name(f"{small_tool.store.name}-nested"),
         options=(),
     )
     yield inner

@@ -162,8 +162,8 @@ def test_on_top_of_another_without_attributes_in_memory(new_environment: Environ
     )
     python = tool.launcher.parents[1] / ".venv" / "bin" / "python"
     command = ("exec", "--ephemeral", source.name, "--", "sh", "-ec", f"{script}; touch /usr/new")
-    old = [*tool.prefix, str(python), "-I", "-c", _WITHOUT_ATTRIBUTES]
-    result = ran([*old, *command], env=tool.variables(), cwd="/", **({} if tool.prefix else tool.account.become()))
+    old = [*tool.beginning, str(python), "-I", "-c", _WITHOUT_ATTRIBUTES]
+    result = ran([*old, *command], env=tool.variables(), cwd="/")
     assert (result.returncode, result.stdout) == (0, "755\n755\n755\nsource\n"), describe(result)
     assert "changes are kept on the disk" in result.stderr
     assert source.sh("cat /usr/own/file") == "source\n"

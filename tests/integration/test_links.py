@@ -59,9 +59,8 @@ def _bin(tool: Tool) -> Path:
 
 def _run(tool: Tool, path: Path | str, *arguments: str, stdin: str = "", **variables: str) -> Result:
     """Run a program of the host as the user, whose variables do not name the store."""
-    become = {} if tool.prefix else tool.account.become()
     kept = {name: value for name, value in tool.variables().items() if name != "SYSENV_NS_HOME"}
-    return ran([*tool.prefix, str(path), *arguments], stdin, cwd=tool.account.home, env=kept | variables, **become)
+    return ran([*tool.beginning, str(path), *arguments], stdin, cwd=tool.account.home, env=kept | variables)
 
 
 @pytest.mark.modes("full", more=("single", "root"))

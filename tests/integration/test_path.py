@@ -43,10 +43,9 @@ def _on_host(environment: Environment, *command: str, path: Path, cwd: Path | No
     tool = environment.tool
     kept = {name: value for name, value in tool.variables().items() if name != "SYSENV_NS_HOME"}
     return ran(
-        [*tool.prefix, *command],
+        [*tool.beginning, *command],
         cwd=cwd or tool.account.home,
         env=kept | {"PATH": f"{path}:/usr/bin:/bin"},
-        **({} if tool.prefix else tool.account.become()),
     )
 
 

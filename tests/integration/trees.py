@@ -73,9 +73,8 @@ def outside(
 ) -> Tree:
     """What the host has there, as the user sees it, with owners as they are to be inside."""
     tool = environment.tool
-    prefix = tool.prefix or tool.account.setpriv()
     command = ("/usr/bin/python3", "-B", "-c", _DUMP, look, json.dumps(passed_over), *paths)
-    tree = _parsed(output(*prefix, *command))
+    tree = _parsed(output(*tool.beginning, *command))
     if tool.mode == "single":
         tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
     return tree

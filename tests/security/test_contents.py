@@ -101,7 +101,7 @@ def _verbs(name: str, directory: Path) -> list[tuple[str, ...]]:
 def _run(environment: Environment, *arguments: str) -> Result:
     """A verb with little memory, which must end with a status and a sentence, without the secret."""
     tool = environment.tool
-    limited = ("prlimit", f"--as={_MEMORY}", *(tool.prefix or tool.account.entered()))
+    limited = ("prlimit", f"--as={_MEMORY}", *tool.beginning)
     result = tool.run(*arguments, prefix=limited, limit=_PATIENCE)
     assert result.returncode in (0, 1, 2, 127), describe(result)
     assert not {"Traceback", "MemoryError", _MARK} & {*f"{result.stdout} {result.stderr}".split()}, describe(result)

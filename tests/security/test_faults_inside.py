@@ -48,9 +48,8 @@ def _run(environment: Environment, place: str, telling: bool) -> subprocess.Comp
 def _by(script: str, environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
     tool = environment.tool
     python = str(tool.launcher.parent.parent / ".venv/bin/python")
-    command = [*tool.prefix, python, "-I", "-c", script, *arguments]
-    become = {} if tool.prefix else tool.account.become()
-    return ran(command, limit=BASE_LIMIT, env=tool.variables(), cwd=tool.account.home, **become)
+    command = [*tool.beginning, python, "-I", "-c", script, *arguments]
+    return ran(command, limit=BASE_LIMIT, env=tool.variables(), cwd=tool.account.home)
 
 
 def _reports(environment: Environment) -> list[Path]:

@@ -42,7 +42,6 @@ _OTHERS = {
     "launcher": (r"os.open\(path, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "the kernel's and root's; it imports nothing"),
     "livefiles": (r"layer.open\(path\)", "it is the reader that opens"),
     "lower/mirror": (r"os.open\(path, os.O_RDONLY \| os.O_NOFOLLOW\)", "what it has just made"),
-    "mapped/root": (r"os.open\('.lock', .*dir_fd=place\)", "a lock, where only root can change anything"),
     "drivers/fuse": (r"os.open\((DEVICE|os.devnull), .*", "devices of the host"),
     "drivers/probe": (r"os.open\('file', os.O_RDWR, dir_fd=mount\)", "what it has just made"),
     "drivers/reflink": (r"open\(_HOST_FILE, 'rb'\)", "a program of the host"),
