@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.support import Environment, Result, describe, succeeded
+from integration.support import ROOT_RUN, Environment, Result, describe, succeeded
 
 pytestmark = pytest.mark.modes("full")
 
+_AMONG_FILES_OF_OTHERS = pytest.mark.skipif(not ROOT_RUN, reason="only root can put files among those of other ids")
 _MARK = "MUSTNOTBESHOWN"
 _PLACES = (
     *(f"var/lib/dpkg/{name}" for name in ("status", "diversions", "arch", "statoverride", "triggers/File")),
@@ -119,6 +120,7 @@ def directory(environment: Environment, tmp_path: Path) -> Path:
     return made
 
 
+@_AMONG_FILES_OF_OTHERS
 def test_what_is_no_file_is_not_read(environment: Environment, secret: Path, directory: Path, whole: bool) -> None:
     """Each place has another kind in each round."""
     environment.sh("echo x > /etc/mine; mkdir -p /etc/apt/keyrings /var/lib/sysenv-ns; touch /var/lib/dpkg/arch")
@@ -131,6 +133,7 @@ def test_what_is_no_file_is_not_read(environment: Environment, secret: Path, dir
         (directory / "a.tar").unlink(missing_ok=True)
 
 
+@_AMONG_FILES_OF_OTHERS
 @pytest.mark.parametrize("places", _SIZES)
 def test_what_is_too_long_is_not_read(
     environment: Environment, secret: Path, directory: Path, places: tuple[str, ...]
