@@ -121,6 +121,10 @@ def _report(taken: Sequence[str], wheels: Sequence[str]) -> str:
     return f"it has {' and '.join(found) or 'nothing but Python'}; nothing was installed on the system"
 
 
+# What this system does after apt has fetched its index would change it, and these lists are not its own.
+_NO_HOOKS = "#clear APT::Update;\n#clear DPkg;\n"
+
+
 class Archive:
     """The distribution's packages: installed, or as apt-get downloads them for anybody."""
 
@@ -163,7 +167,10 @@ class Archive:
     def _own_lists(self) -> Sequence[str]:
         """Options of apt-get for lists that are fetched once, for anybody."""
         state, kept = self._directory / "state", self._directory / "cache"
-        options = (f"-oDir::State={state}", f"-oDir::Cache={kept}", "-oDir::State::status=/var/lib/dpkg/status")
+        configuration = self._directory / "apt.conf"
+        configuration.write_text(_NO_HOOKS)
+        settings = (f"Dir::State={state}", f"Dir::Cache={kept}", "Dir::State::status=/var/lib/dpkg/status")
+        options = (f"-c{configuration}", *(f"-o{setting}" for setting in settings))
         if not state.exists():
             (state / "lists" / "partial").mkdir(parents=True)
             (kept / "archives" / "partial").mkdir(parents=True)

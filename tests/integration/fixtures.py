@@ -65,7 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # With another driver, and as a user who may lack ids, the first mode may be none of those that are possible.
     everything = metafunc.config.getoption("--all") or driver != "stub" or not ROOT_RUN
     possible = _MODES_OF.get(driver, ("full", "single"))
-    fixtures = sorted({"tool", "shared_environment"} & set(metafunc.fixturenames))
+    fixtures = sorted({"tool", "shared_environment", "shared_machine"} & set(metafunc.fixturenames))
     if fixtures:
         marker = metafunc.definition.get_closest_marker("modes")
         usual = marker.args if marker else ("full",)
@@ -283,6 +283,20 @@ def machine(host_image: Path, based_images: Callable[[str], Path], tool: Tool) -
     # The driver fuse has no base, and no device here; that of idmap is built in a moment.
     image = host_image if tool.driver in ("fuse", "idmap") else based_images(tool.mode)
     with machines.copied(image, tool) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def shared_machine(
+    request: pytest.FixtureRequest,
+    host_image: Path,
+    based_images: Callable[[str], Path],
+    tools: dict[str, Tool],
+) -> Iterator[Machine]:
+    """A small host with an environment, for all tests of a file in one mode: for tests that only read."""
+    tool = _tried_out(tools, request.param)
+    with machines.copied(based_images(tool.mode), tool) as machine:
+        machine.create()
         yield machine
 
 

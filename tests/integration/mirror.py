@@ -22,6 +22,8 @@ rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo "deb [trusted=yes] file:$1 ./" > /etc/apt/sources.list.d/mirror.list
 apt-get -q update
 """
+# What this system does after apt has fetched an index would change it: remove packages, renew a catalogue of software.
+_NO_HOOKS = "#clear APT::Update;\n#clear DPkg;\n"
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,11 @@ class Mirror:
         lists, archives = self.directory / "lists", self.directory / "debs"
         for directory in (lists, archives):
             (directory / "partial").mkdir(parents=True, exist_ok=True)
+        configuration = self.directory / "apt.conf"
+        configuration.write_text(_NO_HOOKS)
         settings = {"Dir::State::lists": lists, "Dir::Cache": self.directory, "Dir::Cache::archives": archives}
         options = [word for name, path in settings.items() for word in ("-o", f"{name}={path}")]
-        options += ["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=true"]
+        options += ["-c", str(configuration), "-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=true"]
         if not (self.directory / "updated").exists():
             _run("apt-get", "-q", "-y", *options, "update")
             (self.directory / "updated").touch()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT_RUN, Environment, Tool, refused, succeeded
+from .machines import Machine
+from .support import Environment, Tool, refused, succeeded
 
 pytestmark = pytest.mark.modes("full", "single", "root")
 
@@ -18,24 +19,22 @@ _CHANGES = "echo new > /usr/local/new; echo changed >> /etc/motd; rm /usr/share/
 
 
 @pytest.fixture(scope="module")
-def changed(shared_environment: Environment) -> Environment:
-    """An environment with changes and a snapshot, for all tests of this file: none of them can change it."""
-    environment, tool = shared_environment, shared_environment.tool
+def changed(shared_machine: Machine) -> Machine:
+    """One with changes and a snapshot, for all tests of this file: none of them can change it."""
+    environment, tool = shared_machine.environment, shared_machine.tool
     environment.sh(_CHANGES)
     succeeded(tool.run("snapshot", environment.name, "one"))
     environment.sh("echo newer > /usr/local/newer")
-    return environment
+    return shared_machine
 
 
 @pytest.fixture(scope="module", params=["mount", "permissions"])
-def closed(request: pytest.FixtureRequest, changed: Environment) -> Iterator[Environment]:
-    """The same in a store that cannot be written meanwhile."""
-    if not ROOT_RUN:
-        pytest.skip("only root can mount")
-    environment, tool = changed, changed.tool
+def closed(request: pytest.FixtureRequest, changed: Machine) -> Iterator[Environment]:
+    """Its environment in a store that cannot be written meanwhile."""
+    environment, tool = changed.environment, changed.tool
     if request.param == "mount" or tool.account.uid == 0:  # root can write whatever the permissions are
-        prefix = ("unshare", "--mount", "sh", "-ec", _MOUNT, "sh", str(tool.store), *tool.account.setpriv())
-        yield Environment(replace(tool, prefix=prefix), environment.name)
+        closing = ("unshare", "--mount", "sh", "-ec", _MOUNT, "sh", str(tool.store), *tool.account.setpriv())
+        yield Environment(replace(tool, prefix=(*changed.prefix, *closing)), environment.name)
         return
     places = (tool.store, tool.store / "envs", tool.store / "layers", tool.store / "trash")
     files = _files(tool, environment.name)

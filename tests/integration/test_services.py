@@ -57,7 +57,12 @@ _UNITS = {
         """,
     "broken": """
         [Service]
+        Type=notify
         ExecStart=/bin/sh -c 'echo a mistake >&2; exit 7'
+        """,
+    "mistaken": """
+        [Service]
+        ExecStart=/bin/sh -c 'exit 6'
         """,
     "late": """
         [Service]
@@ -324,6 +329,12 @@ def test_what_is_not_done_is_not_said_to_be(environment: Environment, order: str
     result = _order(environment, *order.split())
     assert (result.returncode, said in result.stderr) == (status, True), describe(result)
     assert environment.tool.status(environment.name)["running"] is False
+
+
+def test_a_mistake_that_shows_at_once_is_told(environment: Environment) -> None:
+    """Though systemd would not wait for it; a busy machine may take longer than it is waited for."""
+    answers = (_order(environment, "start", "mistaken") for _ in range(5))
+    assert any("Job for mistaken.service failed: status 6." in answer.stderr for answer in answers)
 
 
 def test_low_ports_are_explained_where_people_look(environment: Environment) -> None:

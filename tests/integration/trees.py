@@ -13,7 +13,8 @@ from .support import BASE_LIMIT, Environment, succeeded
 TOP = ("bin", "boot", "etc", "opt", "root", "srv", "usr", "var")
 PASSED_OVER = ("/var/tmp",)
 
-# What is at each path: type, mode, owner, size, and content or destination; what cannot be read is empty.
+# What is at each path: type, mode, owner, size, content or destination, and of a file time and size, which need no
+# reading; what cannot be read is empty.
 _DUMP = r"""
 import hashlib, json, os, stat, sys
 kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
@@ -21,7 +22,7 @@ kinds |= {stat.S_IFSOCK: "socket"}
 look, passed_over, end = sys.argv[1], json.loads(sys.argv[2]), 1 << 16
 def content(path, status):
     if look == "times":
-        return str(status.st_mtime_ns), status.st_size
+        return "", status.st_size
     with open(path, "rb") as stream:
         data, begin = b"", 0
         if look == "ends" and status.st_size > 2 * end:
@@ -37,7 +38,7 @@ while waiting:
     except OSError:
         continue
     kind = kinds.get(stat.S_IFMT(status.st_mode), "device")
-    what, size = "", 0
+    what, size, time = "", 0, ""
     if path in passed_over:
         continue
     try:
@@ -46,38 +47,65 @@ while waiting:
         elif kind == "symlink":
             what = os.readlink(path)
         elif kind == "file":
+            time = f"{status.st_mtime_ns} {status.st_size}"
             what, size = content(path, status)
     except PermissionError:
         what = hashlib.sha256(b"").hexdigest() if kind == "file" else ""
     mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
-    found[path] = [kind, mode, status.st_uid, status.st_gid, size, what]
+    found[path] = [kind, mode, status.st_uid, status.st_gid, size, what, time]
 print(json.dumps(found))
 """
 
 # Of each file: all that is in it; of a large one only what is at its ends; nothing, but when it was changed.
 Look = Literal["content", "ends", "times"]
-Tree = dict[str, list[Any]]
+Tree = dict[str, list[Any]]  # type, mode, uid, gid, size, and content or destination
+Dated = dict[str, list[Any]]  # the same, and of a file its time and size
 Expected = dict[str, tuple[str, list[Any] | None, list[Any] | None]]
 
 
-def inside(
-    environment: Environment, *paths: str, look: Look = "content", passed_over: Sequence[str] = PASSED_OVER
-) -> Tree:
+def inside(environment: Environment, *paths: str) -> Tree:
     """What an environment has at and below these paths, as its root sees it."""
+    return undated(dated_inside(environment, *paths))
+
+
+def outside(environment: Environment, *paths: str) -> Tree:
+    """What the host has there, as the user sees it, with owners as they are to be inside."""
+    return undated(dated_outside(environment, *paths))
+
+
+def dated_inside(
+    environment: Environment, *paths: str, look: Look = "content", passed_over: Sequence[str] = PASSED_OVER
+) -> Dated:
+    """What an environment has, and since when."""
     command = ("python3", "-B", "-c", _DUMP, look, json.dumps(passed_over), *paths)
     return _parsed(succeeded(environment.exec(*command, limit=BASE_LIMIT)).stdout)
 
 
-def outside(
+def dated_outside(
     environment: Environment, *paths: str, look: Look = "content", passed_over: Sequence[str] = PASSED_OVER
-) -> Tree:
-    """What the host has there, as the user sees it, with owners as they are to be inside."""
+) -> Dated:
+    """What the host has, and since when."""
     tool = environment.tool
     command = ("/usr/bin/python3", "-B", "-c", _DUMP, look, json.dumps(passed_over), *paths)
     tree = _parsed(output(*tool.beginning, *command))
     if tool.mode == "single":
         tree = {path: [kind, mode, 0, 0, *rest] for path, (kind, mode, _, _, *rest) in tree.items()}
     return tree
+
+
+def undated(tree: Dated) -> Tree:
+    """Without the times."""
+    return {path: facts[:-1] for path, facts in tree.items()}
+
+
+def same(before: Dated, later: Dated) -> set[str]:
+    """The paths where nothing has changed; of files, as far as their times and sizes tell."""
+    return {path for path in {*before} & {*later} if _without_content(before[path]) == _without_content(later[path])}
+
+
+def _without_content(facts: Sequence[Any]) -> Sequence[Any]:
+    kind, mode, uid, gid, size, what, time = facts
+    return (kind, mode, uid, gid, time) if kind == "file" else (kind, mode, uid, gid, size, what)
 
 
 def without_the_largest() -> tuple[str, ...]:
@@ -87,7 +115,7 @@ def without_the_largest() -> tuple[str, ...]:
     return (*PASSED_OVER, *large)
 
 
-def _parsed(text: str) -> Tree:
+def _parsed(text: str) -> Dated:
     data = json.loads(text)
     assert isinstance(data, dict)
     return data

@@ -83,7 +83,7 @@ def together(root: Path, test: str) -> str:
     if "mark.together" in words:
         return file
     mode = _mode(test)
-    return f"{file}[{mode}]" if mode and "shared_environment" in words else test
+    return f"{file}[{mode}]" if mode and words else test
 
 
 def _mode(tests: str) -> str:
@@ -106,7 +106,7 @@ def next_of(waiting: Iterable[str], own: AbstractSet[str], others: AbstractSet[s
 def _words(path: Path) -> frozenset[str]:
     """What a file of tests says that matters here."""
     text = path.read_text()
-    return frozenset(word for word in ("mark.together", "shared_environment") if word in text)
+    return frozenset(word for word in ("mark.together", "shared_environment", "shared_machine") if word in text)
 
 
 def place(config: pytest.Config, in_memory: bool = False) -> Path:
