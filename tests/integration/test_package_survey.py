@@ -20,10 +20,11 @@ esac
 
 
 def survey(tool: Tool, directory: Path, packages: str, *options: str) -> Result:
-    """Run the helper as the tool's user, in a directory of that user's."""
+    """Run the helper as the tool's user, in a directory of that user's; each package may take its time."""
     os.chown(directory, tool.account.uid, tool.account.gid)
     command = [str(tool.launcher.parent / "package-survey"), *options]
-    return ran(command, packages, APT_LIMIT, cwd=directory, env=tool.variables(), **tool.account.become())
+    limit = APT_LIMIT * len(packages.splitlines())
+    return ran(command, packages, limit, cwd=directory, env=tool.variables(), **tool.account.become())
 
 
 @pytest.fixture
