@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 _PLUGINS = ("workers", "watch", "fixtures", "registries", "clusters", "traces")
@@ -17,6 +18,11 @@ LIMIT = 900.0 * float(os.environ.get("SYSENV_SLOWNESS", "1"))  # seconds for one
 LIMIT_WHOLE = 8 * LIMIT  # the same with --all
 ENDING = 300.0  # seconds that a test which was over its limit has for cleaning up
 _STDERR = pytest.StashKey[int]()
+# How long an example takes says something of the machine alone.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from .mirror import Mirror
-from .support import ROOT_RUN, Result, Tool, ended, ran, wait_for
+from .support import BASE_LIMIT, ROOT_RUN, START_LIMIT, Result, Tool, ended, ran, wait_for
 from .workers import place
 
+_TASK_LIMIT = START_LIMIT / 6  # seconds for a task that compiles a file, where it has to wait for others
 _PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
 _CONFIG = """
 ClusterName=test
@@ -74,7 +75,7 @@ class Cluster:
             "PATH": f"{root / 'usr/bin'}:{root / 'usr/sbin'}:/usr/bin:/bin",
         }
 
-    def run(self, tool: Tool, *command: str, limit: float = 240) -> Result:
+    def run(self, tool: Tool, *command: str, limit: float = BASE_LIMIT) -> Result:
         """The result of one of Slurm's programs, run by a tool's user."""
         variables = tool.variables() | self.variables()
         return ran(command, limit=limit, cwd=tool.account.home, env=variables, **tool.account.become())
@@ -101,7 +102,7 @@ class Cluster:
             arguments = ["sbatch", "--wait", f"--array=1-{count}", f"--output={output}/%a", *options]
             job = tool.account.home / "job.sh"
             job.write_text(script)
-            result = self.run(tool, *arguments, str(job), *command)
+            result = self.run(tool, *arguments, str(job), *command, limit=BASE_LIMIT + count * _TASK_LIMIT)
             found = [(output / str(number)).read_text() for number in range(1, count + 1)]
             assert result.returncode == 0, (result.stdout, result.stderr, sorted(set(found)))
             return found

@@ -351,6 +351,16 @@ def keeps_files_of_the_host(tool: Tool) -> None:
         pytest.skip("this driver shows the host's own files at once")
 
 
+def running(*command: str) -> list[int]:
+    """The processes that run this command, with just these arguments."""
+    wanted, found = "".join(f"{word}\0" for word in command).encode(), []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == wanted:
+                found.append(int(path.parent.name))
+    return found
+
+
 def processes_of(uids: range) -> list[int]:
     """The processes that belong to these users."""
     found = []

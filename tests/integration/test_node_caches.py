@@ -12,7 +12,7 @@ from . import registries
 from .clusters import Cluster
 from .machines import Machine
 from .registries import Registry, push
-from .support import Environment, Tool, ended, refused, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, Tool, ended, refused, succeeded, wait_for
 
 pytestmark = pytest.mark.together
 
@@ -76,14 +76,15 @@ def test_each_node_pulls_once(
     assert output.read_text() == "1\n1\n"
     assert (caches / "node1.log").read_text().count("pulled proj-2") == 1
     for name, node in nodes.items():
-        succeeded(node.run("remove", "--all", "--yes"))
+        succeeded(node.run("remove", "--all", "--yes", limit=BASE_LIMIT))
         for directory in ("envs", "layers", "trash"):
             assert not [path for path in (caches / name / directory).iterdir() if path.name != "lock"]
 
 
 def test_a_node_of_another_release(registry: Registry, machine: Machine) -> None:
     """Refused with both names and nothing left behind, whatever is there in the node's cache; or taken nevertheless."""
-    environment, tag = machine.create(), f"{registry.repository('release')}:1"
+    environment = machine.create()
+    tag = registry.repository(f"release-{machine.tool.mode}") + ":1"
     registries.put_skopeo(machine)
     node = machine.tool.at(machine.tool.store.with_name("node"))
     with registry.known_to(machine.tool.account):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from . import terminals
 from .debs import Archive, Deb
 from .machines import Machine, output
-from .support import BASE_LIMIT, Environment, end, ended, finish, refused, sleeper, succeeded, wait_for
+from .support import BASE_LIMIT, Environment, end, ended, finish, refused, running, sleeper, succeeded, wait_for
 from .upgrades import ADDED, HOST_LATER, OWN_UPGRADED, assert_sound, first, install, later, rebase, upgrade, versions
 
 
@@ -61,7 +60,7 @@ def test_killed_at_any_moment(machine: Machine, packages: Path) -> None:
     assert _trash(environment) == []
 
 
-_LONG = f"sleep {986 + os.getpid() / 10**8}"  # this process's own
+_LONG = ("sleep", str(986 + os.getpid() / 10**8))  # this process's own
 
 
 @pytest.mark.modes("full", more=("single",))
@@ -74,19 +73,22 @@ def test_killed_while_a_script_runs_it_holds_nothing_up(machine: Machine, packag
         printf '%s\\n' '#!/bin/sh' "[ \"\\$1\" != --audit ] || $1" 'exec dpkg.real "$@"' > /usr/local/bin/dpkg
         chmod 755 /usr/local/bin/dpkg
     """
-    environment.sh(script, _LONG)
+    environment.sh(script, " ".join(_LONG))
     before = _state(environment)
     process = environment.tool.start("rebase", environment.name)
     try:
-        wait_for(lambda: subprocess.run(["pgrep", "-fx", _LONG], check=False, capture_output=True).returncode == 0)
+        wait_for(lambda: running(*_LONG) != [])
         process.kill()  # it alone
         ended(process)
         succeeded(environment.exec("true"))
     finally:
-        subprocess.run(["pkill", "-fx", _LONG], check=True)
+        left = running(*_LONG)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             stream.close()
+    assert left
     assert _state(environment) == before
 
 

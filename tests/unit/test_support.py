@@ -8,11 +8,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from integration import support
-from integration.support import ended, finish, line, ran, rest
+from integration.support import ended, finish, line, ran, rest, running
 
 from .forks import in_a_child
 
@@ -28,10 +27,11 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     started = subprocess.Popen(
         ["sh", "-c", _WITH_A_DAEMON], stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
-    command = Path(f"/proc/{started.pid}/cmdline")
-    support.wait_for(lambda: _runs(_DAEMON) and command.read_bytes() == b"sleep\x00123\x00")
+    command = _DAEMON.split()
+    support.wait_for(lambda: running(*command) != [] and started.pid in running("sleep", "123"))
     yield started
-    subprocess.run(["pkill", "-fx", _DAEMON], check=True)
+    (daemon,) = running(*command)
+    os.kill(daemon, signal.SIGKILL)
     started.kill()
     started.communicate(timeout=60)
 
@@ -53,10 +53,6 @@ def test_who_holds_the_pipes_is_told_and_holds_nothing_up(
     for program, then in (("sleep 123", False), (_DAEMON, True)):
         held = re.compile(rf"^  \d+ S in \S+, session \d+, holds pipe:.*: {program}$", re.MULTILINE)
         assert (held.search(before) is not None, held.search(after) is not None) == (True, then), said
-
-
-def _runs(command: str) -> bool:
-    return subprocess.run(["pgrep", "-fx", command], capture_output=True, check=False).returncode == 0
 
 
 def test_an_end_instead_of_a_line() -> None:
