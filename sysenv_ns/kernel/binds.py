@@ -8,8 +8,9 @@ that is what the caller is, in its root: it may import nothing there.
   (mount_too_revealing() in fs/namespace.c). The session's own is bound instead, as mmdebstrap does it itself.
 - What was mounted before the session is locked below its parent (mount_namespaces(7)), which can be bound only with all
   of it: EINVAL otherwise. So it comes along.
-- What has come along in another /proc, /sys or /dev goes together with that, which is detached where umount(2) would be
-  EBUSY. Alone it would be EINVAL, where schroot stops: it is covered by an empty directory until then.
+- What has come along in another /proc, /sys, /dev or /run, or in one of what is mounted there, goes together with that,
+  which is detached where umount(2) would be EBUSY. Alone it would be EINVAL, where schroot and `umount -R` stop: it is
+  covered by an empty directory until then.
 - The terminals of another root are given to somebody by number (devpts, gid=5), which is EINVAL in the single id map.
 - mount(8) of util-linux 2.39 and later has other calls for this (fsopen(2), open_tree(2)), and comes back to mount(2)
   where the kernel has none of them.
@@ -34,6 +35,7 @@ _NO_MAGICLINKS = 0x02  # RESOLVE_NO_MAGICLINKS of openat2(2): those of /proc/sel
 _KINDS = {b"proc": ("pid", "proc"), b"sysfs": ("net", "sys")}  # what it shows, in /proc/PID/ns; where a session has it
 _TERMINALS, _OWNERS = b"devpts", ("uid=", "gid=")
 _OWN = ("/proc", "/sys", "/dev")
+_PLACES = ("/proc/", "/sys/", "/dev/", "/run/")
 _PLACE = os.O_PATH | os.O_CLOEXEC
 
 Reader = Callable[[int], bytes]  # of the string at an address; raises ValueError, OSError
@@ -202,16 +204,16 @@ def _unmount(target: bytes, flags: int, sight: Sight) -> int | None:
     with open(sight.table, "rb") as stream:
         mounts = mountinfo.parse(stream.read())
     mount = next((mount for mount in mounts if mount.mount_id == number), None)
-    copy = next((one for one in _above(mount, mounts) if _is_copy(one, mounts)), None) if mount else None
-    if copy is None:
+    copies = [one for one in _above(mount, mounts) if _is_copy(one, mounts)] if mount else []
+    if not copies:
         return None
     try:
         syscalls.umount(path, flags)
     except OSError as error:
-        if error.errno == errno.EBUSY and copy is mount and (place := _locked(target)) is not None:
+        if error.errno == errno.EBUSY and copies[0] is mount and (place := _locked(target)) is not None:
             os.close(place)
             syscalls.umount(path, flags | syscalls.MNT_DETACH)
-        elif error.errno == errno.EINVAL and copy is not mount:
+        elif error.errno == errno.EINVAL and copies[-1] is not mount:
             return _cover(target)
         else:
             return error.errno or errno.EIO
@@ -244,6 +246,11 @@ def _above(mount: Mount, mounts: Sequence[Mount]) -> Iterator[Mount]:
 
 
 def _is_copy(mount: Mount, mounts: Sequence[Mount]) -> bool:
-    """Whether it shows what the session has at one of its own places, and is not that."""
+    """Whether it shows what the session has at one of its own places or below, and is not that.
+
+    Below them the session has some mounts twice itself: of the host's /run, one in /run and one in /run/host.
+    """
     own = next((one for one in mounts if (one.device, one.root) == (mount.device, mount.root)), mount)
-    return own is not mount and own.point in _OWN
+    if own is mount:
+        return False
+    return own.point in _OWN or (f"{own.point}/".startswith(_PLACES) and not mount.point.startswith(_PLACES))

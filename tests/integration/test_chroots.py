@@ -212,6 +212,30 @@ assert not any("/opt/root" in line for line in open("/proc/self/mounts"))
     environment.sh('/usr/bin/python3 -c "$1"', script)
 
 
+def test_what_has_mounts_below_is_bound_and_taken_away_as_one(machine: Machine) -> None:
+    """/dev/shm and what is mounted there, as /run of a machine where somebody is logged in; the session's own stays."""
+    machine.sh("mount -t tmpfs tmpfs /dev/shm; mkdir /dev/shm/one; mount -t tmpfs tmpfs /dev/shm/one")
+    machine.sh("mkdir /dev/shm/one/two; mount -t tmpfs tmpfs /dev/shm/one/two; touch /dev/shm/one/two/x")
+    script = """
+        mkdir -p /opt/root/shm
+        cd /opt/root
+        mount --bind /dev/shm shm
+        ls shm/one/two
+        umount shm
+        mount --bind /dev/shm/one shm
+        ls shm/two
+        umount shm
+        mount --rbind /dev/shm shm
+        umount -R shm
+        grep -o ' /opt/[^ ]*' /proc/mounts || echo none
+        umount /dev/shm/one/two 2> /dev/null || echo refused
+        umount shm 2> /dev/null || echo nothing
+        ls shm /dev/shm/one/two
+    """
+    expected = ["x", "x", "none", "refused", "nothing", "/dev/shm/one/two:", "x", "shm:"]
+    assert machine.create().sh(script).split() == expected
+
+
 def test_what_the_session_has_mounted_stays(environment: Environment) -> None:
     """An order to take it away fails as before; it is not told to be gone."""
     script = """
@@ -261,7 +285,7 @@ def test_mmdebstrap(environment: Environment) -> None:
     script = """
         mmdebstrap --variant=minbase bookworm /srv/root http://deb.debian.org/debian 2> /dev/null
         chroot /srv/root sh -c 'echo x > /dev/null; wc -c < /dev/null; dpkg --audit; apt-get -q check > /dev/null'
-        rm -r /srv/root
+        rm -r --one-file-system /srv/root
     """
     assert environment.sh(script, limit=APT_LIMIT) == "0\n"
 
@@ -271,11 +295,11 @@ def test_debootstrap(environment: Environment) -> None:
     script = """
         debootstrap --variant=minbase bookworm /srv/root http://deb.debian.org/debian > /dev/null
         chroot /srv/root sh -c 'echo x > /dev/null; wc -c < /dev/null; dpkg --audit'
-        rm -r /srv/root
+        rm -r --one-file-system /srv/root
         debootstrap --variant=minbase --foreign bookworm /srv/root http://deb.debian.org/debian > /dev/null
         chroot /srv/root /debootstrap/debootstrap --second-stage > /dev/null
         chroot /srv/root apt-get -q check > /dev/null
-        rm -r /srv/root
+        rm -r --one-file-system /srv/root
     """
     assert environment.sh(script, limit=APT_LIMIT) == "0\n"
 
