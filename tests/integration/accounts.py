@@ -157,11 +157,13 @@ def make_fuse(node: Path) -> Path:
 
 
 def with_sudo(account: Account, directory: Path) -> tuple[str, ...]:
-    """The beginning of a command as this user, who may use sudo; nobody else sees this rule."""
-    sudoers = directory / "sudoers"
-    sudoers.write_text(f"{Path('/etc/sudoers').read_text()}\n{account.name} ALL=(ALL:ALL) NOPASSWD: ALL\n")
+    """The beginning of a command as this user, who may use sudo, if there is one; nobody else sees this rule."""
+    sudoers, system = directory / "sudoers", Path("/etc/sudoers")
+    if not system.exists():
+        return tuple(account.setpriv())
+    sudoers.write_text(f"{system.read_text()}\n{account.name} ALL=(ALL:ALL) NOPASSWD: ALL\n")
     sudoers.chmod(0o440)
-    return (*_BOUND, str(sudoers), "/etc/sudoers", *account.setpriv())
+    return (*_BOUND, str(sudoers), str(system), *account.setpriv())
 
 
 def prepare_mounts(launcher: Path, account: Account, *prefix: str) -> None:
