@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -68,7 +69,7 @@ def test_what_looks_works_and_leaves_nothing(closed: Environment, tmp_path: Path
     assert "+changed" in succeeded(tool.run("diff", name, "--", "/etc/motd")).stdout
     assert "one" in succeeded(tool.run("history", name)).stdout
     assert "/usr/local/newer" in succeeded(tool.run("freeze", name)).stdout
-    file = Path("/tmp") / f"{tmp_path.name}-{name}.tar.zst"
+    file = Path("/tmp") / f"{tmp_path.name}-{os.getpid()}-{name}.tar.zst"
     try:
         succeeded(tool.run("export", name, str(file)))
         assert file.stat().st_size > 100
