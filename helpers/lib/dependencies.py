@@ -121,8 +121,9 @@ def _report(taken: Sequence[str], wheels: Sequence[str]) -> str:
     return f"it has {' and '.join(found) or 'nothing but Python'}; nothing was installed on the system"
 
 
-# What this system does after apt has fetched its index would change it, and these lists are not its own.
-_NO_HOOKS = "#clear APT::Update;\n#clear DPkg;\n"
+# For lists that are not the system's own: what it does after apt has fetched an index would change it, as it removes
+# packages or renews a catalogue of software.
+NO_HOOKS = "#clear APT::Update;\n#clear DPkg;\n"
 
 
 class Archive:
@@ -168,7 +169,7 @@ class Archive:
         """Options of apt-get for lists that are fetched once, for anybody."""
         state, kept = self._directory / "state", self._directory / "cache"
         configuration = self._directory / "apt.conf"
-        configuration.write_text(_NO_HOOKS)
+        configuration.write_text(NO_HOOKS)
         settings = (f"Dir::State={state}", f"Dir::Cache={kept}", "Dir::State::status=/var/lib/dpkg/status")
         options = (f"-c{configuration}", *(f"-o{setting}" for setting in settings))
         if not state.exists():

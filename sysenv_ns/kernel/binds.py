@@ -35,7 +35,7 @@ _NO_MAGICLINKS = 0x02  # RESOLVE_NO_MAGICLINKS of openat2(2): those of /proc/sel
 _KINDS = {b"proc": ("pid", "proc"), b"sysfs": ("net", "sys")}  # what it shows, in /proc/PID/ns; where a session has it
 _TERMINALS, _OWNERS = b"devpts", ("uid=", "gid=")
 _OWN = ("/proc", "/sys", "/dev")
-_PLACES = ("/proc/", "/sys/", "/dev/", "/run/")
+_TREES = (*(f"{own}/" for own in _OWN), "/run/")  # where the session has more, some of it twice
 _PLACE = os.O_PATH | os.O_CLOEXEC
 
 Reader = Callable[[int], bytes]  # of the string at an address; raises ValueError, OSError
@@ -248,9 +248,9 @@ def _above(mount: Mount, mounts: Sequence[Mount]) -> Iterator[Mount]:
 def _is_copy(mount: Mount, mounts: Sequence[Mount]) -> bool:
     """Whether it shows what the session has at one of its own places or below, and is not that.
 
-    Below them the session has some mounts twice itself: of the host's /run, one in /run and one in /run/host.
+    What the session itself has twice is in these trees: a mount of the host's /run is also in /run/host.
     """
     own = next((one for one in mounts if (one.device, one.root) == (mount.device, mount.root)), mount)
     if own is mount:
         return False
-    return own.point in _OWN or (f"{own.point}/".startswith(_PLACES) and not mount.point.startswith(_PLACES))
+    return own.point in _OWN or (f"{own.point}/".startswith(_TREES) and not mount.point.startswith(_TREES))

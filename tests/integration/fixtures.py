@@ -280,9 +280,7 @@ def based_images(host_image: Path, tools: dict[str, Tool]) -> Iterator[Callable[
 @pytest.fixture
 def machine(host_image: Path, based_images: Callable[[str], Path], tool: Tool) -> Iterator[Machine]:
     """A small host of the test's own, with a store beside its files that has the base, and no environment."""
-    # The driver fuse has no base, and no device here; that of idmap is built in a moment.
-    image = host_image if tool.driver in ("fuse", "idmap") else based_images(tool.mode)
-    with machines.copied(image, tool) as machine:
+    with _copied(host_image, based_images, tool) as machine:
         yield machine
 
 
@@ -295,9 +293,17 @@ def shared_machine(
 ) -> Iterator[Machine]:
     """A small host with an environment, for all tests of a file in one mode: for tests that only read."""
     tool = _tried_out(tools, request.param)
-    with machines.copied(based_images(tool.mode), tool) as machine:
+    with _copied(host_image, based_images, tool) as machine:
         machine.create()
         yield machine
+
+
+def _copied(
+    host_image: Path, based_images: Callable[[str], Path], tool: Tool
+) -> contextlib.AbstractContextManager[Machine]:
+    # The driver fuse has no base, and no device here; that of idmap is built in a moment.
+    image = host_image if tool.driver in ("fuse", "idmap") else based_images(tool.mode)
+    return machines.copied(image, tool)
 
 
 @pytest.fixture

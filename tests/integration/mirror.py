@@ -11,6 +11,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from dependencies import NO_HOOKS
+
 from .debs import change
 from .support import APT_LIMIT, Environment
 from .workers import locked
@@ -22,8 +24,6 @@ rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo "deb [trusted=yes] file:$1 ./" > /etc/apt/sources.list.d/mirror.list
 apt-get -q update
 """
-# What this system does after apt has fetched an index would change it: remove packages, renew a catalogue of software.
-_NO_HOOKS = "#clear APT::Update;\n#clear DPkg;\n"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Mirror:
         for directory in (lists, archives):
             (directory / "partial").mkdir(parents=True, exist_ok=True)
         configuration = self.directory / "apt.conf"
-        configuration.write_text(_NO_HOOKS)
+        configuration.write_text(NO_HOOKS)
         settings = {"Dir::State::lists": lists, "Dir::Cache": self.directory, "Dir::Cache::archives": archives}
         options = [word for name, path in settings.items() for word in ("-o", f"{name}={path}")]
         options += ["-c", str(configuration), "-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=true"]

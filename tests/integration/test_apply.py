@@ -295,9 +295,7 @@ def test_random_changes_come_and_go(host: Machine) -> None:
     host.sh(HOST_FILES)
     host.create()
 
-    @settings(
-        max_examples=4, deadline=None, database=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=4, database=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
     @given(PLANS)
     def come_and_go(operations: list[tuple[str, str, str, int]]) -> None:
         environment = host.tool.environment("random")

@@ -118,7 +118,6 @@ def test_random_changes_are_what_a_look_at_every_file_finds(machine: Machine) ->
     # Not made smaller when it fails: an example takes a second.
     @settings(
         max_examples=8,
-        deadline=None,
         database=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),

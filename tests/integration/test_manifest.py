@@ -28,6 +28,7 @@ from .support import (
     finish,
     line,
     refused,
+    running,
     succeeded,
     wait_for,
 )
@@ -351,20 +352,7 @@ def test_a_failure_leaves_the_environment_as_it_was(project: Project) -> None:
     project.assert_nothing_is_left()
 
 
-_LONG = 987 + os.getpid() / 10**8  # seconds
-
-
-def _sleeping() -> bool:
-    """Whether the script of the test below runs, the one of this process."""
-    paths = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdecimal())
-    return any(_read(path) == f"sleep\x00{_LONG}\x00".encode() for path in paths)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+_LONG = ("sleep", str(987 + os.getpid() / 10**8))  # this process's own
 
 
 @pytest.mark.modes("full")
@@ -374,26 +362,26 @@ def test_interrupted(project: Project, number: signal.Signals) -> None:
     project.write('packages = ["m-a"]')
     project.done()
     picture = project.environment.sh(_PICTURE)
-    project.write('packages = ["m-b"]\n[[scripts]]\nrun = "sleep ' + f'{_LONG}"\n')
+    project.write('packages = ["m-b"]\n[[scripts]]\nrun = "' + " ".join(_LONG) + '"\n')
     process = project.tool.start("sync", "--yes", "test", str(project.file))
-    wait_for(_sleeping)
+    wait_for(lambda: running(*_LONG) != [])
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
         result = finish(process)
         assert result.returncode == 130, describe(result)
         assert "the sync of test was interrupted, nothing was changed" in result.stderr
-        wait_for(lambda: not _sleeping())
+        wait_for(lambda: running(*_LONG) == [])
     else:
         process.kill()  # not its pipes: what is left of it has them, too
         ended(process)
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             stream.close()
-        assert _sleeping()
+        assert running(*_LONG)
     assert project.environment.sh(_PICTURE) == picture
     project.write('packages = ["m-b"]')
     project.done()
-    assert not _sleeping()
+    assert running(*_LONG) == []
     assert project.states() == {"m-b": "ii 2", "m-host": "ii 1"}
     project.assert_nothing_is_left()
 
