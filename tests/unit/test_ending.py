@@ -26,10 +26,10 @@ def environment(store: Store) -> Environment:
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """One that has not ended after a moment."""
+    """One that does not end by itself."""
     monkeypatch.setattr(ending, "_PATIENCE", 0.1)
     monkeypatch.setattr(ending, "_BETWEEN", 0.05)
-    with subprocess.Popen(["sleep", "0.6"]) as process:
+    with subprocess.Popen(["sleep", "infinity"]) as process:
         yield process
         process.kill()
 
@@ -45,8 +45,14 @@ def _waited(process: subprocess.Popen[bytes], environment: Environment, state: S
 
 
 def test_those_of_the_environment_are_waited_for(process: subprocess.Popen[bytes], environment: Environment) -> None:
-    has_ended, told = _waited(process, environment, _state(namespace.identity_of_own("user")))
-    assert has_ended
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        process.kill()
+
+    ending.wait([process.pid], environment, _state(namespace.identity_of_own("user")), tell)
+    assert process.poll() is not None
     assert len(told) == 1
     assert "proj" in told[0]
 
@@ -79,7 +85,10 @@ def test_of_roots_processes_the_mount_is_asked_for(
     assert next(answers, None) is None
 
 
-def test_who_is_gone_is_not_waited_for(process: subprocess.Popen[bytes], environment: Environment) -> None:
+def test_who_is_gone_is_not_waited_for(
+    process: subprocess.Popen[bytes], environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "_PATIENCE", 60)
     process.kill()
     process.wait()
     begin = time.monotonic()
