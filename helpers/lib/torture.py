@@ -52,7 +52,7 @@ class Torture:
     seed: int
     token: str = f"{os.getpid()}-{time.time_ns()}"  # by which a daemon is known later
     promised: set[str] = field(default_factory=set)  # reported as created, and nobody has begun to remove them
-    sessions: set[int] = field(default_factory=set)
+    sessions: dict[int, str] = field(default_factory=dict)  # of what was started: the leader, and when that was
     usual: dict[str, float] = field(default_factory=lambda: dict(USUAL))
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
     faults: int = 0
@@ -72,7 +72,7 @@ class Torture:
             streams: Any = {"stdin": subprocess.DEVNULL, "stdout": files[0], "stderr": files[1], "env": variables}
             command = [self.tool, *arguments]
             process = subprocess.Popen(command, cwd=self.directory, start_new_session=True, **streams)
-        self.sessions.add(process.pid)
+        self.sessions[process.pid] = start_time(process.pid)
         return process
 
     def finish(self, process: subprocess.Popen[bytes], number: int, may_fail: bool) -> tuple[int, str]:
@@ -120,13 +120,20 @@ class Torture:
             with contextlib.suppress(OSError):
                 command, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
                 state, _, _, session = rest.split()[:4]
-                mine = int(session) in self.sessions
+                mine = self.is_mine(int(session))
                 if not mine:  # unreadable for those of others: what is ours can be read or is in a known session
                     with contextlib.suppress(PermissionError):
                         mine = f"TORTURE={self.token}".encode() in (entry / "environ").read_bytes()
                 if mine and state not in "ZX":
                     found.append((int(entry.name), command.partition("(")[2]))
         return found
+
+    def is_mine(self, session: int) -> bool:
+        """Whether it is one of its own, and not another that has got its number."""
+        started = self.sessions.get(session)
+        with contextlib.suppress(OSError):
+            return started == start_time(session)
+        return started is not None  # its leader has ended
 
     def operate(self, kind: str, name: str, rng: random.Random, fault: Fault | None) -> None:
         """One operation on one environment, which is made when it is not there."""
@@ -195,8 +202,8 @@ class Torture:
         state = path / "state.json"
         text = state.read_text() if state.exists() else "{}"
         # Ourselves: a process that is alive and has nothing to do with it.
-        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        reused = (json.loads(text) if text[-2:] == "]}" else {}) | {"pid": os.getpid(), "start_time": started}
+        own = {"pid": os.getpid(), "start_time": int(start_time(os.getpid()))}
+        reused = (json.loads(text) if text[-2:] == "]}" else {}) | own
         state.write_text(rng.choice((text[: len(text) // 2], "", "null", "[]", json.dumps(reused))))
         (path / f"state.{os.getpid()}.new").write_text("{")
         (path / "lock").write_text("left over")
@@ -214,6 +221,8 @@ class Torture:
             time.sleep(0.05)
         if left:
             self.violation(f"processes are left: {left}")
+        else:
+            self.sessions.clear()  # their numbers may be others' from now on
         self.check_environments()  # now they are started
         self.check_base(finished=False)
         packages = [f"{self.directory}/torture-{name}_2_all.deb" for name in ("one", "two")]
@@ -267,6 +276,11 @@ class Torture:
             self.forget("root")
             self.must("exec", min(self.promised), "--", "true")
             self.check_base(finished=True)
+
+
+def start_time(pid: int) -> str:
+    """When a process was started, which tells it from a later one of that number. Raises OSError."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
 
 
 def delete(path: Path) -> None:
