@@ -91,13 +91,18 @@ def read(report: Path) -> Run:
 def record(options: list[str]) -> int:
     """Run tests and keep the report; gives pytest's status."""
     RECORDS.mkdir(exist_ok=True)
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    commit = git.stdout.strip() or "unknown"
+    commit = _git("describe", "--always") or "unknown"
+    if _git("status", "--porcelain", "--untracked-files=no", "--", f":!{SUMMARY.relative_to(CHECKOUT)}"):
+        commit += "-dirty"
     report = RECORDS / f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {commit} {platform.release()}.xml"
     command = [sys.executable, "-m", "pytest", *options, f"--junitxml={report}"]
     return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout; nothing where it is not one of git's."""
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def collected() -> set[Instance]:
