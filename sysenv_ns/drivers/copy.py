@@ -19,7 +19,7 @@ class CopyDriver(Layered):
 
     name = "copy"
     data = "copy"
-    needs = "Linux 5.11 or later with overlayfs"
+    needs = "Linux 5.12 or later with overlayfs"
 
     asks = True
 

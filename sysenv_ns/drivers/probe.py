@@ -15,7 +15,7 @@ from sysenv_ns.environment import transaction
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import Exhausted, SysenvError, UnfitStore, is_exhausted, reason
 from sysenv_ns.files import removal
-from sysenv_ns.kernel import children, namespace, remedies
+from sysenv_ns.kernel import children, namespace, remedies, syscalls
 from sysenv_ns.kernel.idmap import IdMap
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.paths import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOURCE = "sysenv-ns:probe"
+_NO_MOUNT = -1
 DATA = b"sysenv-ns\n" * 1000  # more than a file that would be copied
 
 
@@ -40,11 +41,22 @@ def nothing() -> None:
     """What is done if there is nothing to be done."""
 
 
+def _try_kernel() -> None:
+    """Try the youngest system call that every session needs. Raises SysenvError if the kernel does not have it."""
+    try:
+        syscalls.mount_setattr(_NO_MOUNT, "", 0)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:  # all others come from the call itself
+            hint = f"run Linux 5.12 or later (this is {os.uname().release}), and let no seccomp filter hide the call"
+            raise SysenvError("this kernel is too old: it has no mount_setattr(2)", hint) from error
+
+
 def try_driver(store: Store, driver: Driver, id_map: IdMap | None, then: Callable[[], None] = nothing) -> None:
     """Do with a driver what an environment does, and `then` in the same namespace what needs one, if that has worked.
 
     Raises SysenvError with the failed stage, and NeedsRoot; what `then` raises must be no OSError.
     """
+    _try_kernel()
     driver.require(store)
     path = transaction.trash_path(store.trash, "probe")
     path.mkdir(mode=0o700)

@@ -16,7 +16,7 @@ class ReflinkDriver(Layered):
 
     name = "reflink"
     data = "copy"
-    needs = "Linux 5.11 or later with overlayfs"
+    needs = "Linux 5.12 or later with overlayfs"
 
     def probe(self, path: Path) -> None:
         """See Driver."""

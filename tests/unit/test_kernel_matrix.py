@@ -203,6 +203,8 @@ def test_what_was_not_run_says_so() -> None:
         ("reflink", "6.1.0", "btrfs", True),
         ("reflink", "5.10.0", "xfs", False),
         ("copy", "5.10.0", "ext4", False),
+        ("fuse", "5.10.0", "ext4", False),
+        ("root", "5.10.0", "ext4", False),
         ("copy", "6.1.0", "ext4", True),
         ("fuse", "6.1.0", "ext4", True),
         ("root", "6.1.0", "ext4", True),

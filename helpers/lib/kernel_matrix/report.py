@@ -21,7 +21,7 @@ CELLS: Mapping[str, tuple[str, ...]] = {
 
 
 _EARLIER = "\n## Earlier series\n"
-_UNPRIVILEGED_OVERLAY = (5, 11)
+OLDEST = (5, 12)  # that can do it with any driver
 
 
 def has_to_work(driver: str, kernel: Kernel, file_system: str) -> bool:
@@ -30,9 +30,9 @@ def has_to_work(driver: str, kernel: Kernel, file_system: str) -> bool:
         return kernel.version >= (6, 16)
     if driver == "idmap":
         return kernel.version >= (5, 19)
-    if driver == "reflink":
-        return kernel.version >= _UNPRIVILEGED_OVERLAY and file_system in ("btrfs", "xfs")
-    return driver != "copy" or kernel.version >= _UNPRIVILEGED_OVERLAY
+    if driver == "reflink" and file_system not in ("btrfs", "xfs"):
+        return False
+    return kernel.version >= OLDEST
 
 
 @dataclass(frozen=True)
