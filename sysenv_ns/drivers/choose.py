@@ -34,6 +34,7 @@ def choose(store: Store, driver: str, kind: str, ask: Ask | None, then: Then = _
     Raises SysenvError with the first stage that failed, NeedsRoot when only the driver root is left, and OSError or
     Exhausted for errors that every driver, even root, would meet.
     """
+    probe.try_kernel()
     probe.try_store(store)
     failures: list[SysenvError] = []
     declined: set[str] = set()

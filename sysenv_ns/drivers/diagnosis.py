@@ -95,6 +95,7 @@ def _removed(store: Store) -> str:
 
 
 def _driver(store: Store, name: str, maps: dict[Kind, IdMap]) -> str:
+    probe.try_kernel()
     kinds = policy.DRIVERS[name]
     if kinds and not maps.keys() & {*kinds}:
         raise SysenvError(f"not tried: it needs {f'the id map {kinds[0]}' if len(kinds) == 1 else 'an id map'}")

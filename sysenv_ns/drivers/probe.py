@@ -37,18 +37,18 @@ def try_store(store: Store) -> None:
         path.unlink(missing_ok=True)
 
 
-def nothing() -> None:
-    """What is done if there is nothing to be done."""
-
-
-def _try_kernel() -> None:
-    """Try the youngest system call that every session needs. Raises SysenvError if the kernel does not have it."""
+def try_kernel() -> None:
+    """Try the newest system call that every session needs. Raises SysenvError if the kernel does not have it."""
     try:
         syscalls.mount_setattr(_NO_MOUNT, "", 0)
     except OSError as error:
         if error.errno == errno.ENOSYS:  # all others come from the call itself
-            hint = f"run Linux 5.12 or later (this is {os.uname().release}), and let no seccomp filter hide the call"
+            hint = f"use Linux 5.12 or later (this is {os.uname().release}); a seccomp filter may also hide the call"
             raise SysenvError("this kernel is too old: it has no mount_setattr(2)", hint) from error
+
+
+def nothing() -> None:
+    """What is done if there is nothing to be done."""
 
 
 def try_driver(store: Store, driver: Driver, id_map: IdMap | None, then: Callable[[], None] = nothing) -> None:
@@ -56,7 +56,6 @@ def try_driver(store: Store, driver: Driver, id_map: IdMap | None, then: Callabl
 
     Raises SysenvError with the failed stage, and NeedsRoot; what `then` raises must be no OSError.
     """
-    _try_kernel()
     driver.require(store)
     path = transaction.trash_path(store.trash, "probe")
     path.mkdir(mode=0o700)

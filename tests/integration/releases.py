@@ -20,7 +20,7 @@ def run(release: str, script: str, *options: str) -> str:
     """What a script of root's says, which has to succeed; it begins in a copy of the checkout."""
     if not ROOT_RUN or shutil.which("debootstrap") is None:
         pytest.skip("making a system needs root and debootstrap")
-    # There a test may name what it needs and be skipped, whatever is asked of this machine.
+    # There tests may be skipped for what is not installed, even if none may be on this machine.
     command = ["env", "--unset=SYSENV_MUST_WORK", str(_ON_RELEASE), *options, release, "sh", "-ec", script]
     result = ran(command, limit=_LIMIT)
     assert result.returncode == 0, describe(result)

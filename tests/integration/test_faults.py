@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sysenv_ns.kernel import writeback
+from sysenv_ns.kernel.processes import started_at
 
 from . import disks, machines
 from .debs import Deb, change, program, states
@@ -298,8 +299,7 @@ def test_reboot(environment: Environment) -> None:
     pid = stranger.pid if stranger else os.getpid()
     try:
         wait_for(lambda: not stranger or Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
-        started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        state |= {"pid": pid, "start_time": started, "namespace": os.stat(f"/proc/{pid}/ns/mnt").st_ino}
+        state |= {"pid": pid, "start_time": started_at(pid), "namespace": os.stat(f"/proc/{pid}/ns/mnt").st_ino}
         (directory / "state.json").write_text(json.dumps(state))
         (directory / "state.999999.new").write_text("{")
         left = tool.store / "trash" / f"new-{environment.name}.4194304.00000000"  # no process can have that id

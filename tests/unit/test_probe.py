@@ -6,10 +6,11 @@ import errno
 
 import pytest
 
-from sysenv_ns.drivers import driver, probe
+from sysenv_ns import policy
+from sysenv_ns.drivers import choose, diagnosis, probe
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import NeedsRoot, SysenvError
-from sysenv_ns.kernel import idmap, syscalls
+from sysenv_ns.kernel import syscalls
 
 
 def _failing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,19 +20,36 @@ def _failing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "mount_setattr", mount_setattr)
 
 
-@pytest.mark.parametrize("name", ["stub", "copy", "fuse", "root"])
+def _never(question: str) -> bool:
+    raise AssertionError(question)
+
+
+@pytest.mark.parametrize("name", ["auto", *policy.DRIVERS])
 def test_a_kernel_that_is_too_old(name: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even as root: nobody is asked for a password first."""
+    """Not even as root: nobody is asked anything first, nor for a password."""
     _failing(errno.ENOSYS, monkeypatch)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(SysenvError, match=r"too old.*mount_setattr") as caught:
-        probe.try_driver(store, driver.get(name), idmap.single(1000, 1000))
+        choose.choose(store, name, "auto", _never)
     assert not isinstance(caught.value, NeedsRoot)
     assert "Linux 5.12" in caught.value.hint
     assert list(store.path.rglob("probe*")) == []
 
 
+def test_the_doctor_says_it_of_every_driver(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(errno.ENOSYS, monkeypatch)
+    monkeypatch.setattr(probe, "try_emulation", lambda id_map: None)  # it is for a process of its own
+    found = diagnosis.diagnose(store)
+    said = {finding.subject: finding for finding in found.findings}
+    for name in policy.DRIVERS:
+        assert not said[f"driver {name}"].works
+        assert "too old" in said[f"driver {name}"].detail
+    assert found.driver is None
+
+
 def test_a_call_that_fails_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     _failing(errno.EPERM, monkeypatch)
+    store.prepare()
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(NeedsRoot):
-        probe.try_driver(store, driver.get("root"), None)
+        choose.choose(store, "root", "auto", None)
