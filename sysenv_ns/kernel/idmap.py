@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import os
-import pwd
-import stat
 
 from sysenv_ns import TYPE_CHECKING, documents
 from sysenv_ns.basics import suppress
 from sysenv_ns.errors import SysenvError
-from sysenv_ns.kernel import children, ownership, processes
+from sysenv_ns.kernel import children, ownership
 from sysenv_ns.paths import Path
 from sysenv_ns.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Literal, TypeAlias
+
+    from sysenv_ns.kernel.subordinate import Range
 
 Kind: TypeAlias = "Literal['full', 'single']"
 
 OVERFLOW_ID = 65534
-_NEEDED = 65535  # ids 0 to 65534: every system id of a distribution, and nobody
-
+_PROGRAMS = ("newuidmap", "newgidmap")  # which map users, and groups
 _FIELDS = ("kind", "uids", "gids", "own_uid", "own_gid")  # of its JSON
 _PARTS = ("inside", "outside", "count")
-
-_GRANTS = ("/etc/subuid", "/etc/subgid")
-_FIRST_RANGE, _RANGE = 100000, 65536  # where the ranges begin, and how long each is: login.defs(5), as shadow has them
-_PROGRAMS_HINT = "install newuidmap and newgidmap (package uidmap or shadow-utils)"
-_CONFINED_HINT = (
-    "no_new_privs is set here, as in many sandboxes, containers and services, and takes away the rights of newuidmap: "
-    "start sysenv-ns outside of that, or create an environment with --id-map single"
-)
 
 
 @dataclass(frozen=True)
@@ -87,12 +78,12 @@ def single(uid: int, gid: int) -> IdMap:
     return IdMap("single", (Extent(0, uid, 1),), (Extent(0, gid, 1),), own_uid=0, own_gid=0)
 
 
-def full(uid: int, gid: int, subuids: Iterable[Extent], subgids: Iterable[Extent]) -> IdMap:
+def full(uid: int, gid: int, subuids: Iterable[Range], subgids: Iterable[Range]) -> IdMap:
     """The map that keeps the caller's own number and fills all others from the subordinate ranges."""
     return IdMap("full", _around(uid, subuids), _around(gid, subgids), own_uid=uid, own_gid=gid)
 
 
-def _around(own: int, ranges: Iterable[Extent]) -> tuple[Extent, ...]:
+def _around(own: int, ranges: Iterable[Range]) -> tuple[Extent, ...]:
     extents = []
     position = 0
     for first, count in _disjoint(ranges, own):
@@ -109,47 +100,31 @@ def _around(own: int, ranges: Iterable[Extent]) -> tuple[Extent, ...]:
     return (*extents, Extent(own, own, 1))
 
 
-def _disjoint(ranges: Iterable[Extent], own: int) -> list[tuple[int, int]]:
-    """Start and count of the ranges without overlaps (a range may be granted by name and by number).
+def _disjoint(ranges: Iterable[Range], own: int) -> list[tuple[int, int]]:
+    """First id and count of the ranges without overlaps (a range may be granted by name and by number).
 
     The kernel refuses a map that names an id of the parent namespace twice.
     """
     taken = [(own, own + 1)]
     pieces: list[tuple[int, int]] = []
     for piece in ranges:
-        start, end = piece.outside, piece.outside + piece.count
+        start, end = piece.first, piece.end
         for low, high in sorted(taken):
             if low < end and high > start:
                 pieces.append((start, low - start))
                 start = high
         pieces.append((start, end - start))
-        taken.append((piece.outside, end))
+        taken.append((piece.first, end))
     return [(start, count) for start, count in pieces if count > 0]
-
-
-def parse_subordinate(text: str, user: str, uid: int) -> tuple[Extent, ...]:
-    """The ranges of one user in /etc/subuid or /etc/subgid (subuid(5)); invalid lines are ignored."""
-    return tuple(Extent(0, start, count) for owner, start, count in _granted_in(text) if owner in (user, str(uid)))
-
-
-def _granted_in(text: str) -> Iterator[tuple[str, int, int]]:
-    """Whose the ranges are, their first ids and lengths."""
-    for line in text.splitlines():
-        owner, _, numbers = line.strip().partition(":")
-        start, _, count = numbers.partition(":")
-        if _is_id(start) and _is_id(count):
-            yield owner, int(start), int(count)
-
-
-def _is_id(text: str) -> bool:
-    return text.isdecimal() and len(text) <= 10  # ids have 32 bits
 
 
 def detect_full() -> IdMap:
     """The full map of the calling user. Raises SysenvError if there is none, with the remedy."""
-    for program in ("newuidmap", "newgidmap"):
+    for program in _PROGRAMS:
         if find_program(program) is None:
-            raise SysenvError(f"no full id map: {program} is not installed", _hint(_missing_hint(os.getuid())))
+            from sysenv_ns.kernel import subordinate
+
+            raise SysenvError(f"no full id map: {program} is not installed", subordinate.missing_hint())
     return granted(os.getuid(), os.getgid())
 
 
@@ -157,15 +132,9 @@ def granted(uid: int, gid: int) -> IdMap:
     """The full map of a user as newuidmap(1) and newgidmap(1) let that one have it: the user's own ids, and what
     /etc/subuid and /etc/subgid grant by name or number. Raises SysenvError when there is none.
     """
-    ranges = []
-    for path in _GRANTS:
-        found = parse_subordinate(_read(path), _user_name(uid), uid)
-        if sum(extent.count for extent in found) < _NEEDED:
-            what = "too few" if found else "no"
-            whom = "you" if uid == os.getuid() else _user_name(uid)
-            raise SysenvError(f"no full id map: {path} grants {whom} {what} subordinate ids", _hint(_range_hint(uid)))
-        ranges.append(found)
-    return full(uid, gid, *ranges)
+    from sysenv_ns.kernel import subordinate  # a map is chosen once, and then used at each start
+
+    return full(uid, gid, *subordinate.granted(uid))
 
 
 def of_files(places: Iterable[Path]) -> IdMap | None:
@@ -204,60 +173,6 @@ def find_program(name: str) -> str | None:
     return None
 
 
-def free_range(texts: Iterable[str]) -> int:
-    """The first id of a range that none of these texts of subuid(5) grants to anybody."""
-    first = _FIRST_RANGE
-    for start, count in sorted((start, count) for text in texts for _, start, count in _granted_in(text)):
-        if start < first + _RANGE and start + count > first:
-            first = start + count
-    return first
-
-
-def _range_hint(uid: int) -> str:
-    """How a user gets a range of ids of their own: who has those of somebody else owns that one's files."""
-    first = free_range(map(_read, _GRANTS))
-    name, ids = _user_name(uid), f"{first}-{first + _RANGE - 1}"
-    whom = "yourself" if uid == os.getuid() else name
-    return f"give {whom} a range: sudo usermod --add-subuids {ids} --add-subgids {ids} {name}"
-
-
-def _missing_hint(uid: int) -> str:
-    """What to do without newuidmap."""
-    try:
-        granted(uid, os.getgid())
-    except SysenvError:
-        return f"{_PROGRAMS_HINT} and {_range_hint(uid)}"
-    return _PROGRAMS_HINT
-
-
-def _refusal_hint(path: str) -> str:
-    """What to do about a newuidmap or newgidmap that refuses a map which is granted."""
-    if os.statvfs(path).f_flag & os.ST_NOSUID:
-        return f"{path} has no effect, as its file system is mounted nosuid here: start sysenv-ns where it is not"
-    if not os.stat(path).st_mode & stat.S_ISUID and "security.capability" not in os.listxattr(path):
-        again = "install it again (package uidmap or shadow-utils)"
-        return f"{path} has lost its setuid bit: {again}, or sudo chmod u+s {path}"
-    return _range_hint(os.getuid())
-
-
-def _hint(usual: str) -> str:
-    return _CONFINED_HINT if processes.no_new_privileges() else usual
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:  # absent or unreadable: it grants nothing
-        return ""
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def install_own_single(id_map: IdMap) -> None:
     """Write the single map of the calling process, which must just have entered its user namespace.
 
@@ -283,19 +198,29 @@ def _line(extents: Iterable[Extent]) -> str:
 
 def install_full(pid: int, id_map: IdMap) -> None:
     """Give the user namespace of process `pid` its full map; called from outside. Raises SysenvError, OSError."""
-    maps = {"newuidmap": id_map.uids, "newgidmap": id_map.gids}
-    paths = {name: find_program(name) for name in maps}
+    paths = {name: find_program(name) for name in _PROGRAMS}
     if missing := [name for name, path in paths.items() if path is None]:
-        raise SysenvError(f"{missing[0]} is no longer installed", _hint(_missing_hint(os.getuid())))
+        from sysenv_ns.kernel import subordinate
+
+        raise SysenvError(f"{missing[0]} is no longer installed", subordinate.missing_hint())
     # Side by side: each takes as long as all the mounts together.
     started = [
-        (name, children.SpawnedProgram(str(paths[name]), [name, str(pid), *_numbers(maps[name])], os.environ))
-        for name in maps
+        (name, children.SpawnedProgram(str(paths[name]), [name, str(pid), *_numbers(extents)], os.environ))
+        for name, extents in zip(_PROGRAMS, (id_map.uids, id_map.gids), strict=True)
     ]
     complaints = [(name, program.complaint()) for name, program in started]
     for name, complaint in complaints:
         if complaint is not None:
-            raise SysenvError(f"{name} refused the id map: {complaint}", _hint(_refusal_hint(str(paths[name]))))
+            raise SysenvError(f"{name} refused the id map: {complaint}", _refusal_hint(str(paths[name]), id_map))
+
+
+def _refusal_hint(program: str, id_map: IdMap) -> str:
+    from sysenv_ns.kernel import subordinate
+
+    maps = ((id_map.uids, os.getuid()), (id_map.gids, os.getgid()))
+    return subordinate.refusal_hint(
+        program, [[subordinate.Range(e.outside, e.count) for e in extents if e.outside != own] for extents, own in maps]
+    )
 
 
 def _numbers(extents: Iterable[Extent]) -> list[str]:

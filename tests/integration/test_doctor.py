@@ -24,6 +24,23 @@ assert library.seccomp_rule_add(context, ctypes.c_uint32(0x00050001), number, 0)
 assert library.seccomp_load(context) == 0
 os.execv(sys.argv[1], sys.argv[1:])
 """
+# A user namespace with the ids below a number, as that of a container is, without its other walls.
+_CONTAINER = """
+import ctypes, os, sys
+entered, ready = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER
+    os.write(entered[1], b"x")
+    os.read(ready[0], 1)
+    os.execvp(sys.argv[2], sys.argv[2:])
+os.read(entered[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as stream:
+        stream.write(f"0 0 {sys.argv[1]}")
+os.write(ready[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 _LIMIT = 'echo 0 > "/proc/sys/user/$1"; shift; exec "$@"'
 
 
@@ -82,6 +99,64 @@ def test_no_subordinate_ids(tool: Tool, shared: Path) -> None:
     for other, start, count in (line.split(":") for line in Path("/etc/subgid").read_text().splitlines()):
         assert not (int(start) <= last and int(start) + int(count) > first), other
     assert "New environments use the driver stub and the id map single." in result.stdout
+
+
+def _in_container(tool: Tool, ids: int) -> Tool:
+    """The tool where only the ids below this number exist."""
+    container = ("/usr/bin/python3", "-I", "-c", _CONTAINER, str(ids))
+    return replace(tool, prefix=(*container, *tool.account.setpriv()), options=())
+
+
+@pytest.mark.modes("full")
+@pytest.mark.parametrize("ids", [65536, 100_001])
+def test_subordinate_ids_that_a_container_does_not_have(tool: Tool, ids: int) -> None:
+    """As in LXC, whose containers have 65536 ids, of which useradd(8) knows nothing: the single map is what works."""
+    if not ROOT_RUN:
+        pytest.skip("only root can map several ids")
+    inside = _in_container(tool, ids)
+    said = succeeded(inside.run("doctor")).stdout
+    problem = "no full id map: /etc/subuid grants you too few subordinate ids that exist in this container"
+    assert problem in said
+    assert "New environments use the driver stub and the id map single." in said
+    assert "security.idmap.size" in said
+    assert "usermod" not in said
+    refused(inside.run("create", "--id-map", "full", "contained"), 1, problem)
+    try:
+        assert succeeded(inside.run("exec", "contained", "--", "id", "-u", limit=300)).stdout == "0\n"
+    finally:
+        tool.end("contained")
+
+
+@pytest.mark.modes("full")
+def test_subordinate_ids_that_a_container_has(tool: Tool) -> None:
+    """As in one that was given enough of them."""
+    if not ROOT_RUN:
+        pytest.skip("only root can map several ids")
+    inside = _in_container(tool, 4294967295)
+    assert re.search("id map full +works", succeeded(inside.run("doctor")).stdout)
+
+
+@pytest.mark.modes("full")
+def test_ids_that_are_not_the_users_any_more(environment: Environment, shared: Path) -> None:
+    """What was made with them is refused, and is had again by the same range, not by another."""
+    if not ROOT_RUN:
+        pytest.skip("only root can hide a file")
+    account = environment.tool.account
+    lines = Path("/etc/subuid").read_text().splitlines()
+    (own,) = [line for line in lines if line.startswith(f"{account.name}:")]
+    first, count = map(int, own.split(":")[1:])
+    grants = shared / "subuid"
+    script = 'mount --bind "$0" /etc/subuid; exec "$@"'
+    changed = ("unshare", "--mount", "sh", "-ec", script, str(grants), *account.setpriv())
+    again = f"sudo usermod --add-subuids {first}-{first + count - 1} {account.name}\n"
+    for text, hint in (
+        ("", again),
+        (f"{account.name}:{first + 10 * count}:{count}\n", again),
+        (f"somebody-else:{first + count // 2}:{count}\n", "/etc/subuid grants somebody-else by now the ids"),
+    ):
+        grants.write_text(text)
+        result = replace(environment.tool, prefix=changed).run("exec", environment.name, "--", "true")
+        refused(result, 125, "newuidmap refused the id map", hint)
 
 
 @pytest.mark.modes("full")

@@ -9,13 +9,13 @@ from sysenv_ns.environment.store import Store
 from sysenv_ns.host.layout import Host, HostEntry
 from sysenv_ns.host.run_directory import EntryKind, RunEntry
 from sysenv_ns.kernel import idmap, mountinfo
-from sysenv_ns.kernel.idmap import Extent
 from sysenv_ns.kernel.mountinfo import Mount
+from sysenv_ns.kernel.subordinate import Range
 
 DATA = Path(__file__).parent / "data"
 TABLES = sorted(path.stem for path in DATA.glob("*.mountinfo"))
 
-FULL = idmap.full(1000, 1000, [Extent(0, 100000, 65536)], [Extent(0, 100000, 65536)])
+FULL = idmap.full(1000, 1000, [Range(100000, 65536)], [Range(100000, 65536)])
 SINGLE = idmap.single(1000, 1000)
 
 _DIRECTORIES = ("boot", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sysenv_ns.kernel import idmap
 from sysenv_ns.kernel.idmap import OVERFLOW_ID, Extent
+from sysenv_ns.kernel.subordinate import Range
 
 FIRST_SUBORDINATE = 100_000
 
@@ -17,12 +18,12 @@ own_ids = st.integers(0, FIRST_SUBORDINATE - 1)
 
 
 @st.composite
-def disjoint_ranges(draw: st.DrawFn) -> list[Extent]:
+def disjoint_ranges(draw: st.DrawFn) -> list[Range]:
     """Subordinate ranges as an administrator grants them: anywhere, in any order, not overlapping."""
     ranges = []
     position = FIRST_SUBORDINATE
     for gap, count in draw(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 70_000)), max_size=5)):
-        ranges.append(Extent(0, position + gap, count))
+        ranges.append(Range(position + gap, count))
         position += gap + count
     return draw(st.permutations(ranges))
 
@@ -41,9 +42,9 @@ def outside(number: int, extents: tuple[Extent, ...]) -> int:
 
 
 @given(own_ids, disjoint_ranges())
-def test_full_maps_every_id_once(own: int, ranges: list[Extent]) -> None:
+def test_full_maps_every_id_once(own: int, ranges: list[Range]) -> None:
     uids = idmap.full(own, own, ranges, ranges).uids
-    total = sum(extent.count for extent in ranges)
+    total = sum(piece.length for piece in ranges)
     assert all(extent.count > 0 for extent in uids)
     assert not overlap(spans(uids, "inside"))
     assert not overlap(spans(uids, "outside"))
@@ -54,17 +55,17 @@ def test_full_maps_every_id_once(own: int, ranges: list[Extent]) -> None:
 
 
 @given(own_ids, disjoint_ranges())
-def test_full_uses_all_of_the_ranges_from_zero_on(own: int, ranges: list[Extent]) -> None:
+def test_full_uses_all_of_the_ranges_from_zero_on(own: int, ranges: list[Range]) -> None:
     uids = idmap.full(own, own, ranges, ranges).uids
-    total = sum(extent.count for extent in ranges)
+    total = sum(piece.length for piece in ranges)
     ids = set(range(total + 1)) if own <= total else set(range(total)) | {own}
     assert {i for e in uids for i in range(e.inside, e.inside + e.count)} == ids
-    given_ids = {i for e in ranges for i in range(e.outside, e.outside + e.count)}
+    given_ids = {i for piece in ranges for i in range(piece.first, piece.end)}
     assert {i for e in uids for i in range(e.outside, e.outside + e.count)} == given_ids | {own}
 
 
 def test_full_of_the_usual_user() -> None:
-    id_map = idmap.full(1000, 100, [Extent(0, 100000, 65536)], [Extent(0, 200000, 65536)])
+    id_map = idmap.full(1000, 100, [Range(100000, 65536)], [Range(200000, 65536)])
     assert id_map.uids == (Extent(0, 100000, 1000), Extent(1001, 101000, 64536), Extent(1000, 1000, 1))
     assert id_map.gids == (Extent(0, 200000, 100), Extent(101, 200100, 65436), Extent(100, 100, 1))
     assert (id_map.kind, id_map.own_uid, id_map.own_gid) == ("full", 1000, 100)
@@ -73,12 +74,12 @@ def test_full_of_the_usual_user() -> None:
 @pytest.mark.parametrize(
     "ranges",
     [
-        [Extent(0, 100000, 65536), Extent(0, 100000, 65536)],  # granted by name and by number
-        [Extent(0, 100000, 65536), Extent(0, 150000, 65536)],
-        [Extent(0, 500, 65536)],  # holds the user's own id
+        [Range(100000, 65536), Range(100000, 65536)],  # granted by name and by number
+        [Range(100000, 65536), Range(150000, 65536)],
+        [Range(500, 65536)],  # holds the user's own id
     ],
 )
-def test_overlapping_ranges_give_a_map_that_the_kernel_takes(ranges: list[Extent]) -> None:
+def test_overlapping_ranges_give_a_map_that_the_kernel_takes(ranges: list[Range]) -> None:
     uids = idmap.full(1000, 1000, ranges, ranges).uids
     assert not overlap(spans(uids, "inside"))
     assert not overlap(spans(uids, "outside"))
@@ -100,32 +101,8 @@ def test_everything_belongs_to_root_in_the_single_map(number: int) -> None:
     ("number", "inside"), [(0, 0), (1000, 1000), (65536, 65536), (65537, OVERFLOW_ID), (4_000_000_000, OVERFLOW_ID)]
 )
 def test_owners_keep_their_number_in_the_full_map(number: int, inside: int) -> None:
-    id_map = idmap.full(1000, 1000, [Extent(0, 100000, 65536)], [Extent(0, 100000, 65536)])
+    id_map = idmap.full(1000, 1000, [Range(100000, 65536)], [Range(100000, 65536)])
     assert (id_map.uid_inside(number), id_map.gid_inside(number)) == (inside, inside)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("you:100000:65536\n", [(100000, 65536)]),
-        ("1000:100000:65536\n", [(100000, 65536)]),
-        ("other:1:2\nyou:100000:65536\nyou:300000:10", [(100000, 65536), (300000, 10)]),
-        ("  you:100000:65536  ", [(100000, 65536)]),
-        ("#you:1:2\n\nyou\nyou:\nyou:1\nyou:a:b\nyou:1:-2\nyou:1:2:3\nyour:1:2\n", []),
-        ("", []),
-    ],
-)
-def test_parse_subordinate(text: str, expected: list[tuple[int, int]]) -> None:
-    assert [(e.outside, e.count) for e in idmap.parse_subordinate(text, "you", 1000)] == expected
-
-
-@given(st.text() | st.lists(st.text(alphabet="you:0123456789²٣ \t-", max_size=20)).map("\n".join))
-def test_parse_subordinate_never_raises(text: str) -> None:
-    assert all(e.count >= 0 and e.outside >= 0 for e in idmap.parse_subordinate(text, "you", 1000))
-
-
-def test_parse_subordinate_passes_over_an_absurd_number() -> None:
-    assert idmap.parse_subordinate(f"you:{'9' * 5000}:1\nyou:1:2\n", "you", 1000) == (Extent(0, 1, 2),)
 
 
 def test_find_program_looks_in_system_directories_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,27 +111,3 @@ def test_find_program_looks_in_system_directories_too(monkeypatch: pytest.Monkey
     assert found is not None
     assert found.endswith("bin/sh")
     assert idmap.find_program("no-such-program-here") is None
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (("", ""), 100000),
-        (("a:100000:65536\n", ""), 165536),
-        (("a:100000:65536\n", "a:165536:65536\nb:231072:65536\n"), 296608),
-        (("a:165536:65536\n", ""), 100000),  # a gap that is large enough
-        (("a:150000:65536\n", ""), 215536),
-        (("a:1000:99000\nb:99999:1\n", ""), 100000),
-        (("a:99999:2\n", ""), 100001),
-        (("b:300000:10\na:100000:300000\n", "nonsense\nx:y:z\n"), 400000),
-    ],
-)
-def test_a_range_that_nobody_has(texts: tuple[str, str], expected: int) -> None:
-    assert idmap.free_range(texts) == expected
-
-
-@given(disjoint_ranges())
-def test_a_range_that_is_shown_overlaps_with_no_other(ranges: list[Extent]) -> None:
-    text = "".join(f"someone:{e.outside}:{e.count}\n" for e in ranges)
-    first = idmap.free_range([text])
-    assert not any(e.outside < first + 65536 and e.outside + e.count > first for e in ranges)
