@@ -29,7 +29,7 @@ _OTHERS = {
     "kernel/cgroups": (r"(os.open|Path)\((path, |f'{(path|own)}/).*", "files of the kernel"),
     "kernel/binds": (r"os.open\('mountinfo', .*dir_fd=itself\)|open\(sight.table, 'rb'\)", "below /proc"),
     "kernel/emulation": (r"open\(descriptor, 'rb'\)", "a pipe"),
-    "kernel/idmap": (r"Path\(path\).read_text\(errors='replace'\)", "the host's own /etc/subuid and /etc/subgid"),
+    "kernel/subordinate": (r"Path\(path\).read_text\(errors='replace'\)", "the host's own /etc/subuid and /etc/subgid"),
     "kernel/mountinfo": (r".*os.open\(name, .*dir_fd=itself\).*", "below /proc"),
     "kernel/moves": (r"os.open\(name, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "as the caller who links it, in its root"),
     "kernel/operations": (r"os.open\(self.target\[1:\], flags, 384, dir_fd=root\)", "it is made"),
