@@ -63,9 +63,14 @@ class Place:
         return self.root / "packaged"
 
     def show(self, *directories: Path) -> None:
-        """Let Python look for modules there too, after what pip has installed."""
-        lines = "".join(f"{directory}\n" for directory in directories)
-        Path(sysconfig.get_path("purelib"), "sysenv-ns-checkout.pth").write_text(lines)
+        """Let Python look for modules there too, after what pip has installed.
+
+        What is moved together with this is named from here: so the checkout may be moved, and be anywhere.
+        """
+        site = Path(sysconfig.get_path("purelib"))
+        together = self.root.parent
+        lines = [os.path.relpath(path, site) if path.is_relative_to(together) else str(path) for path in directories]
+        (site / "sysenv-ns-checkout.pth").write_text("".join(f"{line}\n" for line in lines))
 
 
 def main() -> int:

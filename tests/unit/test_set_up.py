@@ -110,6 +110,29 @@ def test_what_is_being_changed_is_not_used(checkout: Path, unfinished: bool, don
     assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) is not unfinished
 
 
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """Of a new virtual environment of a checkout, whose path is an odd one."""
+    venv = tmp_path / "odd\npath" / ".venv"
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(venv)], check=True)
+    return venv / "bin/python"
+
+
+def test_a_checkout_may_be_moved(python: Path) -> None:
+    """Nobody expects that he has to do something then."""
+    venv = python.parents[1]
+    (venv / "packaged").mkdir()
+    (venv / "packaged/madeup_package.py").touch()
+    (venv.parent / "madeup_tool.py").touch()
+    show = "dependencies.Place(venv).show(venv.parent, venv / 'packaged')"
+    code = f"import pathlib, sys; venv = pathlib.Path(sys.prefix); sys.path.append({str(_LIBRARY.parent)!r})"
+    imports = ["-I", "-c", "import madeup_package, madeup_tool"]
+    subprocess.run([python, "-I", "-c", f"{code}; import dependencies; {show}"], check=True)
+    subprocess.run([python, *imports], check=True)
+    moved = venv.parent.rename(venv.parents[1] / "moved")
+    subprocess.run([moved / ".venv/bin/python", *imports], check=True)
+
+
 def test_markers_say_which_python_needs_a_requirement() -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     later = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
