@@ -13,6 +13,7 @@ import compileall
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,12 +212,20 @@ def _will_do(packaged: Packaged, directory: Path) -> bool:
 
 def _install_wheels(place: Place, archive: Archive, wheels: Sequence[str], compiling: bool) -> bool:
     """Let pip do it; False when not all of them are wheels and nothing may be compiled. Raises Failed."""
-    options = ["--disable-pip-version-check", "install", "--quiet"]
+    pip = [*_pip(place, archive), "--disable-pip-version-check"]
+    # The caller's settings (variables, pip.conf) say where packages come from, but not where they go.
+    options = ["--quiet", "--no-user", "--target=", f"--prefix={place.root}", "--root=/"]
     options += [] if compiling else ["--only-binary", ":all:"]
-    done = subprocess.run([*_pip(place, archive), *options, *wheels], capture_output=True, text=True, check=False)
-    if done.returncode and (compiling or "No matching distribution found" not in done.stderr):
+    done = subprocess.run([*pip, "install", *options, *wheels], capture_output=True, text=True, check=False)
+    if done.returncode and (compiling or not _has_source(pip, done.stderr)):
         raise Failed(f"pip failed:\n{done.stderr.strip()}")
     return done.returncode == 0
+
+
+def _has_source(pip: Sequence[str], said: str) -> bool:
+    """Whether what pip has found no wheel of is there at all: it says the same when it reaches no index."""
+    found = re.search(r"No matching distribution found for ([\w.-]+)", said)
+    return found is not None and _output(*pip, "--retries=0", "index", "versions", found[1]) is not None
 
 
 def _pip(place: Place, archive: Archive) -> Sequence[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import dependencies
@@ -131,6 +133,56 @@ def test_a_checkout_may_be_moved(python: Path) -> None:
     subprocess.run([python, *imports], check=True)
     moved = venv.parent.rename(venv.parents[1] / "moved")
     subprocess.run([moved / ".venv/bin/python", *imports], check=True)
+
+
+@pytest.fixture
+def pip(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real one, as it runs in `python`; the directory where alone it finds packages."""
+    found = importlib.util.find_spec("pip")
+    places = (found and found.submodule_search_locations) or [*map(str, Path(sys.prefix).glob("pip/pip-*.whl/pip"))]
+    monkeypatch.setattr(dependencies, "_pip", lambda *_: (str(python), "-I", places[0]))
+    index = tmp_path / "index"
+    index.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(index / "pip.conf"))
+    return index
+
+
+def _install_madeup(python: Path) -> bool:
+    directory = python.parents[1]
+    return dependencies._install_wheels(
+        dependencies.Place(directory), dependencies.Archive(directory), ["madeup"], False
+    )
+
+
+def test_wheels_come_into_the_virtual_environment_whatever_the_settings_of_pip(
+    python: Path, pip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone elsewhere, they would be missing in what counts as set up."""
+    metadata = "madeup-1.dist-info"
+    with zipfile.ZipFile(pip / "madeup-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("madeup.py", "")
+        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: madeup\nVersion: 1\n")
+        wheel.writestr(
+            f"{metadata}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{metadata}/RECORD", "")
+    monkeypatch.setenv("PIP_USER", "1")
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "target"))
+    (pip / "pip.conf").write_text(f"[install]\nprefix = {tmp_path}/prefix\nroot = {tmp_path}/root\n")
+    assert _install_madeup(python)
+    subprocess.run([python, "-I", "-c", "import madeup"], check=True)
+
+
+def test_what_pip_does_not_find_needs_no_compiler(python: Path, pip: Path) -> None:
+    """As on a machine that reaches no PyPI."""
+    with pytest.raises(dependencies.Failed, match="No matching distribution found for madeup"):
+        _install_madeup(python)
+    (pip / "madeup-1.tar.gz").touch()
+    assert not _install_madeup(python)
 
 
 def test_markers_say_which_python_needs_a_requirement() -> None:
