@@ -15,6 +15,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -91,6 +92,9 @@ def main() -> int:
             wheels += [text for text in left if _name(text) not in OPTIONAL]
             if wheels and not _install_wheels(place, archive, wheels, compiling):
                 return NOT_TO_BE_HAD
+    except shutil.Error as error:
+        print(error.args[0][0][2], file=sys.stderr)  # of many files the first
+        return 1
     except (Failed, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -255,4 +259,8 @@ def _output(*command: str, cwd: Path | None = None) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # everything is cleared away; the shell that runs this shall end by it too
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)

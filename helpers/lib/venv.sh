@@ -88,7 +88,8 @@ _need_python_packages() {
         find "$venv" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
         : >"$venv/.unfinished"
         # By the name with its version: after an upgrade of Python it is gone, and the environment is made anew.
-        _logged "$("$python" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')" -m venv --without-pip "$venv"
+        real=$("$python" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')
+        _logged "$real" -I -m venv --without-pip "$venv"
     fi
     : >"$venv/.unfinished"
     # Not `pip install -e`: that writes into the checkout, which may belong to somebody else.

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -110,6 +111,34 @@ def test_what_is_being_changed_is_not_used(checkout: Path, unfinished: bool, don
         f"helpers={checkout}/helpers; . {_LIBRARY}; venv={checkout}/.venv ready=.ready checkout={checkout}; _is_ready"
     )
     assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) is not unfinished
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONHOME": "/nonexistent"}, {"PYTHONPATH": "."}])
+def test_the_set_up_takes_no_modules_of_the_caller(tmp_path: Path, variables: dict[str, str]) -> None:
+    """Who begins in a directory with a logging.py, or has variables for another Python."""
+    (tmp_path / "logging.py").write_text("raise SystemExit('the wrong module')")
+    (tmp_path / "pyproject.toml").touch()
+    script = (
+        f"helpers=/nonexistent; . {_LIBRARY}; _fill_venv() {{ output=made; }}\n"
+        "checkout=. venv=./.venv ready=.ready python=$1; mkdir .venv; _need_python_packages"
+    )
+    command = ["sh", "-c", script, "sh", sys.executable]
+    environment = {"PATH": "/usr/bin:/bin", **variables}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (result.returncode, result.stderr) == (0, "sysenv-ns: made\n")
+
+
+def test_an_interrupt_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(_LIBRARY.parents[2].joinpath("pyproject.toml").read_text())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/dpkg-query").write_text("#!/bin/sh\nkill -INT $PPID\nsleep 60\n")
+    (tmp_path / "bin/dpkg-query").chmod(0o755)
+    python = tmp_path / ".venv/bin/python"
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(tmp_path / ".venv")], check=True)
+    command = [str(python), "-I", str(_LIBRARY.with_name("dependencies.py")), str(tmp_path), ""]
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
 
 
 @pytest.fixture
