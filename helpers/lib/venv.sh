@@ -25,7 +25,7 @@ prepare_venv() {
     extra=${1-}
     versions=${2-}
     ready=.ready${extra:+-$extra}
-    checkout=$(cd -- "$helpers/.." && pwd -P)
+    checkout=$(CDPATH='' cd -- "$helpers/.." && pwd -P)
     venv=$checkout/.venv${versions:+-$versions}
     if _is_ready; then
         return

@@ -113,6 +113,17 @@ def test_what_is_being_changed_is_not_used(checkout: Path, unfinished: bool, don
     assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) is not unfinished
 
 
+def test_where_the_checkout_is_does_not_depend_on_cdpath(tmp_path: Path) -> None:
+    """With it cd says where it went; or goes to another directory of that name."""
+    (tmp_path / "helpers").mkdir()
+    script = f"helpers=helpers; . {_LIBRARY}; _is_ready() {{ :; }}; prepare_venv; echo $checkout"
+    environment = {"PATH": "/usr/bin:/bin", "CDPATH": str(tmp_path)}
+    result = subprocess.run(
+        ["sh", "-euc", script], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert result.stdout == f"{tmp_path}\n"
+
+
 @pytest.mark.parametrize("variables", [{}, {"PYTHONHOME": "/nonexistent"}, {"PYTHONPATH": "."}])
 def test_the_set_up_takes_no_modules_of_the_caller(tmp_path: Path, variables: dict[str, str]) -> None:
     """Who begins in a directory with a logging.py, or has variables for another Python."""
