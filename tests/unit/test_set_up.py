@@ -179,7 +179,9 @@ def test_a_checkout_may_be_moved(python: Path) -> None:
 def pip(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The real one, as it runs in `python`; the directory where alone it finds packages."""
     found = importlib.util.find_spec("pip")
-    places = (found and found.submodule_search_locations) or [*map(str, Path(sys.prefix).glob("pip/pip-*.whl/pip"))]
+    places = (found and found.submodule_search_locations) or [
+        str(wheel / "pip") for wheel in Path(sys.prefix, "pip").glob("pip-*.whl")
+    ]
     monkeypatch.setattr(dependencies, "_pip", lambda *_: (str(python), "-I", places[0]))
     index = tmp_path / "index"
     index.mkdir()
