@@ -70,3 +70,26 @@ def test_a_range_that_is_shown_overlaps_with_no_other(ranges: list[tuple[int, in
 )
 def test_what_exists_of_ranges(ranges: list[tuple[int, int]], id_map: str, expected: list[tuple[int, int]]) -> None:
     assert list(subordinate.existing([Range(*piece) for piece in ranges], id_map)) == expected
+
+
+@pytest.mark.parametrize(
+    ("grants", "expected"),
+    [
+        ("", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
+        ("you:300000:65536\n", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
+        ("you:200000:100\n", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
+        ("other:265535:65536\n", "/etc/subuid grants other by now the ids that this was made with"),
+        ("you:200000:6\n1000:200006:65530\n", "the ids are granted to you"),
+        ("other:265536:65536\nyou:200000:65536\n", "the ids are granted to you"),
+    ],
+)
+def test_what_is_said_of_a_map_that_is_refused(grants: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other range would be of no use for what there is: not to run it, nor to delete it."""
+    here = {kind.here: "0 0 4294967295\n" for kind in subordinate.KINDS}
+    monkeypatch.setattr(subordinate, "_read", lambda path: here.get(path, grants))
+    monkeypatch.setattr(subordinate, "_user_name", lambda _: "you")
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    pieces = [Range(200000, 1000), Range(201000, 64536)]  # as they are around the user's own id
+    assert expected in subordinate.refusal_hint("/usr/bin/su", [pieces, pieces])
+    monkeypatch.setattr(subordinate, "_read", lambda path: "0 0 65536\n" if path in here else grants)
+    assert "this container" in subordinate.refusal_hint("/usr/bin/su", [pieces, pieces])
