@@ -18,7 +18,7 @@ import click
 from sysenv_ns import text
 from sysenv_ns.errors import SysenvError
 from sysenv_ns.kernel.idmap import find_program
-from sysenv_ns.notices import DUMB, can_ask, can_draw, on_terminal
+from sysenv_ns.notices import DUMB, can_ask, can_draw, on_terminal, to_stdout
 from sysenv_ns.records import dataclass
 from sysenv_ns.reporter import unseen
 from sysenv_ns.sudo import Caller
@@ -35,7 +35,7 @@ _ERASED_LINE = "\r\x1b[K"  # EL of ECMA-48
 
 def show(result: str) -> None:
     """A result for people, to stdout."""
-    click.echo(_encoded(f"{text.visible(result)}\n"), nl=False)
+    _print(_encoded(f"{text.visible(result)}\n"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Encoded:
 def show_json(data: Mapping[str, object]) -> None:
     """A result as JSON, to stdout: an object with the version of what its keys mean (docs/scripts.md)."""
     for piece in json_pieces(data):
-        click.echo(piece.encode("ascii"), nl=False)  # where it is, nothing of it has to be escaped
+        _print(piece.encode("ascii"))  # where it is, nothing of it has to be escaped
 
 
 def json_pieces(data: Mapping[str, object]) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _enveloped(data: Mapping[str, object]) -> dict[str, object]:
 
 def show_painted(result: str) -> None:
     """A result that may have colours of `painted`, to stdout."""
-    click.echo(_encoded(f"{text.coloured(result)}\n"), nl=False)
+    _print(_encoded(f"{text.coloured(result)}\n"))
 
 
 def show_lines(lines: Iterable[tuple[str, str]], caller: Caller | None) -> None:
@@ -104,7 +104,7 @@ def show_lines(lines: Iterable[tuple[str, str]], caller: Caller | None) -> None:
 
 def show_data(data: bytes) -> None:
     """A result for programs, to stdout, exact to the byte; on a terminal control characters are escaped."""
-    click.echo(_encoded(text.visible(os.fsdecode(data))) if on_terminal() else data, nl=False)
+    _print(_encoded(text.visible(os.fsdecode(data))) if on_terminal() else data)
 
 
 def show_paged(result: str, caller: Caller | None) -> None:
@@ -155,6 +155,11 @@ def painted(result: str, colour: str) -> str:
     if colour == "bold":
         return click.style(text.visible(result), bold=True)
     return click.style(text.visible(result), fg=colour) if colour else text.visible(result)
+
+
+def _print(data: bytes) -> None:
+    with to_stdout():
+        click.echo(data, nl=False)
 
 
 def _encoded(result: str) -> bytes:

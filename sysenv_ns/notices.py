@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
-from sysenv_ns import text
+from sysenv_ns import TYPE_CHECKING, text
+from sysenv_ns.basics import contextmanager
+from sysenv_ns.errors import SysenvError, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INDENTATION = "  "
 _STDOUT = 1
@@ -35,12 +41,38 @@ def operation(message: str) -> None:
 
 
 def result(text_of_lines: str) -> None:
-    """A result, to stdout."""
+    """A result, to stdout. Raises what `to_stdout` does."""
     if sys.stdout is not None:
-        sys.stdout.flush()
         data = f"{text.visible(text_of_lines)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
-        while data:
-            data = data[os.write(_STDOUT, data) :]
+        with to_stdout():
+            sys.stdout.flush()
+            while data:
+                data = data[os.write(_STDOUT, data) :]
+
+
+def check_output() -> None:
+    """Find out whether what click itself has printed has got through: only if it is buffered, another attempt tells.
+
+    Raises what `to_stdout` does.
+    """
+    if sys.stdout is not None:
+        with to_stdout():
+            sys.stdout.flush()
+
+
+@contextmanager
+def to_stdout() -> Iterator[None]:
+    """For writing to it. Raises SysenvError if it takes no more, BrokenPipeError if nobody reads it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, _STDOUT)  # or Python tries once more at its end, and has the last word
+        os.close(null)
+        place = "free some space where it leads to" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise SysenvError(f"writing to standard output failed: {reason(error)}", place) from error
 
 
 def on_terminal() -> bool:

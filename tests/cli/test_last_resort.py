@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from sysenv_ns import cli, failures, remains, report, sudo
+from sysenv_ns import cli, failures, notices, remains, report, sudo
 from sysenv_ns.apply import root
 from sysenv_ns.environment.store import Store
 from sysenv_ns.errors import SysenvError, Unexpected
@@ -283,3 +284,43 @@ def test_a_failure_that_nobody_can_be_told_is_no_bug(
     monkeypatch.setattr(failures, "failure", _raise(OSError(errno.EIO, os.strerror(errno.EIO))))
     result = run("status", "nowhere")
     assert (result.exit_code, list(environments.path.glob("*report*"))) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("--version", "--help", "create --help", "help exec", "help create", "completion bash", "list --json"),
+        *("host status", "host status --json", "list"),
+    ],
+)
+def test_what_standard_output_leads_to_is_full(arguments: str, tmp_path: Path) -> None:
+    """It is neither a bug, nor the store's disk; and Python has no last word, of another status."""
+    tool = [sys.executable, "-m", "sysenv_ns", *arguments.split()]
+    variables = {"PATH": os.environ["PATH"], "SYSENV_NS_HOME": str(tmp_path / "store")}
+    directory = Path(cli.__file__).parents[1]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            tool, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=directory, env=variables
+        )
+    if arguments == "list":  # there is nothing to be listed
+        assert (result.returncode, "no environments" in result.stderr) == (0, True)
+        return
+    assert result.returncode == 1, result.stderr
+    sentence = "writing to standard output failed: No space left on device (ENOSPC)"
+    if "--json" in arguments:
+        assert json.loads(result.stderr)["error"]["message"] == sentence
+    else:
+        assert result.stderr == f"sysenv-ns: {sentence}\nhint: free some space where it leads to\n"
+
+
+def test_a_result_that_is_not_written(capfd: pytest.CaptureFixture[str]) -> None:
+    """As of the verbs that do without click."""
+    kept, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    try:
+        os.dup2(full, 1)
+        with pytest.raises(SysenvError, match="writing to standard output failed"):
+            notices.result("something")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(full)
