@@ -60,6 +60,13 @@ class Driver(ABC):
         Within the context, what the plan refers to is not deleted. Raises SysenvError.
         """
 
+    def filled(self, plan: tuple[Operation, ...], environment: Environment) -> tuple[Operation, ...]:
+        """The plan for an environment whose upper directory did not exist at `prepare`, and does now.
+
+        Called as root of its namespace. Raises OSError.
+        """
+        return plan
+
     def surveyed(self, environment: Environment, host: Host) -> Host:
         """The host as the base of an environment mirrors it. Raises SysenvError."""
         return host

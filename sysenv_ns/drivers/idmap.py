@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sysenv_ns import policy, sudo
@@ -23,6 +23,7 @@ from sysenv_ns.host.base_files import Data
 from sysenv_ns.host.layout import Host
 from sysenv_ns.kernel import namespace
 from sysenv_ns.kernel.mountinfo import ancestors, is_below
+from sysenv_ns.kernel.operations import Operation
 from sysenv_ns.kernel.overlay import Overlay, UnionMount
 from sysenv_ns.lower.base import BaseLayer
 from sysenv_ns.mapped import client, trees
@@ -101,6 +102,16 @@ class IdmapDriver(Layered):
         )
         return (self.overlay(environment, layers), *inner)
 
+    def filled(self, plan: tuple[Operation, ...], environment: Environment) -> tuple[Operation, ...]:
+        """See Driver: what the environment hides by now is not mounted."""
+        inner = [operation for operation in plan[1:] if isinstance(operation, Overlay)]
+        hidden = [overlay for overlay in inner if _is_hidden(overlay.target, environment)]
+        shown = {overlay.target: overlay.lowers[-1] for overlay in inner if overlay not in hidden}
+        _make_works(environment, shown)
+        upper, *frozen = map(str, environment.uppers())
+        _make(upper, frozen, shown)
+        return tuple(operation for operation in plan if operation not in hidden)
+
     def probe(self, path: Path) -> None:
         """See Driver."""
         from sysenv_ns.drivers import probe
@@ -144,12 +155,16 @@ def _work(environment: Environment, point: str) -> Path:
 
 
 def _make_directories(environment: Environment, shown: Mapping[str, str]) -> None:
-    """Create missing upper directories, and those for work. Raises OSError, SysenvError."""
-    for point in shown:
-        _work(environment, point).mkdir(mode=0o755, exist_ok=True)
+    """Create those for work, and in the upper, if that exists, missing ones. Raises OSError, SysenvError."""
+    _make_works(environment, shown)
     upper, *frozen = map(str, environment.uppers())
-    if not all(os.path.isdir(f"{upper}{point}") for point in shown):
+    if os.path.isdir(upper) and not all(os.path.isdir(f"{upper}{point}") for point in shown):
         namespace.run_inside(environment.id_map, lambda: _make(upper, frozen, shown), "sysenv-ns-upper")
+
+
+def _make_works(environment: Environment, points: Iterable[str]) -> None:
+    for point in points:
+        _work(environment, point).mkdir(mode=0o755, exist_ok=True)
 
 
 def _make(upper: str, frozen: Sequence[str], shown: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sysenv_ns import session
 from sysenv_ns.command import own_variables
@@ -209,7 +209,7 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
     with own.prepare(trial.store, copy, host, trial.reporter) as prepared:
         namespace.enter(environment.id_map)
         progress(0.25)
-        below = _below(prepared.plan[0], trial.below, log)
+        below = _below(trial, own, prepared.plan)
         namespace.become_root()
         source = _merged(trial)
         places = [(point, directory.upper(point)) for point in own.points(host)]
@@ -223,7 +223,7 @@ def _merge(trial: _Attempt, dry_run: bool, progress: Progress) -> _MergedCopy:
                 log(line)
             execution.copy(plan, View(below), str(source), str(copy.path), layers, upper)
             progress(0.75)
-            os.close(operations.execute(prepared.plan, str(copy.root), log))
+            os.close(operations.execute(own.filled(prepared.plan, copy), str(copy.root), log))
             execution.change(plan, View(below), View(str(copy.root)))
         if dry_run:
             _clear(trial, below)
@@ -246,15 +246,20 @@ def _merged(trial: _Attempt) -> Path:
     return trial.below / "all"
 
 
-def _below(overlay: Operation, scratch: Path, log: Callable[[str], None]) -> str:
+def _below(trial: _Attempt, own: driver.Driver, plan: Sequence[Operation]) -> str:
     """Mount the root of an environment without changes; returns the mount point."""
-    if not isinstance(overlay, UnionMount):
-        raise TypeError(overlay)
-    if isinstance(overlay, Overlay) and not overlay.unprivileged:
+    without = replace(trial.environment, path=trial.below, layers=())
+    overlays = tuple(_moved(operation, trial.copy, without) for operation in plan if isinstance(operation, UnionMount))
+    if isinstance(overlays[0], Overlay) and not overlays[0].unprivileged:
         return "/"
-    upper, work = str(scratch / directory.UPPER), str(scratch / directory.WORK)
-    os.close(operations.execute((replace(overlay, upper=upper, work=work),), str(scratch / directory.ROOT), log))
-    return str(scratch / directory.ROOT)
+    os.close(operations.execute(own.filled(overlays, without), str(without.root), trial.reporter.operation))
+    return str(without.root)
+
+
+def _moved(overlay: UnionMount, old: Environment, new: Environment) -> UnionMount:
+    """An overlay with its changes in another environment's directory."""
+    upper, work = (f"{new.path}{path.removeprefix(str(old.path))}" for path in (overlay.upper, overlay.work))
+    return replace(overlay, upper=upper, work=work)
 
 
 def _clear(trial: _Attempt, below: str) -> None:

@@ -87,11 +87,11 @@ class Machine:
         """The one that a test uses."""
         return self.tool.environment("test")
 
-    def create(self) -> Environment:
+    def create(self, *options: str) -> Environment:
         """Make it, when all disks are mounted."""
         if self.tool.driver == "idmap":
             accounts.prepare_mounts(self.tool.launcher, self.tool.account, *self.prefix)
-        succeeded(self.tool.run("create", *self.tool.options, "test", limit=BASE_LIMIT))
+        succeeded(self.tool.run("create", *(options or self.tool.options), "test", limit=BASE_LIMIT))
         return self.environment
 
     def sh(self, script: str, *arguments: Argument) -> str:

@@ -198,8 +198,7 @@ def first(machine: Machine, packages: Path, *options: str) -> Environment:
     """A host with the first versions, and an environment of it."""
     upgrade(machine, packages, *HOST)
     machine.sh("dpkg --triggers-only --pending")  # those of the machine's own packages
-    succeeded(machine.tool.run("create", "test", *options, limit=BASE_LIMIT))
-    environment = machine.environment
+    environment = machine.create(*options)
     environment.sh("mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial")
     return environment
 
