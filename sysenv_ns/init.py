@@ -61,6 +61,9 @@ def ensure(store: Store, environment: Environment, reporter: Reporter) -> None:
     if running.lives(environment):
         return
     require(environment.id_map, environment.name)
+    from sysenv_ns.drivers import driver  # who joins needs none
+
+    driver.of(environment).agree(store, reporter.ask, by_name=True)  # the keeper has no terminal to ask on
     log = environment.path / f"{directory.BOOT_LOG}-{os.getpid()}"  # several sessions may begin together
     command = [sys.executable, "-I", "-m", "sysenv_ns", "start", "--foreground", environment.name]
     variables = manager.variables_for(os.environ)

@@ -57,7 +57,8 @@ def _become(call: PlainCall) -> None:
         if emulated is not None:
             emulated.supervisor.dismiss()
         return
-    reporter = Reporter(notices.notice, lambda message: None, _progress)
+    ask = _asked if notices.can_ask() else None
+    reporter = Reporter(notices.notice, lambda message: None, _progress, ask)
     session.run(store, ready, Command(call.arguments, call.identity), reporter, emulated)
 
 
@@ -120,3 +121,18 @@ def _progress() -> AbstractContextManager[Callable[[float], None]]:
     from sysenv_ns import quick_verbs  # rarely there is anything to show
 
     return quick_verbs.bar("Reading the host")
+
+
+def _asked(question: str) -> bool:
+    """See console.asked. Raises KeyboardInterrupt."""
+    from sysenv_ns import libraries  # once after each boot there may be something to ask
+
+    libraries.find()
+    import click
+
+    from sysenv_ns import console
+
+    try:
+        return console.asked(question)
+    except click.Abort:
+        raise KeyboardInterrupt from None

@@ -82,7 +82,11 @@ class IdmapDriver(Layered):
         assert environment.id_map is not None
         shown = trees.found(host, environment.id_map, os.getuid())
         if policy.MAPPED[0] not in shown:
-            raise SysenvError(f"the mount of /usr does not fit the ids that {environment.name} was made with", _hint())
+            first = environment.id_map.uids[0].outside
+            raise SysenvError(
+                f"{environment.name} was made with other ids than /etc/subuid and /etc/subgid grant you now",
+                f"let them grant you those from {first} on first, as they did then; then run: sysenv-ns host prepare",
+            )
         return replace(host, mapped=shown)
 
     def overlays(self, environment: Environment, host: Host, layers: tuple[BaseLayer, ...]) -> Sequence[UnionMount]:

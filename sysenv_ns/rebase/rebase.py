@@ -132,6 +132,7 @@ def _run(
             f"{environment.name} and this system have both changed {', '.join(unmerged)}, which cannot be merged",
             "--files-only keeps the environment's own and rebases the rest",
         )
+    driver.of(environment).agree(store, reporter.ask, by_name=True)
     key = origin.remember(store)
     with _staging(store, environment) as (staging, scratch):
         copy = replace(environment, path=staging, layers=())  # it stands alone; its snapshots keep theirs

@@ -42,7 +42,9 @@ def refresh(store: Store, name: str | None, reporter: Reporter) -> Refreshed:
     bases = {own.path: (own, found) for found in environments if (own := driver.base_of(store, found)) is not None}
     refreshed = Refreshed()
     for own, environment in bases.values():
-        host = driver.of(environment).surveyed(environment, config.host(store, environment))
+        used = driver.of(environment)
+        used.agree(store, reporter.ask, by_name=True)
+        host = used.surveyed(environment, config.host(store, environment))
         refreshed += own.refresh(host, reporter)
     return refreshed
 

@@ -123,6 +123,8 @@ def test_release(environment: Environment) -> None:
     finally:
         end(session)
         refused(environment.exec("true"), 125, "idmap", "host prepare")
+        for verb in (("refresh",), ("rebase", environment.name)):
+            refused(tool.run(*verb), 1, "needs root once", "host prepare")
         accounts.prepare_mounts(tool.launcher, tool.account)
     environment.sh("sort.old /dev/null")
 
@@ -148,7 +150,7 @@ def test_another_range_of_ids(new_machine: Machine) -> None:
     accounts.prepare_mounts(machine.tool.launcher, machine.tool.account, *machine.prefix)
     succeeded(machine.tool.run("create", *machine.tool.options, "other"))
     assert machine.tool.environment("other").sh("stat -c %u /usr/bin/su") == "0\n"
-    assert environment.exec("true").returncode == 125
+    refused(environment.exec("true"), 125, "other ids than /etc/subuid", "first, as they did then")
 
 
 def test_from_driver_to_driver(tool: Tool) -> None:
@@ -239,7 +241,10 @@ def test_at_each_boot(machine: Machine) -> None:
 
 @pytest.mark.modes("sudo")
 def test_one_question_on_a_terminal(tool: Tool) -> None:
-    """Where nothing is prepared it says what will be shown, asks once, and uses sudo; without a terminal it fails."""
+    """Where nothing is prepared it says what will be shown, asks once, and uses sudo; without a terminal it fails.
+
+    For an environment that exists it asks again after each boot.
+    """
     environment = tool.environment("asked")
     accounts.release_mounts(tool.launcher, tool.account)
     refused(tool.run("exec", "--driver", "idmap", "asked", "--", "true"), 125, "needs root once", "host prepare")
@@ -256,5 +261,12 @@ def test_one_question_on_a_terminal(tool: Tool) -> None:
     program.expect("\n3\r\n", timeout=START_LIMIT)
     terminals.close(program)
     assert program.exitstatus == 0
+    accounts.release_mounts(tool.launcher, tool.account)
+    for key, status in (("n\n", 125), ("\x03", 130), ("y\n", 0)):
+        program = terminals.spawn(environment, str(tool.launcher), "exec", "asked", "--", "true")
+        program.expect("Continue")
+        program.send(key)
+        terminals.close(program)
+        assert program.exitstatus == status
     tool.end("asked")
     accounts.prepare_mounts(tool.launcher, tool.account)
