@@ -18,6 +18,8 @@ _UNIT = """\
 [Unit]
 Description=Read-only idmapped mounts of programs for the environments of user {uid} (sysenv-ns)
 After=local-fs.target
+# The user's own manager starts services of environments: at login, or with linger when the machine boots.
+Before=user@{uid}.service
 # Not once the tool has been uninstalled.
 ConditionPathExists={module}
 

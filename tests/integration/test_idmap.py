@@ -226,6 +226,7 @@ def test_at_each_boot(machine: Machine) -> None:
     assert "at each boot" in machine.sh(f"{launcher} host status --user {name}")
     link = f"/etc/systemd/system/multi-user.target.wants/sysenv-ns-{uid}.service"
     assert machine.sh(f"readlink {link}") == f"{unit}\n"
+    assert f"Before=user@{uid}.service\n" in machine.sh(f"cat {unit}")  # whose services are of these environments
     command = machine.sh(f"sed -n s/^ExecStart=//p {unit}")
     machine.sh(f"umount /run/sysenv-ns/{uid}/*; rm -r /run/sysenv-ns; env -i {command}")
     assert _mounts(machine).keys() == {"/usr", "/opt"}
