@@ -30,6 +30,14 @@ prepare_venv() {
     if _is_ready; then
         return
     fi
+    owner=$(stat -c %u -- "$checkout")
+    if [ "$(id -u)" = 0 ] && [ "$owner" != 0 ] && [ "$owner" = "${SUDO_UID-}" ]; then
+        # The caller's own, by sudo: nobody else but root could delete what root makes there.
+        # shellcheck disable=SC2016
+        sudo -H -u "#$owner" -- sh -uc 'helpers=$1 yes=$2 && shift 2 && . "$helpers/lib/venv.sh" && prepare_venv "$@"' \
+            sh "$helpers" "${yes-}" "$extra" "$versions" || exit
+        ! _is_ready || return 0
+    fi
     if [ ! -w "$checkout" ]; then
         # A clone that belongs to somebody else: the caller's own cache has room.
         venv=$(_cache)/sysenv-ns/venv-$(printf %s "$checkout" | sha256sum | cut -c1-12)${versions:+-$versions}

@@ -227,6 +227,22 @@ def test_what_pip_does_not_find_needs_no_compiler(python: Path, pip: Path) -> No
     assert not _install_madeup(python)
 
 
+def test_a_checkout_of_who_calls_by_sudo_is_set_up_by_that_user(checkout: Path, programs: Path) -> None:
+    """Who could not delete what root makes there."""
+    shutil.copy(_LIBRARY, checkout / "helpers/lib/venv.sh")
+    (checkout / ".venv/.ready").unlink()
+    for name, text in {"id": "echo 0", "stat": "echo 4242", "flock": "echo root >&2; exit 1"}.items():
+        (programs.parent / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs.parent / "bin" / name).chmod(0o755)
+    (programs.parent / "bin/sudo").write_text(f'#!/bin/sh\necho "$*" >>{programs}; touch {checkout}/.venv/.ready\n')
+    environment = {**os.environ, "SUDO_UID": "4242"}
+    result = subprocess.run(
+        [checkout / "helpers/sysenv-ns"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (result.stdout, result.stderr) == ("started\n", "")
+    assert programs.read_text().startswith("-H -u #4242 -- ")
+
+
 def test_markers_say_which_python_needs_a_requirement() -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     later = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
