@@ -125,6 +125,8 @@ def refusal_hint(program: str, needed: Iterable[Iterable[Range]]) -> str:
     elif not os.stat(program).st_mode & stat.S_ISUID and "security.capability" not in os.listxattr(program):
         again = "install it again (package uidmap or shadow-utils)"
         hint = f"{program} has lost its setuid bit: {again}, or sudo chmod u+s {program}"
+    elif os.getgid() != _usual_group():
+        hint = f"{program} serves you only with your usual group: start sysenv-ns outside of newgrp(1) and sg(1)"
     else:
         hint = _lost_hint([*zip(KINDS, needed, strict=True)])
     return _unless_confined(hint or "the ids are granted to you: something else forbids it (see sudo dmesg)")
@@ -183,6 +185,13 @@ def _read(path: str) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:  # absent or unreadable: it grants nothing
         return ""
+
+
+def _usual_group() -> int:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_gid
+    except KeyError:
+        return os.getgid()
 
 
 def _user_name(uid: int) -> str:

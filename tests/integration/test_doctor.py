@@ -180,6 +180,18 @@ def test_newuidmap_without_its_rights(tool: Tool, shared: Path) -> None:
 
 
 @pytest.mark.modes("full")
+def test_newuidmap_after_newgrp(tool: Tool) -> None:
+    """It serves nobody with another group than the usual one; more ids are no remedy."""
+    if not ROOT_RUN:
+        pytest.skip("only root can give any group")
+    other = ("setpriv", "--reuid", str(tool.account.uid), "--regid", "44", "--clear-groups")
+    result = succeeded(replace(tool, prefix=other).run("doctor"))
+    assert "newuidmap refused the id map" in result.stdout
+    assert "newgrp" in result.stdout
+    assert "usermod" not in result.stdout
+
+
+@pytest.mark.modes("full")
 def test_idmap_where_sudo_cannot_be_used(tool: Tool) -> None:
     """Its remedy is root's then."""
     if not ROOT_RUN:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sysenv_ns.kernel import mountinfo
+from sysenv_ns.kernel import idmap, mountinfo
 
 from . import accounts, terminals
 from .machines import Machine
@@ -143,14 +143,16 @@ def test_another_range_of_ids(new_machine: Machine) -> None:
     """Mounts that were made for ids which the user has no longer are not used."""
     machine = new_machine
     environment = machine.create()
-    name = machine.tool.account.name
+    account = machine.tool.account
+    name, first = account.name, idmap.granted(account.uid, account.gid).uids[0].outside
     machine.sh(f"sed -i '/^{name}:/s/:.*/:3000000:65536/' /etc/subuid /etc/subgid")
     result = machine.tool.run("create", *machine.tool.options, "other")
     refused(result, 1, "idmap" if "idmap" in result.stderr else "mount of /usr")
     accounts.prepare_mounts(machine.tool.launcher, machine.tool.account, *machine.prefix)
     succeeded(machine.tool.run("create", *machine.tool.options, "other"))
     assert machine.tool.environment("other").sh("stat -c %u /usr/bin/su") == "0\n"
-    refused(environment.exec("true"), 125, "other ids than /etc/subuid", "first, as they did then")
+    refused(environment.exec("true"), 125, "other ids than /etc/subuid", f"from {first} on")
+    refused(environment.tool.run("diff", "test"), 1, "refused the id map", f"--add-subuids {first}-")
 
 
 def test_from_driver_to_driver(tool: Tool) -> None:

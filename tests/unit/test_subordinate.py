@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +90,7 @@ def test_what_is_said_of_a_map_that_is_refused(grants: str, expected: str, monke
     here = {kind.here: "0 0 4294967295\n" for kind in subordinate.KINDS}
     monkeypatch.setattr(subordinate, "_read", lambda path: here.get(path, grants))
     monkeypatch.setattr(subordinate, "_user_name", lambda _: "you")
+    monkeypatch.setattr(subordinate, "_usual_group", os.getgid)
     monkeypatch.setattr("os.getuid", lambda: 1000)
     pieces = [Range(200000, 1000), Range(201000, 64536)]  # as they are around the user's own id
     assert expected in subordinate.refusal_hint("/usr/bin/su", [pieces, pieces])
