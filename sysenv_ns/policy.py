@@ -23,7 +23,6 @@ DRIVERS: dict[str, tuple[Literal["full", "single"], ...]] = {
     "fuse": ("single",),
     "root": (),
 }
-ON_REQUEST = frozenset({"copy"})  # those that are chosen only by who asks for them, or says yes when asked
 
 # What root shows to a user, read-only, for the driver idmap: directories that hold programs, and nobody's secrets.
 MAPPED = ("/usr", "/opt")

@@ -12,7 +12,7 @@ from sysenv_ns.drivers import choose, probe
 from sysenv_ns.drivers import driver as drivers
 from sysenv_ns.environment import layers, transaction
 from sysenv_ns.environment.store import Store
-from sysenv_ns.errors import NeedsRoot, SysenvError, reason
+from sysenv_ns.errors import Declined, NeedsRoot, SysenvError, reason
 from sysenv_ns.files import sizes
 from sysenv_ns.kernel import idmap, namespace, remedies
 from sysenv_ns.kernel.idmap import IdMap, Kind
@@ -38,6 +38,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     driver: str | None
     id_map: str | None
+    asks: tuple[str, ...] = ()  # better drivers, which are used if the user says yes
 
 
 def diagnose(store: Store) -> Diagnosis:
@@ -51,14 +52,31 @@ def diagnose(store: Store) -> Diagnosis:
         findings.append(_try("sudo", sudo.check))
     working = {finding.subject: finding.works for finding in findings}
     tried = [(name, _try(f"driver {name}", lambda name=name: _driver(store, name, maps))) for name in policy.DRIVERS]  # type: ignore[misc]
-    works = {name for name, finding in tried if finding.works}
-    chosen = (name for name in choose.preferred() if name in works - policy.ON_REQUEST)
-    driver = next(chosen, None) if working["store"] else None
+    driver, asks = _chosen(store, dict(tried)) if working["store"] else (None, ())
     kind_found = None if driver is None else next((kind for kind in policy.DRIVERS[driver] if kind in maps), None)
     findings += [*(finding for _, finding in tried), _low_ports(), _try("trash", lambda: _trash(store))]
     if store.all_removed():
         findings.append(_try("removed", lambda: _removed(store)))
-    return Diagnosis(tuple(findings), driver, kind_found)
+    return Diagnosis(tuple(findings), driver, kind_found, asks)
+
+
+def _chosen(store: Store, tried: dict[str, Finding]) -> tuple[str | None, tuple[str, ...]]:
+    """The driver that is used without a question, None if there is none; and those that are asked about before."""
+    asks: list[str] = []
+    for name in choose.preferred():
+        own = drivers.get(name)
+        try:
+            if own.asks and os.geteuid() != 0:
+                own.agree(store, None, by_name=False)
+        except Declined as declined:
+            if tried[name].works or tried[name].remedy == declined.hint:  # the consent is all that it lacks
+                asks.append(name)
+        except SysenvError:
+            continue
+        else:
+            if tried[name].works:
+                return name, tuple(asks)
+    return None, tuple(asks)
 
 
 def _emulation(id_map: IdMap | None) -> None:

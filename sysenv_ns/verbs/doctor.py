@@ -49,3 +49,5 @@ def lines(result: Diagnosis) -> Iterator[tuple[str, str]]:
     else:
         ids = f" and the id map {result.id_map}" if result.id_map else ""
         yield f"New environments use the driver {result.driver}{ids}.", "green"
+    if result.asks:
+        yield f"On a terminal you are asked first whether to use {' or '.join(result.asks)}.", ""

@@ -105,6 +105,8 @@ def test_diagnosis() -> None:
         "New environments use the driver stub and the id map single.",
     ]
     assert doctor.text(Diagnosis(findings, "root", None)).endswith("use the driver root.")
+    said = doctor.text(Diagnosis(findings, "fuse", "single", ("idmap", "copy")))
+    assert said.endswith("\nOn a terminal you are asked first whether to use idmap or copy.")
     assert doctor.text(Diagnosis(findings, None, None)).endswith("No environment can be run here.")
 
 
