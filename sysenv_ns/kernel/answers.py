@@ -50,7 +50,7 @@ Visit: TypeAlias = "Callable[[int, CallingThread], int]"  # of the number of a s
 class UpperNames:
     """What it needs to know of an environment to answer calls about names."""
 
-    upper: int  # a descriptor of the upper directory of the overlay over /
+    upper: int  # a descriptor of the upper directory, shaped like /
     looker: Looker
 
     @classmethod

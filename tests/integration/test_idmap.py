@@ -273,3 +273,12 @@ def test_one_question_on_a_terminal(tool: Tool) -> None:
         assert program.exitstatus == status
     tool.end("asked")
     accounts.prepare_mounts(tool.launcher, tool.account)
+
+
+def test_what_an_overlay_cannot_do_is_done_below_its_mounts_too(environment: Environment) -> None:
+    """As in / itself (moves.py): git, node and pip rename directories, and a file with two names has one inode."""
+    environment.sh('/usr/bin/python3 -c \'import os; os.rename("/usr/share/perl5", "/usr/share/moved")\'')
+    environment.sh("test -e /usr/share/moved/Debconf && ! test -e /usr/share/perl5")
+    environment.sh("mkdir /opt/new; mv /opt/new /opt/newer; ln /usr/bin/tsort /usr/share/again")
+    first, second = environment.sh("stat -c %i /usr/bin/tsort /usr/share/again").split()
+    assert first == second
