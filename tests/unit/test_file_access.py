@@ -37,6 +37,7 @@ _OTHERS = {
     "kernel/caller": (r".*os.open\(('status'|f'fd.*), .*dir_fd=(self.)?proc.*", "below /proc"),
     "kernel/supervision": (r"watch.open\(\)", "what it watches"),
     "kernel/visits": (r".*os.open\(name, .*dir_fd=proc\).*", "below /proc"),
+    "notices": (r"os.open\(os.devnull, .*", "nothing"),
     "paths": (r"open\(self._path, .*", "the methods that are looked for in all other modules"),
     "host_commands/service": (r"os.open\(os.devnull, .*|open\(said, 'rb'\)", "nothing, and a pipe"),
     "launcher": (r"os.open\(path, .*O_NOFOLLOW \| os.O_NONBLOCK.*", "the kernel's and root's; it imports nothing"),
