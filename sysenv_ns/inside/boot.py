@@ -57,6 +57,16 @@ _JOURNAL = "/run/systemd/journald.conf.d/sysenv-ns.conf"
 # The mounts that it finds are not its own: when it ends it shall not take them down, one after the other. (systemd 252
 # sometimes waits for ever for one that is gone.)
 _MOUNTS = f"{_MASKS}/mount.d/sysenv-ns.conf"
+# Those that other units name, as /tmp, are taken down all the same, unless nothing asks for umount.target.
+_ENDS = ("poweroff", "reboot", "halt")
+_END = """\
+# Made by sysenv-ns: as systemd's own, without umount.target.
+[Unit]
+DefaultDependencies=no
+Requires=shutdown.target final.target
+After=shutdown.target final.target
+SuccessAction={action}-force
+"""
 JOURNAL_OF_HOST = "/var/log/journal"  # which journalctl would show too
 SIGN = f"{policy.RUN_OWN}/init"  # stand-ins know by it that there is a manager
 
@@ -109,6 +119,8 @@ def prepare(name: str, own: Collection[str]) -> None:
         os.symlink("/usr/lib/systemd/system/multi-user.target", f"{_MASKS}/{_DEFAULT}")
     _write(_MANAGER, f"# Made by sysenv-ns.\n[Manager]\nDefaultEnvironment=SYSENV_NS={name}\n")
     _write(_MOUNTS, "# Made by sysenv-ns.\n[Unit]\nDefaultDependencies=no\n")
+    for action in _ENDS:
+        _write(f"{_MASKS}/systemd-{action}.service", _END.format(action=action))
     _write(_JOURNAL, "# Made by sysenv-ns.\n[Journal]\nStorage=volatile\n")
     _write(SIGN, "")
 

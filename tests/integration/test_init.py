@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,20 @@ def test_it_can_end_by_itself(booted: Environment, group: Path) -> None:
     succeeded(booted.tool.run("stop", "--time", "0", booted.name))
     assert booted.tool.status(booted.name)["processes"] == []
     wait_for(lambda: not [entry for entry in group.iterdir() if entry.is_dir()])
+
+
+def test_it_ends_where_a_disk_is_mounted_below_var_tmp(tool: Tool, group: Path) -> None:
+    """What the host has mounted stays: systemd waited for ever for what it could not take down."""
+    inside = _within(tool, group)
+    with tempfile.TemporaryDirectory(prefix="sysenv-test-", dir="/var/tmp") as place:
+        script = 'mount -t tmpfs tmpfs "$0"; exec "$@"'
+        with_disk = replace(inside, prefix=("unshare", "--mount", "sh", "-ec", script, place, *inside.prefix))
+        succeeded(with_disk.run("create", "--init", "disks", *tool.options))
+        try:
+            assert "tmpfs" in with_disk.environment("disks").sh(f"stat -f -c %T {place}")
+            assert "powered off disks" in succeeded(with_disk.run("stop", "disks")).stderr
+        finally:
+            with_disk.end("disks")
 
 
 def test_sessions_that_begin_together(booted: Environment) -> None:
