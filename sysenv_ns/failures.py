@@ -9,7 +9,7 @@ from sysenv_ns.basics import suppress
 from sysenv_ns.environment.directory import store_location
 from sysenv_ns.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_UNEXPECTED, SysenvError, Unexpected, reason
 from sysenv_ns.kernel import remedies
-from sysenv_ns.notices import check_output, failure, hint, notice
+from sysenv_ns.notices import failure, hint, notice, output_failure
 from sysenv_ns.paths import Path
 from sysenv_ns.text import quoted
 
@@ -25,9 +25,7 @@ def described(error: SysenvError | OSError) -> SysenvError:
     """An error with its sentence."""
     if isinstance(error, SysenvError):
         return error
-    try:
-        check_output()
-    except SysenvError as failed:
+    if failed := output_failure():
         return failed
     what = quoted(str(error.filename)) if error.filename else "a system call"
     return SysenvError(f"{what}: {reason(error)}", remedies.storage(error, store_location()))
@@ -71,9 +69,7 @@ def tell_unexpected(error: Exception, outside: tuple[int, int], store: Path | No
     Inside an environment, where / differs from `outside`, there is no report: nothing may be imported, and it
     would be that one's file.
     """
-    try:
-        check_output()
-    except SysenvError as failed:
+    if failed := output_failure():
         return tell(failed, EXIT_FAILURE)
     found = Unexpected.of(error)
     path = _report(found, store, caller) if root() == outside else None

@@ -50,14 +50,17 @@ def result(text_of_lines: str) -> None:
                 data = data[os.write(_STDOUT, data) :]
 
 
-def check_output() -> None:
-    """Find out whether what click itself has printed has got through: only if it is buffered, another attempt tells.
-
-    Raises what `to_stdout` does.
-    """
-    if sys.stdout is not None:
-        with to_stdout():
-            sys.stdout.flush()
+def output_failure() -> SysenvError | None:
+    """Why what click itself has printed has not got through: only if it is buffered, another attempt tells."""
+    try:
+        if sys.stdout is not None:
+            with to_stdout():
+                sys.stdout.flush()
+    except BrokenPipeError:  # what has failed is something else
+        return None
+    except SysenvError as failed:
+        return failed
+    return None
 
 
 @contextmanager
@@ -71,8 +74,8 @@ def to_stdout() -> Iterator[None]:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, _STDOUT)  # or Python tries once more at its end, and has the last word
         os.close(null)
-        place = "free some space where it leads to" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise SysenvError(f"writing to standard output failed: {reason(error)}", place) from error
+        remedy = "free some space where the output goes" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise SysenvError(f"writing to standard output failed: {reason(error)}", remedy) from error
 
 
 def on_terminal() -> bool:

@@ -85,7 +85,7 @@ class IdmapDriver(Layered):
             first = environment.id_map.uids[0].outside
             raise SysenvError(
                 f"{environment.name} was made with other ids than /etc/subuid and /etc/subgid grant you now",
-                f"put the line that grants those from {first} on first there, as it was; then: sysenv-ns host prepare",
+                f"let them grant you the ids from {first} on again, before others; then run: sysenv-ns host prepare",
             )
         return replace(host, mapped=shown)
 

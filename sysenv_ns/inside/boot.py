@@ -54,11 +54,9 @@ OWN = frozenset({"dbus", "initctl", "log", "systemd", "utmp"})
 _KEPT = "/run/systemd/resolve"
 _MANAGER = "/run/systemd/system.conf.d/sysenv-ns.conf"
 _JOURNAL = "/run/systemd/journald.conf.d/sysenv-ns.conf"
-# The mounts that it finds are not its own: when it ends it shall not take them down, one after the other. (systemd 252
-# sometimes waits for ever for one that is gone.)
-_MOUNTS = f"{_MASKS}/mount.d/sysenv-ns.conf"
-# Those that other units name, as /tmp, are taken down all the same, unless nothing asks for umount.target.
-_ENDS = ("poweroff", "reboot", "halt")
+# The mounts that it finds are not its own: when it ends it shall not take them down, one after the other, so nothing
+# asks for umount.target. (systemd 252 sometimes waits for ever for one that is gone, or cannot be taken down.)
+_ENDS = ("poweroff", "reboot", "halt", "exit")
 _END = """\
 # Made by sysenv-ns: as systemd's own, without umount.target.
 [Unit]
@@ -96,7 +94,7 @@ def _names(root: reader.Root, directory: str) -> list[str]:
 def prepare(name: str, own: Collection[str]) -> None:
     """Make /run ready for process 1 of an environment of that name; `own` as `wanted` gives it. Raises OSError."""
     _clear_run()
-    for directory in (_MASKS, _MASKED_GENERATORS, *map(os.path.dirname, (_MANAGER, _JOURNAL, _MOUNTS))):
+    for directory in (_MASKS, _MASKED_GENERATORS, *map(os.path.dirname, (_MANAGER, _JOURNAL))):
         os.makedirs(directory, mode=0o755, exist_ok=True)
     found = {directory: reader.names(directory) for directory in (*_DIRECTORIES, *_GENERATORS, *_RUNLEVELS)}
     links = {
@@ -118,7 +116,6 @@ def prepare(name: str, own: Collection[str]) -> None:
     if f"{_ENABLED}/{_DEFAULT}" not in own:
         os.symlink("/usr/lib/systemd/system/multi-user.target", f"{_MASKS}/{_DEFAULT}")
     _write(_MANAGER, f"# Made by sysenv-ns.\n[Manager]\nDefaultEnvironment=SYSENV_NS={name}\n")
-    _write(_MOUNTS, "# Made by sysenv-ns.\n[Unit]\nDefaultDependencies=no\n")
     for action in _ENDS:
         _write(f"{_MASKS}/systemd-{action}.service", _END.format(action=action))
     _write(_JOURNAL, "# Made by sysenv-ns.\n[Journal]\nStorage=volatile\n")

@@ -143,9 +143,9 @@ def _lost_hint(needed: Iterable[tuple[Kind, Iterable[Range]]]) -> str:
         lost = [piece for piece in ids if _total(_common([piece], own)) < piece.length]
         for owner, piece in _granted_in(_read(kind.grants)):
             if _common(lost, [piece]) and owner not in (_user_name(uid), str(uid)):
-                return f"{kind.grants} grants {owner} by now the ids that this was made with: only root can delete it"
+                return f"{kind.grants} now grants {owner} the ids that this was made with: only root can delete it"
         options += [f"{kind.option} {piece.first}-{piece.end - 1}" for piece in lost]
-    what = "the ids that this was made with are not granted to you any more; get them back"
+    what = "the ids that this was made with are no longer granted to you; get them back"
     return f"{what}: sudo usermod {' '.join(options)} {_user_name(uid)}" if options else ""
 
 

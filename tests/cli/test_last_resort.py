@@ -310,7 +310,7 @@ def test_what_standard_output_leads_to_is_full(arguments: str, tmp_path: Path) -
     if "--json" in arguments:
         assert json.loads(result.stderr)["error"]["message"] == sentence
     else:
-        assert result.stderr == f"sysenv-ns: {sentence}\nhint: free some space where it leads to\n"
+        assert result.stderr == f"sysenv-ns: {sentence}\nhint: free some space where the output goes\n"
 
 
 def test_a_result_that_is_not_written(capfd: pytest.CaptureFixture[str]) -> None:

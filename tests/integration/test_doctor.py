@@ -152,7 +152,7 @@ def test_ids_that_are_not_the_users_any_more(environment: Environment, shared: P
     for text, hint in (
         ("", again),
         (f"{account.name}:{first + 10 * count}:{count}\n", again),
-        (f"somebody-else:{first + count // 2}:{count}\n", "/etc/subuid grants somebody-else by now the ids"),
+        (f"somebody-else:{first + count // 2}:{count}\n", "/etc/subuid now grants somebody-else the ids"),
     ):
         grants.write_text(text)
         result = replace(environment.tool, prefix=changed).run("exec", environment.name, "--", "true")

@@ -80,7 +80,7 @@ def test_what_exists_of_ranges(ranges: list[tuple[int, int]], id_map: str, expec
         ("", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
         ("you:300000:65536\n", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
         ("you:200000:100\n", "sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 you"),
-        ("other:265535:65536\n", "/etc/subuid grants other by now the ids that this was made with"),
+        ("other:265535:65536\n", "/etc/subuid now grants other the ids that this was made with"),
         ("you:200000:6\n1000:200006:65530\n", "the ids are granted to you"),
         ("other:265536:65536\nyou:200000:65536\n", "the ids are granted to you"),
     ],
